@@ -1,0 +1,222 @@
+"""Command line ``odeflow``. Its flags are generated from the dataclasses of the model."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from odeflow.model import Adversary, GaussianMixture, LearningRule, checked_count, checked_number
+from odeflow.provenance import SaveError, check_target, load, package_version, save
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class _Model:
+    mixture: GaussianMixture
+    rule: LearningRule
+    adversary: Adversary
+    alpha_max: float = 100.0
+    """End of learning time, in examples per dimension, > 0."""
+    points: int = 201
+    """Number of output times from 0 to alpha_max, >= 2."""
+    R0: float = 0.0
+    """Initial overlap, in [-1, 1]."""
+    b0: float = 0.0
+    """Initial bias."""
+    test_epsilon: float | None = None
+    """Perturbation at which the adversarial error is evaluated, >= 0; default: epsilon."""
+    out: Path | None = None
+    """Save the result to this file (.nc or .zarr)."""
+    plot: Path | None = None
+    """Save a figure of the result to this file (.pdf, .png or .svg)."""
+
+    def check_targets(self) -> None:
+        """Raise before any work if a result could not be saved."""
+        if self.out is not None:
+            check_target(self.out)
+        if self.plot is not None:
+            from odeflow.plot import FORMATS
+
+            check_target(self.plot, FORMATS)
+
+    def alpha(self) -> list[float]:
+        """Return the output times."""
+        end = checked_number("alpha_max", self.alpha_max, above=0)
+        checked_count("points", self.points, 2)
+        return [end * i / (self.points - 1) for i in range(self.points)]
+
+    def finish(self, result: xr.Dataset) -> None:
+        """Print the end of the result, save and plot what was asked for."""
+        print(_table(result))
+        if self.out is not None:
+            print(save(result, self.out))
+        if self.plot is not None:
+            from odeflow.plot import plot, save_figure
+
+            print(save_figure(plot(result), self.plot))
+
+
+@dataclass(frozen=True)
+class Integrate(_Model):
+    """Theory: integrate R and b over learning time, with the classification and adversarial errors."""
+
+    rtol: float = 1e-8
+    """Relative tolerance of R and b."""
+    atol: float = 1e-10
+    """Absolute tolerance of R and b."""
+
+    def run(self) -> None:
+        """Run the command."""
+        from odeflow.integrate import integrate
+
+        self.check_targets()
+        result = integrate(
+            self.mixture,
+            self.rule,
+            self.adversary,
+            alpha=self.alpha(),
+            R0=self.R0,
+            b0=self.b0,
+            rtol=self.rtol,
+            atol=self.atol,
+            test_epsilon=self.test_epsilon,
+        )
+        self.finish(result)
+
+
+@dataclass(frozen=True)
+class Simulate(_Model):
+    """Monte Carlo: simulate one-pass SGD on attacked examples at finite N."""
+
+    points: int = 21
+    """Number of output times from 0 to alpha_max, >= 2."""
+    N: int = 1000
+    """Dimension of the input, >= 3 (direct: >= 2)."""
+    runs: int = 100
+    """Independent repetitions, >= 1."""
+    method: Literal["reduced", "direct"] = "reduced"
+    """reduced: the same law of R and b at a cost that does not depend on N; direct: vectors in R^N."""
+    seed: int | None = None
+    """Seed, >= 0; default: fresh, and recorded in the result."""
+
+    def run(self) -> None:
+        """Run the command."""
+        from odeflow.simulate import simulate
+
+        self.check_targets()
+        result = simulate(
+            self.mixture,
+            self.rule,
+            self.adversary,
+            N=self.N,
+            alpha=self.alpha(),
+            runs=self.runs,
+            method=self.method,
+            rng=self.seed,
+            R0=self.R0,
+            b0=self.b0,
+            test_epsilon=self.test_epsilon,
+        )
+        self.finish(result)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw the natural picture of a saved result."""
+
+    file: tyro.conf.Positional[Path]
+    """A result (.nc or .zarr)."""
+    save: Path | None = None
+    """Figure file (.pdf, .png or .svg); default: the result's name with .pdf."""
+
+    def run(self) -> None:
+        """Run the command."""
+        from odeflow.plot import FORMATS, plot, save_figure
+
+        target = check_target(self.save or self.file.with_suffix(".pdf"), FORMATS)
+        print(save_figure(plot(load(self.file)), target))
+
+
+COMMANDS = ("integrate", "simulate", "plot")
+Command = (
+    Annotated[Integrate, tyro.conf.subcommand("integrate")]
+    | Annotated[Simulate, tyro.conf.subcommand("simulate")]
+    | Annotated[Plot, tyro.conf.subcommand("plot")]
+)
+
+
+def _table(result: xr.Dataset) -> str:
+    """Return the last row of a result as text: values, or mean and standard error over runs."""
+    final = result.isel(alpha=-1)
+    names = {"R": "R", "b": "b", "error": "E", "adversarial_error": f"S({float(result.test_epsilon):g})"}
+    cells = [f"alpha = {float(final.alpha):g}"]
+    for name, text in names.items():
+        if "run" in result.dims:
+            mean = float(final[name].mean())
+            spread = float(final[name].std(ddof=1)) / result.sizes["run"] ** 0.5 if result.sizes["run"] > 1 else 0.0
+            cells.append(f"{text} = {mean:.6f} +- {spread:.6f}")
+        else:
+            cells.append(f"{text} = {float(final[name]):.8f}")
+    return "  ".join(cells)
+
+
+def _parsed(arguments: list[str]) -> Any:
+    """Return the command that the arguments stand for; bad ones end the program with status 2 and one line."""
+    boxed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(boxed):
+            return tyro.cli(
+                Command,  # type: ignore[arg-type]
+                prog="odeflow",
+                description="Theory of adversarial training in a solvable model. odeflow --version prints the version.",
+                args=arguments or ["--help"],
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+            )
+    except SystemExit as end:
+        if end.code:
+            command = f"odeflow {arguments[0]}" if arguments[0] in COMMANDS else "odeflow"
+            _fail(f"{_unboxed(boxed.getvalue())} ({command} --help says more)", 2)
+        raise
+
+
+def _unboxed(text: str) -> str:
+    """Return the first paragraph of one of tyro's boxed messages as a line."""
+    lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
+    end = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
+    return re.sub(r"^Error parsing __tyro\S*: ", "", " ".join(lines[:end])) or text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``odeflow`` and return its exit status: 0 done, 1 a computation or save failed, 2 bad input."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(f"odeflow {package_version()}")
+        return 0
+    from odeflow.integrate import IntegrationError
+
+    command = _parsed(arguments)
+    try:
+        command.run()
+    except (SaveError, IntegrationError) as error:
+        return _fail(error, 1)
+    except (ValueError, TypeError, FileNotFoundError, PermissionError) as error:
+        return _fail(error, 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 1)
+    return 0
+
+
+def _fail(message: object, status: int) -> int:
+    print(f"odeflow: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,134 @@
+r"""Right-hand sides of the order parameters' dynamics, built from the averages.
+
+The seed model: isotropic mixture, normalised classifier, erf output, squared loss. Exact as N grows.
+
+.. math::
+    \frac{dR}{d\alpha} &= \eta_w \frac\rho2 (1-R^2) \sum_\tau p_\tau \tau \langle\delta\rangle_\tau
+        - \frac{\eta_w^2}{2} R \sum_\tau p_\tau v_\tau \langle\delta^2\rangle_\tau \\
+    \frac{db}{d\alpha} &= -\eta_b \sum_\tau p_\tau \langle\delta\rangle_\tau,
+    \qquad m_\tau = \tau(\rho R/2 - \varepsilon) - b
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba.extending import overload
+
+from odeflow import runge_kutta
+from odeflow.averages import TERMS, delta, delta_squared, lane_averages, lane_constants
+from odeflow.compilation import LANES
+
+if TYPE_CHECKING:
+    from odeflow.model import Adversary, GaussianMixture, LearningRule
+
+__all__ = ["CONSTANTS", "PARAMETERS", "SeedModel", "rates"]
+
+
+def rates(
+    R: npt.ArrayLike, b: npt.ArrayLike, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+) -> tuple[Any, Any]:
+    """Return dR/dalpha and db/dalpha (exact as N grows; equation (1.1) of the theory page).
+
+    Parameters
+    ----------
+    R, b
+        Overlap in [-1, 1] and bias, of any shapes that broadcast.
+    mixture, rule, adversary
+        The model.
+
+    Returns
+    -------
+    tuple of float or ndarray
+        dR/dalpha and db/dalpha, unit 1.
+    """
+    R, b = np.asarray(R, np.float64), np.asarray(b, np.float64)
+    p_plus, p_minus = mixture.p, 1 - mixture.p
+    m_plus = +(mixture.rho * R / 2 - adversary.epsilon) - b
+    m_minus = -(mixture.rho * R / 2 - adversary.epsilon) - b
+    delta_plus, delta_minus = delta(m_plus, mixture.v1, +1.0), delta(m_minus, mixture.v2, -1.0)
+    dR = rule.eta_w * mixture.rho / 2 * (1 - R**2) * (p_plus * delta_plus - p_minus * delta_minus)
+    if rule.second_order:
+        squares = p_plus * mixture.v1 * delta_squared(m_plus, mixture.v1, +1.0) + p_minus * mixture.v2 * delta_squared(
+            m_minus, mixture.v2, -1.0
+        )
+        dR = dR - rule.eta_w**2 / 2 * R * squares
+    db = -rule.eta_b * (p_plus * delta_plus + p_minus * delta_minus)
+    return dR, db
+
+
+# The same right-hand side for the lanes of the solver.
+
+PARAMETERS = ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon", "second_order", "R0", "b0")
+"""Columns of `SeedModel.parameters`."""
+
+_CLASS = 7 + TERMS  # constants of one class
+_SHARED = 2 * _CLASS  # where the constants of both classes together begin
+CONSTANTS = _SHARED + 9
+
+
+class SeedModel(NamedTuple):
+    """A batch of trajectories of the seed model, for `odeflow.runge_kutta.solve`."""
+
+    parameters: npt.NDArray[np.float64]
+    """One row a trajectory, columns as in `PARAMETERS`, float64, C-contiguous."""
+
+
+def _is_seed_model(system: Any) -> bool:
+    return getattr(system, "instance_class", None) is SeedModel
+
+
+@overload(runge_kutta.load)
+def _load(system, index, lane, constants, y):  # type: ignore[no-untyped-def]
+    if not _is_seed_model(system):
+        return None
+
+    def load(system, index, lane, constants, y):  # type: ignore[no-untyped-def]
+        p, rho, v1, v2, eta_w, eta_b, epsilon, second_order, R0, b0 = system.parameters[index]
+        lane_constants(v1, constants, 0, lane)
+        lane_constants(v2, constants, _CLASS, lane)
+        constants[(_SHARED + 0) * LANES + lane] = rho / 2
+        constants[(_SHARED + 1) * LANES + lane] = epsilon
+        constants[(_SHARED + 2) * LANES + lane] = eta_w * rho / 2
+        constants[(_SHARED + 3) * LANES + lane] = second_order * eta_w**2 / 2
+        constants[(_SHARED + 4) * LANES + lane] = eta_b
+        constants[(_SHARED + 5) * LANES + lane] = p
+        constants[(_SHARED + 6) * LANES + lane] = 1 - p
+        constants[(_SHARED + 7) * LANES + lane] = p * v1
+        constants[(_SHARED + 8) * LANES + lane] = (1 - p) * v2
+        y[lane] = R0
+        y[LANES + lane] = b0
+
+    return load
+
+
+@overload(runge_kutta.derivative)
+def _derivative(system, constants, y, dydt):  # type: ignore[no-untyped-def]
+    if not _is_seed_model(system):
+        return None
+
+    def derivative(system, constants, y, dydt):  # type: ignore[no-untyped-def]
+        for lane in range(LANES):
+            R = y[lane]
+            b = y[LANES + lane]
+            half_rho = constants[(_SHARED + 0) * LANES + lane]
+            epsilon = constants[(_SHARED + 1) * LANES + lane]
+            eta_w_half_rho = constants[(_SHARED + 2) * LANES + lane]
+            half_eta_w_squared = constants[(_SHARED + 3) * LANES + lane]
+            eta_b = constants[(_SHARED + 4) * LANES + lane]
+            p_plus = constants[(_SHARED + 5) * LANES + lane]
+            p_minus = constants[(_SHARED + 6) * LANES + lane]
+            p_v1 = constants[(_SHARED + 7) * LANES + lane]
+            p_v2 = constants[(_SHARED + 8) * LANES + lane]
+            margin = half_rho * R - epsilon
+            plus, plus_squared = lane_averages(margin - b, constants, 0, lane)
+            minus, minus_squared = lane_averages(margin + b, constants, _CLASS, lane)
+            plus = p_plus * plus
+            minus = p_minus * minus
+            squares = p_v1 * plus_squared + p_v2 * minus_squared
+            dydt[lane] = eta_w_half_rho * (1.0 - R * R) * (plus + minus) - half_eta_w_squared * R * squares
+            dydt[LANES + lane] = -eta_b * (plus - minus)
+
+    return derivative

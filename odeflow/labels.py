@@ -1,0 +1,47 @@
+"""What each variable is called: the one table behind the labels of results and of figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["LABELS", "label"]
+
+LABELS: dict[str, tuple[str, str]] = {
+    "alpha": ("learning time, examples per dimension", r"\alpha"),
+    "R": ("overlap of the weights with the direction of the centres", "R"),
+    "b": ("bias", "b"),
+    "error": ("classification error", "E"),
+    "adversarial_error": ("adversarial error", "S"),
+    "status": ("status of the integration", ""),
+    "run": ("Monte Carlo run", ""),
+    "p": ("prior of the class +1", "p"),
+    "rho": ("separation of the centres", r"\rho"),
+    "v1": ("variance of the class +1", "v_1"),
+    "v2": ("variance of the class -1", "v_2"),
+    "eta_w": ("learning rate of the weights", r"\eta_w"),
+    "eta_b": ("learning rate of the bias", r"\eta_b"),
+    "epsilon": ("size of the perturbation", r"\varepsilon"),
+    "test_epsilon": ("size of the perturbation in testing", r"\varepsilon_\mathrm{test}"),
+    "R0": ("initial overlap", "R_0"),
+    "b0": ("initial bias", "b_0"),
+    "N": ("dimension of the input", "N"),
+}
+"""Name to (long name, symbol in LaTeX)."""
+
+
+def label(result: Any) -> Any:
+    """Give every variable of a Dataset, or a DataArray and its coordinates, its long name and unit (all are 1)."""
+    import xarray as xr
+
+    variables: dict[Any, xr.DataArray]
+    if isinstance(result, xr.Dataset):
+        variables = {name: result[name] for name in result.variables}
+    else:
+        variables = {result.name: result, **{name: result[name] for name in result.coords}}
+    for name, variable in variables.items():
+        if name in LABELS:
+            variable.attrs.update(long_name=LABELS[name][0], units="1")
+    return result

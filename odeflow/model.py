@@ -1,0 +1,151 @@
+"""The seed model's parameters: data, learning rule, adversary. Frozen, validated, dimensionless."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+__all__ = ["Adversary", "GaussianMixture", "LearningRule", "checked_count", "checked_number", "parameters"]
+
+
+def checked_number(
+    name: str,
+    value: object,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+    least: float = -math.inf,
+    most: float = math.inf,
+) -> float:
+    """Return `value` as a float, or raise an error that names it, its value and what is allowed.
+
+    Parameters
+    ----------
+    name
+        What the number is called, for the message.
+    value
+        Any real number (a Python or NumPy scalar).
+    above, below
+        Open bounds.
+    least, most
+        Closed bounds.
+
+    Raises
+    ------
+    TypeError
+        If `value` is not a real number.
+    ValueError
+        If it is not finite, or out of bounds.
+    """
+    bounds = [
+        f"{sign} {bound:g}"
+        for sign, bound in ((">", above), (">=", least), ("<", below), ("<=", most))
+        if math.isfinite(bound)
+    ]
+    allowed = " and ".join(["a finite number", *bounds])
+    if isinstance(value, bool | str | bytes) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} = {value!r} is not a number: allowed is {allowed}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} = {value!r} is not one number: allowed is {allowed}") from None
+    if not (math.isfinite(number) and above < number < below and least <= number <= most):
+        raise ValueError(f"{name} = {number!r} is out of range: allowed is {allowed}")
+    return number
+
+
+def checked_count(name: str, value: object, least: int, where: str = "") -> int:
+    """Return `value` as an int, or raise an error that names it, its value and that a whole number >= `least` is allowed.
+
+    `where` is put into the message to say when that holds.
+    """
+    number = checked_number(name, value)
+    if number != int(number) or number < least:
+        raise ValueError(f"{name} = {value!r} is out of range{where}: allowed is a whole number >= {least}")
+    return int(number)
+
+
+def _set_checked(instance: object, name: str, **bounds: float) -> None:
+    object.__setattr__(instance, name, checked_number(name, getattr(instance, name), **bounds))
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """Two isotropic Gaussian clusters in R^N with opposite centres.
+
+    An example has label tau = +1 with probability p, else -1, and is drawn from N(tau (rho/2) B, v_tau I) with |B| = 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a field is not a finite number in its range.
+
+    Examples
+    --------
+    >>> GaussianMixture(p=0.7)
+    GaussianMixture(p=0.7, rho=2.0, v1=1.0, v2=1.0)
+    """
+
+    p: float = 0.5
+    """Prior of the class +1, in (0, 1)."""
+    rho: float = 2.0
+    """Separation of the two centres, >= 0."""
+    v1: float = 1.0
+    """Variance of the class +1, > 0."""
+    v2: float = 1.0
+    """Variance of the class -1, > 0."""
+
+    def __post_init__(self) -> None:
+        _set_checked(self, "p", above=0, below=1)
+        _set_checked(self, "rho", least=0)
+        _set_checked(self, "v1", above=0)
+        _set_checked(self, "v2", above=0)
+
+
+@dataclass(frozen=True)
+class LearningRule:
+    """One-pass SGD on the squared loss of the output erf(w.xi - b), with |w| = 1 kept by normalisation.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a field is not a finite number in its range.
+    """
+
+    eta_w: float = 0.04
+    """Learning rate of the weights, > 0."""
+    eta_b: float = 0.2
+    """Learning rate of the bias, > 0."""
+    second_order: bool = True
+    """Keep the term in eta_w^2 of the theory; without it, the theory is the limit of small learning rates.
+    A simulation always has its full learning rate."""
+
+    def __post_init__(self) -> None:
+        _set_checked(self, "eta_w", above=0)
+        _set_checked(self, "eta_b", above=0)
+        if not isinstance(self.second_order, bool):
+            raise TypeError(f"second_order = {self.second_order!r} is not a bool: allowed is True or False")
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """FGSM adversary in L2: it moves each example by epsilon against its label, xi - tau epsilon w (|w| = 1).
+
+    For a linear classifier this is the worst perturbation of that size. The default is standard training.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If epsilon is not a finite number >= 0.
+    """
+
+    epsilon: float = 0.0
+    """Size of the perturbation in training, >= 0."""
+
+    def __post_init__(self) -> None:
+        _set_checked(self, "epsilon", least=0)
+
+
+def parameters(*parts: GaussianMixture | LearningRule | Adversary) -> dict[str, float]:
+    """Return the fields of some parts of the model by name, in order."""
+    return {field.name: getattr(part, field.name) for part in parts for field in fields(part)}

@@ -1,0 +1,322 @@
+"""An adaptive Runge-Kutta solver for many small autonomous systems at once.
+
+The pair is DOP853 (`odeflow.dop853`). `LANES` trajectories advance together, each with its own time, step and error
+control, so that the arithmetic becomes SIMD code; a lane whose trajectory is done takes the next one. A trajectory's
+result does not depend on its neighbours, on the lane, or on the number of threads.
+
+The solver is generic in the right-hand side. A system is a `typing.NamedTuple` of numpy arrays, for which two
+functions are given with `numba.extending.overload`: `load` fills one lane with the constants and initial state of one
+trajectory, `derivative` evaluates dy/dt in all lanes. `odeflow.dynamics` has an example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from odeflow.compilation import LANES, inlined, sources_digest
+from odeflow.dop853 import D, E3, E5, STAGES, STAGES_DENSE, A
+from odeflow.elementary import exp, log
+from odeflow.threads import map_blocks
+
+__all__ = ["STATUS", "Solution", "derivative", "load", "solve"]
+
+STATUS = {
+    0: "done",
+    1: "more than max_steps steps: raise max_steps, or loosen rtol and atol",
+    2: "the step became too small for the precision of float64: the solution may be singular, or rtol is too small",
+    3: "the right-hand side is not finite: check the parameters",
+}
+"""What the status codes say, with advice."""
+
+_DONE, _MAX_STEPS, _STEP_TOO_SMALL, _NOT_FINITE = range(4)
+_SAFETY, _SHRINK, _GROW = 0.9, 0.2, 8.0
+_LOCAL = 0.1  # of rtol and atol are for the local error, so that the accumulated error stays near rtol and atol
+_THETA = 0.7  # where in a step the interpolant is checked
+_DEFECT = 0.3  # times its defect there is the estimate of its error
+
+
+def load(system, index, lane, constants, y):  # type: ignore[no-untyped-def]
+    """Fill ``constants[k * LANES + lane]`` and ``y[i * LANES + lane]`` for trajectory `index` of `system`."""
+    raise NotImplementedError(f"no odeflow.runge_kutta.load for {type(system)}: give one with numba's overload")
+
+
+def derivative(system, constants, y, dydt):  # type: ignore[no-untyped-def]
+    """Evaluate dy/dt in all lanes: y and dydt have variable i of a lane at ``i * LANES + lane``."""
+    raise NotImplementedError(f"no odeflow.runge_kutta.derivative for {type(system)}: give one with numba's overload")
+
+
+class Solution(NamedTuple):
+    """Plain arrays of a batch of trajectories."""
+
+    y: npt.NDArray[np.float64]
+    """States, shape (trajectories, output times, variables); nan after a trajectory failed."""
+    status: npt.NDArray[np.int8]
+    """A key of `STATUS` per trajectory."""
+    steps: npt.NDArray[np.int64]
+    """Accepted and rejected steps per trajectory."""
+
+
+@inlined
+def _interpolate(x, y, width, at, q):
+    """Return the interpolant of order 7 and its derivative at the fraction x of the step (II.6)."""
+    # q0 + (1-x) (q1 + x (q2 + (1-x) (q3 + x (q4 + (1-x) (q5 + x q6))))), times x, plus y
+    value = q[6 * width + at]
+    slope = 0.0
+    for m in range(5, -1, -1):
+        if m % 2 == 1:
+            slope = value + x * slope
+            value = q[m * width + at] + x * value
+        else:
+            slope = (1.0 - x) * slope - value
+            value = q[m * width + at] + (1.0 - x) * value
+    return y[at] + x * value, value + x * slope
+
+
+@njit(inline="always")
+def _add_stages(row, stages, width, k, total):
+    """total = sum_j row[j] k_j, over the first `stages` stages."""
+    total[:] = 0.0
+    for j in range(stages):
+        weight = row[j]
+        if weight != 0.0:
+            stage = k[j * width : (j + 1) * width]
+            for i in range(width):
+                total[i] += weight * stage[i]
+
+
+def _compile(sources: str) -> Callable[..., None]:
+    """Return the compiled solver. `sources` stands in its closure to make it part of the key of numba's cache."""
+
+    @njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+    def advance(system, n_constants, first, last, times, rtol, atol, max_steps, out, status, steps):  # type: ignore[no-untyped-def]
+        sources  # noqa: B018
+        n = out.shape[2]
+        width = n * LANES
+        n_times = times.size
+        end = times[n_times - 1]
+
+        constants = np.zeros(n_constants * LANES)
+        y = np.zeros(width)
+        y_new = np.zeros(width)
+        y_stage = np.zeros(width)
+        total = np.zeros(width)
+        total_5 = np.zeros(width)
+        k = np.zeros(STAGES_DENSE * width)
+        q = np.zeros(7 * width)
+        slope = np.zeros(width)
+        t = np.zeros(LANES)
+        t_new = np.zeros(LANES)
+        h = np.zeros(LANES)
+        error = np.zeros(LANES)
+        factor = np.zeros(LANES)
+        trajectory = np.full(LANES, -1)
+        to_write = np.zeros(LANES, np.int64)
+        has_output = np.zeros(LANES, np.bool_)
+        is_new = np.zeros(LANES, np.bool_)
+
+        coming = first
+        running = 0
+        while True:
+            # Fill idle lanes.
+            for lane in range(LANES):
+                while trajectory[lane] < 0 and coming < last:
+                    load(system, coming, lane, constants, y)
+                    status[coming] = _DONE
+                    steps[coming] = 0
+                    t[lane] = 0.0
+                    to_write[lane] = 0
+                    if times[0] == 0.0:
+                        for i in range(n):
+                            out[coming, 0, i] = y[i * LANES + lane]
+                        to_write[lane] = 1
+                    if to_write[lane] < n_times:
+                        trajectory[lane] = coming
+                        is_new[lane] = True
+                        running += 1
+                    coming += 1
+            if running == 0:
+                break
+
+            # One step in all lanes. Idle lanes have h = 0 and compute what nobody reads.
+            derivative(system, constants, y, k[:width])
+            for lane in range(LANES):
+                if trajectory[lane] < 0:
+                    h[lane] = 0.0
+                    continue
+                if is_new[lane]:
+                    # A first guess for variables of order one; the error control mends it.
+                    size, speed = 1.0, 0.0
+                    for i in range(n):
+                        size = max(size, abs(y[i * LANES + lane]))
+                        speed = max(speed, abs(k[i * LANES + lane]))
+                    h[lane] = end if speed * end < 0.1 * size else 0.1 * size / speed
+                    is_new[lane] = False
+                left = end - t[lane]
+                if h[lane] > 0.99 * left:
+                    h[lane] = left
+                elif h[lane] > 0.5 * left:
+                    h[lane] = 0.5 * left  # two steps of one size, not a large and a tiny one
+                t_new[lane] = end if h[lane] == left else t[lane] + h[lane]
+            for stage in range(1, STAGES + 1):
+                _add_stages(A[stage], stage, width, k, total)
+                for i in range(n):
+                    for lane in range(LANES):
+                        y_stage[i * LANES + lane] = y[i * LANES + lane] + h[lane] * total[i * LANES + lane]
+                if stage < STAGES:
+                    derivative(system, constants, y_stage, k[stage * width : (stage + 1) * width])
+            y_new[:] = y_stage
+
+            # Error estimate (Hairer, Norsett, Wanner, II.10): h err5^2 / sqrt(err5^2 + 0.01 err3^2), root mean square.
+            _add_stages(E3, STAGES, width, k, total)
+            _add_stages(E5, STAGES, width, k, total_5)
+            for lane in range(LANES):
+                err_3 = 0.0
+                err_5 = 0.0
+                for i in range(n):
+                    at = i * LANES + lane
+                    scale = _LOCAL * (atol + rtol * max(abs(y[at]), abs(y_new[at])))
+                    err_3 += (total[at] / scale) ** 2
+                    err_5 += (total_5[at] / scale) ** 2
+                denominator = (err_5 + 0.01 * err_3) * n
+                error[lane] = h[lane] * err_5 / np.sqrt(denominator) if denominator > 0.0 else err_5
+
+            # The interpolant, if a lane has an output time inside its step.
+            dense = False
+            for lane in range(LANES):
+                inside = trajectory[lane] >= 0 and error[lane] <= 1.0 and times[to_write[lane]] < t_new[lane]
+                has_output[lane] = inside
+                dense = dense or inside
+            if dense:
+                derivative(system, constants, y_new, k[STAGES * width : (STAGES + 1) * width])
+                for stage in range(STAGES + 1, STAGES_DENSE):
+                    _add_stages(A[stage], stage, width, k, total)
+                    for i in range(n):
+                        for lane in range(LANES):
+                            y_stage[i * LANES + lane] = y[i * LANES + lane] + h[lane] * total[i * LANES + lane]
+                    derivative(system, constants, y_stage, k[stage * width : (stage + 1) * width])
+                for i in range(n):
+                    for lane in range(LANES):
+                        at = i * LANES + lane
+                        change = y_new[at] - y[at]
+                        q[at] = change
+                        q[width + at] = h[lane] * k[at] - change
+                        q[2 * width + at] = 2.0 * change - h[lane] * (k[STAGES * width + at] + k[at])
+                for m in range(4):
+                    _add_stages(D[m], STAGES_DENSE, width, k, total)
+                    for i in range(n):
+                        for lane in range(LANES):
+                            q[(3 + m) * width + i * LANES + lane] = h[lane] * total[i * LANES + lane]
+                # Its defect, h |u' - f(u)| at one point inside, estimates its error.
+                for at in range(width):
+                    y_stage[at], slope[at] = _interpolate(_THETA, y, width, at, q)
+                derivative(system, constants, y_stage, total)
+                for lane in range(LANES):
+                    defect = 0.0
+                    for i in range(n):
+                        at = i * LANES + lane
+                        scale = atol + rtol * abs(y_stage[at])
+                        defect = max(defect, abs(slope[at] - h[lane] * total[at]) / scale)
+                    if has_output[lane]:
+                        error[lane] = max(error[lane], _DEFECT * defect)
+            for lane in range(LANES):
+                # safety * error^(-1/8), between the limits; a nan gives the smallest factor
+                wanted = _SAFETY * exp(-0.125 * log(max(error[lane], 1e-30)))
+                wanted = _GROW if wanted > _GROW else wanted
+                factor[lane] = wanted if wanted > _SHRINK else _SHRINK
+
+            # Accept or reject, lane by lane.
+            for lane in range(LANES):
+                if trajectory[lane] < 0:
+                    continue
+                index = trajectory[lane]
+                steps[index] += 1
+                if not error[lane] <= 1.0:  # too large, or nan
+                    finite = True
+                    for i in range(n):
+                        finite = finite and np.isfinite(k[i * LANES + lane])
+                    if not finite:
+                        status[index] = _NOT_FINITE
+                    elif h[lane] * _SHRINK <= 1e-15 * max(t[lane], 1e-300):
+                        status[index] = _STEP_TOO_SMALL
+                    h[lane] *= min(factor[lane], 1.0)
+                else:
+                    write = to_write[lane]
+                    while write < n_times and times[write] < t_new[lane]:
+                        write += 1
+                    if write > to_write[lane]:
+                        for i in range(n):
+                            for w in range(to_write[lane], write):
+                                x = (times[w] - t[lane]) / h[lane]
+                                out[index, w, i] = _interpolate(x, y, width, i * LANES + lane, q)[0]
+                    t[lane] = t_new[lane]
+                    for i in range(n):
+                        y[i * LANES + lane] = y_new[i * LANES + lane]
+                    if write < n_times and times[write] == t[lane]:
+                        for i in range(n):
+                            out[index, write, i] = y[i * LANES + lane]
+                        write += 1
+                    to_write[lane] = write
+                    h[lane] *= factor[lane]
+                if steps[index] >= max_steps and to_write[lane] < n_times and status[index] == _DONE:
+                    status[index] = _MAX_STEPS
+                if status[index] != _DONE:
+                    out[index, to_write[lane] :, :] = np.nan
+                    to_write[lane] = n_times
+                if to_write[lane] == n_times:
+                    trajectory[lane] = -1
+                    running -= 1
+
+    return advance
+
+
+_advance = _compile(sources_digest())
+
+
+def solve(
+    system: Any,
+    *,
+    trajectories: int,
+    variables: int,
+    constants: int,
+    times: npt.NDArray[np.float64],
+    rtol: float,
+    atol: float,
+    max_steps: int,
+) -> Solution:
+    """Integrate a batch of trajectories from time 0 and return their states at `times`.
+
+    Parameters
+    ----------
+    system
+        A NamedTuple with its own `load` and `derivative`.
+    trajectories, variables, constants
+        How many trajectories the system has, variables a trajectory, and constants a lane.
+    times
+        Increasing output times >= 0, shape (times,), float64.
+    rtol, atol
+        Tolerances of the local error: each step's error estimate is at most ``atol + rtol |y|``, as a root mean square
+        over the variables.
+    max_steps
+        Most steps, accepted and rejected, that a trajectory may take.
+
+    Returns
+    -------
+    Solution
+        States, status and number of steps. No failure raises here.
+    """
+    solution = Solution(
+        np.empty((trajectories, times.size, variables)),
+        np.zeros(trajectories, np.int8),
+        np.zeros(trajectories, np.int64),
+    )
+
+    def block(first: int, last: int) -> None:
+        _advance(system, constants, first, last, times, rtol, atol, max_steps, *solution)
+
+    map_blocks(block, trajectories, least=4 * LANES)
+    return solution

@@ -1,0 +1,77 @@
+"""Command line of the studies: ``python -m studies list | run NAME ... | all``."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from odeflow.provenance import SaveError
+from studies.registry import STUDIES, run_study
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status: 0 done, 1 a claim or a save failed, 2 bad input."""
+    parser = _Parser(
+        prog="python -m studies",
+        description="Each study leaves NAME.nc, NAME.pdf and NAME.png, and checks its claims.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="list | run | all")
+    commands.add_parser("list", help="name the studies")
+    run = commands.add_parser("run", help="run some studies", allow_abbrev=False)
+    run.add_argument("names", nargs="+", metavar="NAME", help=f"one of {', '.join(STUDIES)}")
+    every = commands.add_parser("all", help="run all studies", allow_abbrev=False)
+    for command in (run, every):
+        command.add_argument("--quick", action="store_true", help="fewer points and runs, for a first look")
+        command.add_argument("--out", type=Path, default=Path("results"), help="folder to write to (default: results)")
+    options = parser.parse_args(arguments)
+
+    if options.command == "list":
+        width = max(map(len, STUDIES))
+        for study in STUDIES.values():
+            print(f"{study.name:{width}}  {study.title}")
+        return 0
+
+    names = options.names if options.command == "run" else list(STUDIES)
+    for name in names:
+        if name not in STUDIES:
+            near = difflib.get_close_matches(name, STUDIES, 1)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            print(f"NAME = {name!r} is no study{hint} Allowed: {', '.join(STUDIES)}", file=sys.stderr)
+            return 2
+    if options.out == Path("results"):
+        options.out.mkdir(exist_ok=True)
+
+    status = 0
+    for name in names:
+        start = time.perf_counter()
+        try:
+            outcome, files = run_study(STUDIES[name], out=options.out, quick=options.quick)
+        except (FileNotFoundError, PermissionError) as error:
+            print(f"--out: {error}", file=sys.stderr)
+            return 2
+        except SaveError as error:
+            print(error, file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print(f"{name}: interrupted, nothing of it was written", file=sys.stderr)
+            return 1
+        print(f"\n{name}: {STUDIES[name].title}\n\n{outcome.table}\n")
+        for claim in outcome.claims:
+            print(f"{'pass' if claim.holds else 'FAIL'}  {claim.statement}: {claim.measured}")
+            status = status if claim.holds else 1
+        print(f"\n{', '.join(map(str, files))}  ({time.perf_counter() - start:.1f} s)")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""What a study is, which ones there are, and how one is run and saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from odeflow.provenance import check_target, save
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+__all__ = ["STUDIES", "Claim", "Outcome", "Study", "run_study"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement that a study checks."""
+
+    statement: str
+    """What should hold, with its tolerance."""
+    measured: str
+    """What was found."""
+    holds: bool
+    """Whether it does."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study found."""
+
+    data: xr.Dataset
+    """Everything that the figure shows, labelled."""
+    figure: Figure
+    table: str
+    """The numbers to print, as lines of text."""
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """An entry of the registry. The module is imported only when the study is run."""
+
+    name: str
+    title: str
+    module: str
+    """It has a function ``run(name, *, quick)`` that returns an Outcome."""
+
+    def run(self, *, quick: bool = False) -> Outcome:
+        """Run the study; `quick` with fewer points and runs."""
+        run: Callable[..., Outcome] = import_module(self.module).run
+        return run(self.name, quick=quick)
+
+
+_ALL = (
+    Study("scenario1", "equal priors, standard and adversarial training: theory through Monte Carlo", "studies.scenarios"),
+    Study("scenario2", "priors 0.7 and 0.3, standard and adversarial training: the same", "studies.scenarios"),
+    Study("finite_size", "how the mean of R and b at finite N approaches the theory", "studies.finite_size"),
+)
+STUDIES = {study.name: study for study in _ALL}
+"""All studies by name."""
+
+
+def run_study(study: Study, *, out: Path, quick: bool = False) -> tuple[Outcome, list[Path]]:
+    """Run a study and save its data (.nc) and figure (.pdf, .png) under its name in the folder `out`.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+        If the folder cannot be written to; before any work.
+    SaveError
+        If writing fails.
+    """
+    from odeflow.plot import save_figure
+
+    check_target(out / f"{study.name}.nc")
+    outcome = study.run(quick=quick)
+    outcome.data.attrs |= {
+        "study": study.name,
+        "quick": json.dumps(quick),
+        "claims": json.dumps([asdict(claim) for claim in outcome.claims]),
+    }
+    files = [save(outcome.data, out / f"{study.name}.nc")]
+    files += [save_figure(outcome.figure, out / f"{study.name}{suffix}") for suffix in (".pdf", ".png")]
+    return outcome, files
