@@ -177,7 +177,7 @@ def _parsed(arguments: list[str]) -> Any:
     try:
         with contextlib.redirect_stderr(boxed):
             return tyro.cli(
-                Command,  # type: ignore[arg-type]
+                Command,
                 prog="odeflow",
                 description="Theory of adversarial training in a solvable model. odeflow --version prints the version.",
                 args=arguments or ["--help"],

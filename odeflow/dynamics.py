@@ -81,11 +81,11 @@ def _is_seed_model(system: Any) -> bool:
 
 
 @overload(runge_kutta.load)
-def _load(system, index, lane, constants, y):  # type: ignore[no-untyped-def]
+def _load(system, index, lane, constants, y):
     if not _is_seed_model(system):
         return None
 
-    def load(system, index, lane, constants, y):  # type: ignore[no-untyped-def]
+    def load(system, index, lane, constants, y):
         p, rho, v1, v2, eta_w, eta_b, epsilon, second_order, R0, b0 = system.parameters[index]
         lane_constants(v1, constants, 0, lane)
         lane_constants(v2, constants, _CLASS, lane)
@@ -105,11 +105,11 @@ def _load(system, index, lane, constants, y):  # type: ignore[no-untyped-def]
 
 
 @overload(runge_kutta.derivative)
-def _derivative(system, constants, y, dydt):  # type: ignore[no-untyped-def]
+def _derivative(system, constants, y, dydt):
     if not _is_seed_model(system):
         return None
 
-    def derivative(system, constants, y, dydt):  # type: ignore[no-untyped-def]
+    def derivative(system, constants, y, dydt):
         for lane in range(LANES):
             R = y[lane]
             b = y[LANES + lane]

@@ -26,7 +26,7 @@ _LN2_HIGH = 0.6931471805599453
 _LN2_LOW = 2.3190468138462996e-17
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def as_float64(typingctx: Any, bits: Any) -> Any:
     """Return the float64 that has these 64 bits (int64 or uint64)."""
 
@@ -36,7 +36,7 @@ def as_float64(typingctx: Any, bits: Any) -> Any:
     return types.float64(bits), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def as_int64(typingctx: Any, x: Any) -> Any:
     """Return the 64 bits of a float64 as an integer."""
 
@@ -143,5 +143,4 @@ def erfcx(x):
     y = y * t - 0.1501159365009694
     y = y * t + 0.24560380171225352
     y = y * t - 0.3262335600430348
-    y = y * t + 0.17900115118139026
-    return y
+    return y * t + 0.17900115118139026

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,7 +32,10 @@ LABELS: dict[str, tuple[str, str]] = {
 """Name to (long name, symbol in LaTeX)."""
 
 
-def label(result: Any) -> Any:
+Result = TypeVar("Result", "xr.Dataset", "xr.DataArray")
+
+
+def label(result: Result) -> Result:
     """Give every variable of a Dataset, or a DataArray and its coordinates, its long name and unit (all are 1)."""
     import xarray as xr
 

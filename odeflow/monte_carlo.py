@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ _DRAWS = 6  # uniform numbers that a reduced step needs
 
 @inlined
 def _delta(x, tau):
-    """delta = (tau - erf(x)) g'(x), at the perturbed x, without cancellation."""
+    """Return delta = (tau - erf(x)) g'(x), at the perturbed x, without cancellation."""
     y = tau * x
     gauss = exp(-y * y)
     tail = gauss * erfcx(abs(y))
@@ -40,11 +39,11 @@ def _chi_squared(normal, u, d, c):
     return 2.0 * d * cube, accepted
 
 
-def _compile(sources: str) -> tuple[Callable[..., None], Callable[..., None]]:
+def _compile(sources: str) -> tuple[Any, Any]:
     """Return the compiled kernels. `sources` stands in their closure to make it part of the key of numba's cache."""
 
     @njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-    def reduced(states, first, last, N, p, rho, v1, v2, eta_w, eta_b, epsilon, R0, b0, examples, out):  # type: ignore[no-untyped-def]
+    def reduced(states, first, last, N, p, rho, v1, v2, eta_w, eta_b, epsilon, R0, b0, examples, out):
         sources  # noqa: B018
         state = np.ones((4, LANES), np.uint64)
         u = np.zeros((_DRAWS, LANES))
@@ -120,14 +119,14 @@ def _compile(sources: str) -> tuple[Callable[..., None], Callable[..., None]]:
                     out[begin + lane, output, 1] = b[lane]
 
     @njit(fastmath={"contract", "reassoc"}, error_model="numpy")
-    def dot(x, y):  # type: ignore[no-untyped-def]
+    def dot(x, y):
         total = 0.0
         for i in range(x.size):
             total += x[i] * y[i]
         return total
 
     @njit(fastmath={"contract"}, error_model="numpy")
-    def fill_normal(z, state, u):  # type: ignore[no-untyped-def]
+    def fill_normal(z, state, u):
         """Fill z, whose size is a multiple of 2 LANES, with standard normal numbers."""
         for start in range(0, z.size, 2 * LANES):
             for draw in range(2):
@@ -139,7 +138,7 @@ def _compile(sources: str) -> tuple[Callable[..., None], Callable[..., None]]:
                 z[start + lane], z[start + LANES + lane] = box_muller(u[0, lane], u[1, lane])
 
     @njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-    def direct(states, first, last, N, p, rho, v1, v2, eta_w, eta_b, epsilon, R0, b0, examples, out):  # type: ignore[no-untyped-def]
+    def direct(states, first, last, N, p, rho, v1, v2, eta_w, eta_b, epsilon, R0, b0, examples, out):
         sources  # noqa: B018
         padded = -(-N // (2 * LANES)) * 2 * LANES
         z = np.zeros(padded)
@@ -185,6 +184,4 @@ def _compile(sources: str) -> tuple[Callable[..., None], Callable[..., None]]:
     return reduced, direct
 
 
-reduced: Any
-direct: Any
 reduced, direct = _compile(sources_digest())

@@ -169,7 +169,7 @@ def plot(result: xr.Dataset | xr.DataArray) -> Figure:
     import xarray as xr
 
     if isinstance(result, xr.DataArray):
-        result = result.to_dataset(name=result.name or "values")
+        result = result.to_dataset(name="values" if result.name is None else result.name)
     names = [name for name in VARIABLES if name in result and set(result[name].dims) - {"run"}]
     dims = {dim for name in names for dim in result[name].dims} - {"run"}
     if not names or len(dims) != 1:

@@ -30,7 +30,9 @@ class SaveError(OSError):
     """A result could not be written. The old file, if there was one, is as it was."""
 
 
-def provenance(function: str, *parts: Any, seed: str | None = None, device: str | None = None, **options: Any) -> dict[str, str]:
+def provenance(
+    function: str, *parts: Any, seed: str | None = None, device: str | None = None, **options: Any
+) -> dict[str, str]:
     """Return the attributes of a result: configuration, seed, versions, device, time.
 
     Parameters
@@ -53,7 +55,8 @@ def provenance(function: str, *parts: Any, seed: str | None = None, device: str 
     """
     configuration: dict[str, Any] = {"function": function}
     for part in parts:
-        assert is_dataclass(part) and not isinstance(part, type)
+        assert is_dataclass(part)
+        assert not isinstance(part, type)
         configuration[_PARTS.get(type(part).__name__, type(part).__name__)] = asdict(part)
     configuration["options"] = options
     attributes = {"configuration": json.dumps(configuration, default=_plain)}
@@ -148,7 +151,9 @@ def check_target(path: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFI
     """
     target = Path(path)
     if target.suffix not in suffixes:
-        raise ValueError(f"path = {str(target)!r} has the suffix {target.suffix!r}: allowed is one of {', '.join(suffixes)}")
+        raise ValueError(
+            f"path = {str(target)!r} has the suffix {target.suffix!r}: allowed is one of {', '.join(suffixes)}"
+        )
     folder = target.absolute().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"path = {str(target)!r}: the folder {str(folder)!r} does not exist: create it first")
@@ -176,8 +181,8 @@ def replacing(target: Path) -> Iterator[Path]:
         new = scratch / target.name
         yield new
         if target.is_dir():
-            os.replace(target, scratch / "old")
-        os.replace(new, target)
+            target.replace(scratch / "old")
+        new.replace(target)
     except OSError as error:
         raise SaveError(f"{str(target)!r} could not be saved: {error.strerror or error}") from error
     finally:
@@ -253,7 +258,8 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     try:
         if source.suffix == ".zarr":
             with xr.open_zarr(source, consolidated=False) as opened:
-                return opened.load()
+                whole: xr.Dataset = opened.load()
+                return whole
         with xr.open_dataset(source, engine="h5netcdf") as opened:
             return opened.load()
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -11,7 +11,6 @@ trajectory, `derivative` evaluates dy/dt in all lanes. `odeflow.dynamics` has an
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from numba import njit
 
 from odeflow.compilation import LANES, inlined, sources_digest
-from odeflow.dop853 import D, E3, E5, STAGES, STAGES_DENSE, A
+from odeflow.dop853 import E3, E5, F5, STAGES, STAGES_DENSE, A, D
 from odeflow.elementary import exp, log
 from odeflow.threads import map_blocks
 
@@ -40,12 +39,12 @@ _THETA = 0.7  # where in a step the interpolant is checked
 _DEFECT = 0.3  # times its defect there is the estimate of its error
 
 
-def load(system, index, lane, constants, y):  # type: ignore[no-untyped-def]
+def load(system, index, lane, constants, y):
     """Fill ``constants[k * LANES + lane]`` and ``y[i * LANES + lane]`` for trajectory `index` of `system`."""
     raise NotImplementedError(f"no odeflow.runge_kutta.load for {type(system)}: give one with numba's overload")
 
 
-def derivative(system, constants, y, dydt):  # type: ignore[no-untyped-def]
+def derivative(system, constants, y, dydt):
     """Evaluate dy/dt in all lanes: y and dydt have variable i of a lane at ``i * LANES + lane``."""
     raise NotImplementedError(f"no odeflow.runge_kutta.derivative for {type(system)}: give one with numba's overload")
 
@@ -79,7 +78,7 @@ def _interpolate(x, y, width, at, q):
 
 @njit(inline="always")
 def _add_stages(row, stages, width, k, total):
-    """total = sum_j row[j] k_j, over the first `stages` stages."""
+    """Set total = sum_j row[j] k_j, over the first `stages` stages."""
     total[:] = 0.0
     for j in range(stages):
         weight = row[j]
@@ -89,11 +88,11 @@ def _add_stages(row, stages, width, k, total):
                 total[i] += weight * stage[i]
 
 
-def _compile(sources: str) -> Callable[..., None]:
+def _compile(sources: str) -> Any:
     """Return the compiled solver. `sources` stands in its closure to make it part of the key of numba's cache."""
 
     @njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-    def advance(system, n_constants, first, last, times, rtol, atol, max_steps, out, status, steps):  # type: ignore[no-untyped-def]
+    def advance(system, n_constants, first, last, times, rtol, atol, max_steps, out, status, steps):
         sources  # noqa: B018
         n = out.shape[2]
         width = n * LANES
@@ -106,6 +105,7 @@ def _compile(sources: str) -> Callable[..., None]:
         y_stage = np.zeros(width)
         total = np.zeros(width)
         total_5 = np.zeros(width)
+        other_5 = np.zeros(width)
         k = np.zeros(STAGES_DENSE * width)
         q = np.zeros(7 * width)
         slope = np.zeros(width)
@@ -171,9 +171,11 @@ def _compile(sources: str) -> Callable[..., None]:
                     derivative(system, constants, y_stage, k[stage * width : (stage + 1) * width])
             y_new[:] = y_stage
 
-            # Error estimate (Hairer, Norsett, Wanner, II.10): h err5^2 / sqrt(err5^2 + 0.01 err3^2), root mean square.
+            # Error estimate (Hairer, Norsett, Wanner, II.10): h err5^2 / sqrt(err5^2 + 0.01 err3^2), root mean square;
+            # here err5^2 is the sum over two estimates of order 5, which do not vanish together.
             _add_stages(E3, STAGES, width, k, total)
             _add_stages(E5, STAGES, width, k, total_5)
+            _add_stages(F5, STAGES, width, k, other_5)
             for lane in range(LANES):
                 err_3 = 0.0
                 err_5 = 0.0
@@ -181,7 +183,7 @@ def _compile(sources: str) -> Callable[..., None]:
                     at = i * LANES + lane
                     scale = _LOCAL * (atol + rtol * max(abs(y[at]), abs(y_new[at])))
                     err_3 += (total[at] / scale) ** 2
-                    err_5 += (total_5[at] / scale) ** 2
+                    err_5 += (total_5[at] / scale) ** 2 + (other_5[at] / scale) ** 2
                 denominator = (err_5 + 0.01 * err_3) * n
                 error[lane] = h[lane] * err_5 / np.sqrt(denominator) if denominator > 0.0 else err_5
 
@@ -224,10 +226,9 @@ def _compile(sources: str) -> Callable[..., None]:
                     if has_output[lane]:
                         error[lane] = max(error[lane], _DEFECT * defect)
             for lane in range(LANES):
-                # safety * error^(-1/8), between the limits; a nan gives the smallest factor
+                # safety * error^(-1/8), between the limits; the smallest for nan
                 wanted = _SAFETY * exp(-0.125 * log(max(error[lane], 1e-30)))
-                wanted = _GROW if wanted > _GROW else wanted
-                factor[lane] = wanted if wanted > _SHRINK else _SHRINK
+                factor[lane] = _SHRINK if np.isnan(error[lane]) else min(max(wanted, _SHRINK), _GROW)
 
             # Accept or reject, lane by lane.
             for lane in range(LANES):

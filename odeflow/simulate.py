@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -84,9 +84,7 @@ def simulate(
     alpha = checked_alpha(alpha)
     R0 = checked_number("R0", R0, least=-1, most=1)
     b0 = checked_number("b0", b0)
-    test_epsilon = checked_number(
-        "test_epsilon", adversary.epsilon if test_epsilon is None else test_epsilon, least=0
-    )
+    test_epsilon = checked_number("test_epsilon", adversary.epsilon if test_epsilon is None else test_epsilon, least=0)
     seed = _seed_sequence(rng)
 
     from odeflow import monte_carlo
@@ -126,14 +124,14 @@ def simulate(
     return label(xr.Dataset(data, coords, attrs))
 
 
-def _seed_sequence(rng: int | np.random.SeedSequence | np.random.Generator | None) -> np.random.SeedSequence:
+def _seed_sequence(rng: Any) -> np.random.SeedSequence:
     """Return the SeedSequence that stands for `rng`."""
     if isinstance(rng, np.random.SeedSequence):
         return rng
     if isinstance(rng, np.random.Generator):
-        child = rng.bit_generator.seed_seq.spawn(1)[0]  # type: ignore[attr-defined]
+        child = rng.bit_generator.seed_seq.spawn(1)[0]
         assert isinstance(child, np.random.SeedSequence)
         return child
-    if rng is not None and (isinstance(rng, bool) or not isinstance(rng, int | np.integer) or rng < 0):
+    if rng is not None and (not isinstance(rng, int | np.integer) or int(rng) < 0):
         raise TypeError(f"rng = {rng!r}: allowed is an integer >= 0, a SeedSequence, a Generator or None")
     return np.random.SeedSequence(rng)

@@ -38,8 +38,8 @@ def run(name: str, *, quick: bool = False) -> Outcome:
     errors: dict[str, list[float]] = {"R": [], "b": []}
     for N, seed in zip(SIZES, seeds, strict=True):
         simulated = simulate(*model, N=N, alpha=[ALPHA], runs=runs, rng=seed).isel(alpha=0)
-        for variable in means:
-            means[variable].append(float(simulated[variable].mean()))
+        for variable, values in means.items():
+            values.append(float(simulated[variable].mean()))
             errors[variable].append(float(simulated[variable].std(ddof=1)) / np.sqrt(runs))
     data = xr.Dataset(
         {variable: ("N", means[variable]) for variable in means}
@@ -81,7 +81,7 @@ def _figure(data: xr.Dataset, runs: int) -> Figure:
     ax = axes[0, 0]
     N = data.N.values
     for color, variable in enumerate(("R", "b")):
-        gap = np.abs(data[variable] - data[f"{variable}_theory"]).values
+        gap = abs(data[variable] - data[f"{variable}_theory"]).values
         bars = data[f"{variable}_standard_error"].values
         with style():
             ax.errorbar(N, gap, yerr=bars, fmt="o", color=f"C{color}", label=symbol(variable))

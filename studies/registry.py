@@ -58,7 +58,9 @@ class Study:
 
 
 _ALL = (
-    Study("scenario1", "equal priors, standard and adversarial training: theory through Monte Carlo", "studies.scenarios"),
+    Study(
+        "scenario1", "equal priors, standard and adversarial training: theory through Monte Carlo", "studies.scenarios"
+    ),
     Study("scenario2", "priors 0.7 and 0.3, standard and adversarial training: the same", "studies.scenarios"),
     Study("finite_size", "how the mean of R and b at finite N approaches the theory", "studies.finite_size"),
 )

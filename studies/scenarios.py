@@ -50,7 +50,7 @@ def run(name: str, *, quick: bool = False) -> Outcome:
         theory.append(integrate(mixture, rule, adversary, alpha=fine, **options))
         simulation.append(simulate(mixture, rule, adversary, N=N, alpha=coarse, runs=runs, rng=seed, **options))
     data = _collect(name, mixture, rule, theory, simulation, seeds=str(SEED))
-    claims = (*_reference_claims(name, data), _agreement_claim(data, fine, runs), _curve_claim(data))
+    claims = (*_reference_claims(name, data), _agreement_claim(data, runs), _curve_claim(data))
     return Outcome(data, _figure(data), _table(data), claims)
 
 
@@ -86,7 +86,7 @@ def _collect(
 def _final_curve(states: xr.Dataset, mixture: GaussianMixture, grid: npt.NDArray[np.float64], dim: str) -> xr.DataArray:
     """Return the robustness curve at the last alpha over the dimension `dim`."""
     final = states.isel(alpha=-1).drop_vars(["alpha", "training_epsilon"])
-    curve = robustness_curve(final.R, final.b, mixture, grid)
+    curve: xr.DataArray = robustness_curve(final.R, final.b, mixture, grid)
     return curve.rename(epsilon=dim).rename(None)
 
 
@@ -100,7 +100,7 @@ def _reference_claims(name: str, data: xr.Dataset) -> list[Claim]:
     return claims
 
 
-def _agreement_claim(data: xr.Dataset, alpha: npt.NDArray[np.float64], runs: int) -> Claim:
+def _agreement_claim(data: xr.Dataset, runs: int) -> Claim:
     """Compare the mean over runs with the theory, at every simulated time."""
     worst, where = 0.0, ""
     for variable in VARIABLES:
@@ -110,7 +110,7 @@ def _agreement_claim(data: xr.Dataset, alpha: npt.NDArray[np.float64], runs: int
         ratio = error / (4 * simulated.std("run", ddof=1) / np.sqrt(runs) + ALLOWANCE)
         if float(ratio.max()) >= worst:
             worst = float(ratio.max())
-            at = ratio.isel(ratio.argmax(...))  # type: ignore[arg-type]
+            at = ratio.isel(ratio.argmax(...))
             where = f"{variable}, {at.training.item()}, alpha = {at.simulated_alpha.item():g}"
     return Claim(
         f"mean of {runs} runs at N = {N} within 4 standard errors + {ALLOWANCE * N:g}/N of the theory, at all times",
@@ -172,7 +172,7 @@ def _legends(figure: Figure, errors: Axes, colors: dict[str, str], labels: dict[
     """Say once what the colours are, what lines and points are, and which error is which."""
     from matplotlib.lines import Line2D
 
-    grey = {"color": "0.3", "markerfacecolor": "white"}
+    grey: dict[str, Any] = {"color": "0.3", "markerfacecolor": "white"}
     points = f"simulation, $N={N}$, {runs} runs (mean and s.d.)"
     everywhere = [Line2D([], [], color=colors[key], label=labels[key]) for key in colors]
     everywhere.append(Line2D([], [], **grey, label=r"theory, $N\to\infty$"))

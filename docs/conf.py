@@ -1,0 +1,42 @@
+"""Sphinx configuration."""
+
+from importlib import metadata
+
+project = "odeflow"
+author = "The odeflow developers"
+copyright = author  # Sphinx's name
+try:
+    release = metadata.version("odeflow")
+except metadata.PackageNotFoundError:  # a source tree that is not installed
+    release = "unknown"
+version = release
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+]
+exclude_patterns = ["_build"]
+default_role = "py:obj"  # docstrings write names in single backticks
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+autosummary_generate = False
+napoleon_google_docstring = False
+napoleon_numpy_docstring = True
+napoleon_use_param = False  # keeps parameters that are documented together together
+napoleon_use_rtype = False
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 100
+add_module_names = False
+
+html_theme = "furo"
+html_title = f"odeflow {release}"
+html_static_path: list[str] = []
