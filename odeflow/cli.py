@@ -220,3 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _fail(message: object, status: int) -> int:
     print(f"odeflow: {message}", file=sys.stderr)
     return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -182,11 +182,11 @@ def checked_alpha(alpha: npt.ArrayLike) -> npt.NDArray[np.float64]:
     if times.ndim != 1 or times.size == 0:
         raise ValueError(f"alpha has shape {times.shape}: {allowed}")
     if not np.all(np.isfinite(times)) or times[0] < 0:
-        bad = times[~np.isfinite(times) | (times < 0)][0]
+        bad = float(times[~np.isfinite(times) | (times < 0)][0])
         raise ValueError(f"alpha contains {bad!r}: {allowed}")
     if np.any(np.diff(times) <= 0):
         i = int(np.argmax(np.diff(times) <= 0))
-        raise ValueError(f"alpha goes from {times[i]!r} to {times[i + 1]!r}: {allowed}")
+        raise ValueError(f"alpha goes from {float(times[i])!r} to {float(times[i + 1])!r}: {allowed}")
     return times
 
 
@@ -217,7 +217,7 @@ def _parameter_table(model: dict[str, Any], R0: npt.ArrayLike, b0: npt.ArrayLike
     for (name, (good, allowed)), column in zip(checks.items(), table.T, strict=True):
         good = good & np.isfinite(column)
         if not np.all(good):
-            raise ValueError(f"{name} = {column[~good][0]!r} is out of range: allowed is {allowed}")
+            raise ValueError(f"{name} = {float(column[~good][0])!r} is out of range: allowed is {allowed}")
     return table
 
 

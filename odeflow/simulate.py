@@ -129,8 +129,8 @@ def _seed_sequence(rng: Any) -> np.random.SeedSequence:
     if isinstance(rng, np.random.SeedSequence):
         return rng
     if isinstance(rng, np.random.Generator):
-        child = rng.bit_generator.seed_seq.spawn(1)[0]
-        assert isinstance(child, np.random.SeedSequence)
+        parent: Any = rng.bit_generator.seed_seq
+        child: np.random.SeedSequence = parent.spawn(1)[0]
         return child
     if rng is not None and (not isinstance(rng, int | np.integer) or int(rng) < 0):
         raise TypeError(f"rng = {rng!r}: allowed is an integer >= 0, a SeedSequence, a Generator or None")

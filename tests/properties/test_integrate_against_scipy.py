@@ -13,6 +13,7 @@ from odeflow.averages import delta, delta_squared
 from odeflow.integrate import integrate_batch
 
 Point = dict[str, float]
+PARAMETERS = ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon")
 
 
 @njit(error_model="numpy")
@@ -29,7 +30,7 @@ def _rates(y, p, rho, v1, v2, eta_w, eta_b, epsilon):  # type: ignore[no-untyped
 
 def reference(point: Point, start: tuple[float, float], alpha: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     def rates(_: float, y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        out: npt.NDArray[np.float64] = _rates(y, *point.values())
+        out: npt.NDArray[np.float64] = _rates(y, *(point[name] for name in PARAMETERS))
         return out
 
     # From output to output: scipy's interpolant is a thousand times less accurate than its steps.

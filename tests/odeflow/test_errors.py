@@ -1,0 +1,73 @@
+"""Errors against their meaning, limits and monotony."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from odeflow import GaussianMixture, adversarial_error, classification_error, robustness_curve
+
+mixtures = st.builds(
+    GaussianMixture, p=st.floats(0.01, 0.99), rho=st.floats(0, 10), v1=st.floats(0.01, 10), v2=st.floats(0.01, 10)
+)
+overlaps, biases = st.floats(-1, 1), st.floats(-5, 5)
+
+
+@given(mixture=mixtures, R=overlaps, b=biases, epsilon=st.floats(0, 5))
+def test_adversarial_error_is_the_chance_that_the_moved_example_is_on_the_wrong_side(
+    mixture: GaussianMixture, R: float, b: float, epsilon: float
+) -> None:
+    plus = norm(mixture.rho * R / 2 - b - epsilon, np.sqrt(mixture.v1)).cdf(0)
+    minus = norm(-mixture.rho * R / 2 - b + epsilon, np.sqrt(mixture.v2)).sf(0)
+    expected = mixture.p * plus + (1 - mixture.p) * minus
+    assert adversarial_error(R, b, mixture, epsilon) == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+@given(mixture=mixtures, R=overlaps, b=biases)
+def test_without_attack_it_is_the_classification_error(mixture: GaussianMixture, R: float, b: float) -> None:
+    assert adversarial_error(R, b, mixture, 0.0) == classification_error(R, b, mixture)
+
+
+@given(mixture=mixtures, R=overlaps, b=biases)
+def test_robustness_curve_does_not_fall(mixture: GaussianMixture, R: float, b: float) -> None:
+    curve = robustness_curve(R, b, mixture)
+    assert curve.dims == ("epsilon",)
+    assert np.all(curve.diff("epsilon") >= 0)
+    assert float(curve[0]) == classification_error(R, b, mixture)
+
+
+def test_a_random_classifier_guesses_and_a_constant_one_errs_on_the_other_class() -> None:
+    mixture = GaussianMixture(p=0.7)
+    assert classification_error(0.0, 0.0, mixture) == pytest.approx(0.5)
+    assert classification_error(1.0, -np.inf, mixture) == pytest.approx(0.3)
+    assert classification_error(1.0, np.inf, mixture) == pytest.approx(0.7)
+
+
+def test_broadcasts_over_arrays_and_labelled_arrays() -> None:
+    mixture = GaussianMixture()
+    R = xr.DataArray([0.1, 0.5], dims="rho", coords={"rho": [1.0, 2.0]}, name="R")
+    b = xr.DataArray([0.0, 0.2, 0.3], dims="run")
+    labelled = adversarial_error(R, b, mixture, 0.5)
+    assert labelled.dims == ("rho", "run")
+    assert labelled.name == "adversarial_error"
+    assert labelled.attrs == {"long_name": "adversarial error", "units": "1"}
+    plain = adversarial_error(R.values[:, None], b.values, mixture, 0.5)
+    np.testing.assert_array_equal(labelled.values, plain)
+    curve = robustness_curve(R, b, mixture, [0.0, 0.5])
+    assert curve.dims == ("rho", "run", "epsilon")
+    np.testing.assert_array_equal(curve.sel(epsilon=0.5), labelled)
+
+
+@pytest.mark.parametrize("epsilon", [[1.0, 0.5], [[0.0, 1.0]], [0.0, np.nan], [-1.0, 0.0]])
+def test_bad_grids_of_epsilon(epsilon: object) -> None:
+    with pytest.raises(ValueError, match="epsilon"):
+        robustness_curve(0.5, 0.0, GaussianMixture(), epsilon)
+
+
+def test_bad_overlap_and_epsilon() -> None:
+    with pytest.raises(ValueError, match=r"R = 1\.5"):
+        classification_error([0.0, -1.5], 0.0, GaussianMixture())
+    with pytest.raises(ValueError, match=r"epsilon = -0\.5"):
+        adversarial_error(0.5, 0.0, GaussianMixture(), [0.0, -0.5])
