@@ -191,10 +191,11 @@ def _parsed(arguments: list[str]) -> Any:
 
 
 def _unboxed(text: str) -> str:
-    """Return the first paragraph of one of tyro's boxed messages as a line."""
+    """Return what one of tyro's messages says as a line: a box, or plain text under a title and a rule."""
     lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
-    end = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
-    return re.sub(r"^Error parsing __tyro\S*: ", "", " ".join(lines[:end])) or text
+    blocks = re.split(r"(?:^|\n)[-─]{5,}(?:\n|$)", "\n".join(lines))
+    message = " ".join((blocks[0] if "╭" in text or len(blocks) == 1 else blocks[1]).split())
+    return re.sub(r"^Error parsing __tyro\S*: ", "", message) or text
 
 
 def main(arguments: list[str] | None = None) -> int:

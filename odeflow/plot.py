@@ -6,6 +6,7 @@ picture of a result.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Callable, Hashable, Iterator
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from odeflow.labels import LABELS
-from odeflow.provenance import check_target, replacing
+from odeflow.provenance import check_target, write_bytes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -219,8 +220,10 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """
     target = check_target(path, FORMATS)
     undated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    with replacing(target) as new, style(), _quiet("fontTools"):
-        figure.savefig(new, metadata=undated.get(target.suffix))
+    content = io.BytesIO()
+    with style(), _quiet("fontTools"):
+        figure.savefig(content, format=target.suffix[1:], metadata=undated.get(target.suffix))
+    write_bytes(target, content.getbuffer())
     return target
 
 

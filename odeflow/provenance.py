@@ -192,7 +192,8 @@ def replacing(target: Path) -> Iterator[Path]:
 def save(result: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     """Save a result as netCDF (suffix .nc) or Zarr (.zarr).
 
-    It is written beside the target and renamed: there is never half a file, and a failure leaves the old file.
+    It is written beside the target and renamed: there is never half a file, and a failure leaves the old file. (A Zarr
+    store is a folder, which takes two renames to replace: a kill between them leaves the old store in a hidden folder.)
 
     Parameters
     ----------
@@ -219,12 +220,22 @@ def save(result: xr.Dataset, path: str | os.PathLike[str]) -> Path:
             result.to_zarr(new, mode="w", consolidated=False)
     else:
         # Made in memory and written as bytes: the HDF5 library does not survive a full disk well.
-        content = result.to_netcdf(engine="h5netcdf")
-        with replacing(target) as new, open(new, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        write_bytes(target, result.to_netcdf(engine="h5netcdf"))
     return target
+
+
+def write_bytes(target: Path, content: bytes | memoryview) -> None:
+    """Write a file beside `target` and rename it.
+
+    Raises
+    ------
+    SaveError
+        If writing fails.
+    """
+    with replacing(target) as new, open(new, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load(path: str | os.PathLike[str]) -> xr.Dataset:

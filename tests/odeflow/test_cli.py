@@ -1,0 +1,142 @@
+"""The command line as people use it, and as they misuse it: one line, the right status, nothing half-written."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from odeflow import Adversary, GaussianMixture, LearningRule, integrate, load, simulate
+from odeflow.cli import main
+from tests.odeflow.test_provenance import full_disk
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def status_of(arguments: str) -> int:
+    try:
+        return main(arguments.split())
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def test_integrate_saves_and_plots(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("integrate --p 0.7 --epsilon 1 --alpha-max 100 --out run.nc --plot run.pdf") == 0
+    printed = capsys.readouterr().out
+    assert "R = 0.77746940  b = -2.18974334  E = 0.27737140  S(1) = 0.31482754" in printed
+    result = load("run.nc")
+    expected = integrate(GaussianMixture(p=0.7), LearningRule(), Adversary(1.0), alpha=result.alpha)
+    assert result.drop_attrs().equals(expected.drop_attrs())
+    assert Path("run.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_simulate_and_plot(capsys: pytest.CaptureFixture[str]) -> None:
+    command = "simulate --rho 3 --N 50 --runs 5 --seed 4 --alpha-max 4 --points 3 --method direct --out run.zarr"
+    assert status_of(command) == 0
+    assert "+-" in capsys.readouterr().out
+    expected = simulate(
+        GaussianMixture(rho=3), LearningRule(), Adversary(), N=50, runs=5, rng=4, alpha=[0, 2, 4], method="direct"
+    )
+    np.testing.assert_array_equal(load("run.zarr").R, expected.R)
+    assert status_of("plot run.zarr") == 0
+    assert status_of("plot run.zarr --save figure.svg") == 0
+    assert {path.name for path in Path().iterdir()} == {"run.zarr", "run.pdf", "figure.svg"}
+
+
+@pytest.mark.parametrize("arguments", ["--help", "integrate --help", "simulate --help", "plot --help", ""])
+def test_help(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(arguments) == 0
+    assert "usage: odeflow" in capsys.readouterr().out
+
+
+def test_help_names_every_parameter(capsys: pytest.CaptureFixture[str]) -> None:
+    status_of("simulate --help")
+    text = capsys.readouterr().out
+    for flag in ("p", "rho", "v1", "v2", "eta-w", "eta-b", "epsilon", "R0", "b0", "N", "runs", "seed", "alpha-max"):
+        assert f"--{flag} " in text
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("--version") == 0
+    assert capsys.readouterr().out.startswith("odeflow ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("integrate --p 1.2", "p = 1.2 is out of range: allowed is a finite number and > 0 and < 1"),
+        ("integrate --v1 0", "v1 = 0.0 is out of range"),
+        ("integrate --epsilon nan", "epsilon = nan is out of range"),
+        ("integrate --epsilon -1", "epsilon = -1.0 is out of range"),
+        ("integrate --p half", "--p"),
+        ("integrate --sigma 3", "--sigma"),
+        ("integrate --alpha-max -1", "alpha_max = -1.0 is out of range"),
+        ("integrate --points 1", "points = 1 is out of range"),
+        ("integrate --out nowhere/run.nc", "nowhere' does not exist"),
+        ("integrate --out run.txt", "'.txt': allowed is one of .nc, .zarr"),
+        ("integrate --plot run.bmp", "'.bmp': allowed is one of .pdf, .png, .svg"),
+        ("simulate --N 2", "N = 2 is out of range with the reduced method: allowed is a whole number >= 3"),
+        ("simulate --runs 0", "runs = 0 is out of range"),
+        ("simulate --method exact", "exact"),
+        ("simulate --seed -1", "-1"),
+        ("plot none.nc", "none.nc': there is no such file"),
+        ("plot", "Missing from odeflow plot: PATH"),
+        ("frobnicate", "frobnicate"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message.lower() in printed.err.lower()
+    assert printed.err.startswith("odeflow: ")
+    assert printed.err.count("\n") == 1
+    assert not list(Path().iterdir())
+
+
+def test_a_truncated_file_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    status_of("integrate --out run.nc")
+    Path("run.nc").write_bytes(Path("run.nc").read_bytes()[:3000])
+    assert status_of("plot run.nc") == 2
+    assert "perhaps it is truncated" in capsys.readouterr().err
+    assert [path.name for path in Path().iterdir()] == ["run.nc"]
+
+
+def test_a_full_disk_is_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    status_of("integrate")  # compiled before the disk is full
+    with full_disk():
+        assert status_of("integrate --out run.nc") == 1
+    error = capsys.readouterr().err
+    assert "could not be saved" in error
+    assert error.count("\n") == 1
+    assert not list(Path().iterdir())
+
+
+def test_a_failed_integration_is_status_1(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integrate, "__kwdefaults__", {**(integrate.__kwdefaults__ or {}), "max_steps": 2})
+    assert status_of("integrate --out run.nc") == 1
+    assert "raise max_steps" in capsys.readouterr().err
+    assert not list(Path().iterdir())
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from odeflow.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'numba', 'xarray', 'matplotlib', 'scipy'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.rstrip().endswith("[]")
+
+
+def test_no_traceback_from_the_installed_command() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "odeflow.cli", "integrate", "--p", "2"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert "Traceback" not in run.stderr
