@@ -127,6 +127,7 @@ class Simulate(_Model):
             R0=self.R0,
             b0=self.b0,
             test_epsilon=self.test_epsilon,
+            progress=True,
         )
         self.finish(result)
 

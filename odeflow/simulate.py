@@ -34,6 +34,7 @@ def simulate(
     R0: float = 0.0,
     b0: float = 0.0,
     test_epsilon: float | None = None,
+    progress: bool = False,
 ) -> xr.Dataset:
     """Simulate one-pass SGD on attacked examples (exact at any N; section 2 of the theory page).
 
@@ -58,6 +59,8 @@ def simulate(
         Initial overlap in [-1, 1] and bias. The direct method draws w(0) at random with this overlap.
     test_epsilon
         Perturbation at which `adversarial_error` is evaluated, >= 0; default: the adversary's.
+    progress
+        Show a progress bar, if stderr is a terminal and it takes long.
 
     Returns
     -------
@@ -104,7 +107,7 @@ def simulate(
     def block(first: int, last: int) -> None:
         kernel(states, first, last, N, *model.values(), R0, b0, examples, out)
 
-    map_blocks(block, runs, least=least)
+    map_blocks(block, runs, least=least, progress=" runs" if progress else None)
 
     R, b = (xr.DataArray(out[:, :, i], dims=("run", "alpha")) for i in range(2))
     data = {

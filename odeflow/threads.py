@@ -1,15 +1,17 @@
 """Threads for compiled kernels that release the interpreter lock.
 
 Blocks of independent work are handed to plain Python threads. That needs no threading layer of numba's, works after
-fork and from several threads at once, and leaves room for Ctrl-C between blocks.
+fork and from several threads at once, and leaves room for Ctrl-C and a progress bar between blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 __all__ = ["map_blocks", "threads"]
+
+_BLOCKS = 8  # a thread: none waits long for the last, Ctrl-C is not far, and progress is seen
 
 
 def threads() -> int:
@@ -19,8 +21,10 @@ def threads() -> int:
     return int(numba.get_num_threads())
 
 
-def map_blocks(work: Callable[[int, int], None], count: int, *, least: int) -> None:
+def map_blocks(work: Callable[[int, int], None], count: int, *, least: int, progress: str | None = None) -> None:
     """Call ``work(first, last)`` for consecutive blocks that cover ``range(count)``.
+
+    An exception, or Ctrl-C, ends it after the blocks that are already running.
 
     Parameters
     ----------
@@ -30,13 +34,26 @@ def map_blocks(work: Callable[[int, int], None], count: int, *, least: int) -> N
         Number of indices, >= 0.
     least
         Fewest indices worth a block of their own, >= 1.
+    progress
+        What an index is called, for a progress bar on a terminal; None for no bar.
     """
+    from tqdm import tqdm
+
     n_threads = min(threads(), -(-count // least))
-    if n_threads <= 1:
-        work(0, count)
-        return
-    # several blocks a thread, so that none waits long for the last
-    size = max(least, -(-count // (4 * n_threads)))
-    with ThreadPoolExecutor(n_threads) as pool:
-        for future in [pool.submit(work, first, min(first + size, count)) for first in range(0, count, size)]:
-            future.result()
+    size = max(least, -(-count // (_BLOCKS * max(n_threads, 1))))
+    blocks = [(first, min(first + size, count)) for first in range(0, count, size)]
+    # disable=None: off where stderr is not a terminal
+    with tqdm(total=count, unit=progress or "", delay=1, disable=None if progress else True) as bar:
+        if n_threads <= 1:
+            for first, last in blocks:
+                work(first, last)
+                bar.update(last - first)
+            return
+        with ThreadPoolExecutor(n_threads) as pool:
+            futures = {pool.submit(work, first, last): last - first for first, last in blocks}
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    bar.update(futures[future])
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
