@@ -1,6 +1,8 @@
 """Sphinx configuration."""
 
+import re
 from importlib import metadata
+from typing import Any
 
 project = "odeflow"
 author = "The odeflow developers"
@@ -40,3 +42,17 @@ add_module_names = False
 html_theme = "furo"
 html_title = f"odeflow {release}"
 html_static_path: list[str] = []
+
+
+def escape_bars(*arguments: Any) -> None:
+    """Keep the norms of docstrings, such as |w|, from being read as substitutions."""
+    lines: list[str] = arguments[-1]
+    for i, line in enumerate(lines):
+        parts = re.split(r"(:math:`[^`]*`|``[^`]*``)", line)
+        parts[::2] = (re.sub(r"\|(\w+)\|", r"\\|\1\\|", part) for part in parts[::2])
+        lines[i] = "".join(parts)
+
+
+def setup(app: Any) -> None:
+    """Connect the hook."""
+    app.connect("autodoc-process-docstring", escape_bars)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -57,14 +58,13 @@ class _Model:
         return [end * i / (self.points - 1) for i in range(self.points)]
 
     def finish(self, result: xr.Dataset) -> None:
-        """Print the end of the result, save and plot what was asked for."""
-        print(_table(result))
-        if self.out is not None:
-            print(save(result, self.out))
+        """Save and plot what was asked for, then print the end of the result and where the files are."""
+        files = [] if self.out is None else [save(result, self.out)]
         if self.plot is not None:
             from odeflow.plot import plot, save_figure
 
-            print(save_figure(plot(result), self.plot))
+            files.append(save_figure(plot(result), self.plot))
+        print(_table(result), *files, sep="\n")
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ class Simulate(_Model):
         from odeflow.simulate import simulate
 
         self.check_targets()
+        if self.seed is not None:
+            checked_count("seed", self.seed, 0)
         result = simulate(
             self.mixture,
             self.rule,
@@ -163,12 +165,12 @@ def _table(result: xr.Dataset) -> str:
     names = {"R": "R", "b": "b", "error": "E", "adversarial_error": f"S({float(result.test_epsilon):g})"}
     cells = [f"alpha = {float(final.alpha):g}"]
     for name, text in names.items():
-        if "run" in result.dims:
-            mean = float(final[name].mean())
-            spread = float(final[name].std(ddof=1)) / result.sizes["run"] ** 0.5 if result.sizes["run"] > 1 else 0.0
-            cells.append(f"{text} = {mean:.6f} +- {spread:.6f}")
+        runs = result.sizes.get("run", 1)
+        if runs > 1:
+            error = float(final[name].std(ddof=1)) / runs**0.5
+            cells.append(f"{text} = {float(final[name].mean()):.6f} +- {error:.6f}")
         else:
-            cells.append(f"{text} = {float(final[name]):.8f}")
+            cells.append(f"{text} = {final[name].item():.8f}")
     return "  ".join(cells)
 
 
@@ -210,12 +212,15 @@ def main(arguments: list[str] | None = None) -> int:
     command = _parsed(arguments)
     try:
         command.run()
+        sys.stdout.flush()
     except (SaveError, IntegrationError) as error:
         return _fail(error, 1)
     except (ValueError, TypeError, FileNotFoundError, PermissionError) as error:
         return _fail(error, 2)
     except KeyboardInterrupt:
         return _fail("interrupted", 1)
+    except BrokenPipeError:  # nobody reads what is printed, as with `| head`; files are saved by then
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

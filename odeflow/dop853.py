@@ -7,7 +7,7 @@ sections II.5, II.6 and II.10 (Dormand and Prince's method). Only what is not ze
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["E3", "E5", "STAGES", "STAGES_DENSE", "A", "B", "D"]
+__all__ = ["E3", "E5", "F5", "STAGES", "STAGES_DENSE", "A", "B", "D"]
 
 STAGES = 12
 """Stages of one step."""

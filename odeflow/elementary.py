@@ -2,7 +2,7 @@ r"""Elementary functions without branches, for compiled loops over lanes.
 
 A compiled loop ``for lane in range(LANES)`` becomes SIMD code only if its body has no branch and no library call,
 so the kernels cannot use ``math.exp`` or ``math.erf``. The functions here are the same mathematics as polynomials
-and selects, within about two units in the last place on the ranges they state. They are inlined into their callers.
+and selects, within a few units in the last place on the ranges they state. They are inlined into their callers.
 
 Each polynomial interpolates its function at Chebyshev nodes (computed with 50 digits); the error of the
 interpolation is given beside it.

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from odeflow.labels import label
-from odeflow.model import GaussianMixture
+from odeflow.model import GaussianMixture, check_parts
+from odeflow.provenance import provenance
 
 __all__ = ["adversarial_error", "classification_error", "robustness_curve"]
 
@@ -72,6 +73,7 @@ def adversarial_error(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any) ->
     """
     from scipy.special import ndtr
 
+    check_parts(mixture=mixture)
     R, b, epsilon = (value if hasattr(value, "dims") else np.asarray(value, np.float64) for value in (R, b, epsilon))
     if np.any(np.abs(R) > 1 + 1e-9):
         raise ValueError(f"R = {float(np.nanmax(np.abs(R)))!r} (largest size) is out of range: allowed is [-1, 1]")
@@ -90,7 +92,8 @@ def robustness_curve(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any = No
     Parameters
     ----------
     R, b
-        Overlap in [-1, 1] and bias: numbers, or DataArrays (their dims are kept, epsilon comes last).
+        Overlap in [-1, 1] and bias: numbers, or DataArrays (their dims are kept, epsilon comes last; a
+        coordinate epsilon of theirs, the training's, is called training_epsilon in the result).
     mixture
         The data.
     epsilon
@@ -115,9 +118,16 @@ def robustness_curve(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any = No
     if grid.ndim != 1 or not np.all(np.isfinite(grid)) or np.any(np.diff(grid) <= 0):
         raise ValueError(f"epsilon = {epsilon!r} is not a grid: allowed are increasing finite numbers >= 0")
     epsilon = xr.DataArray(grid, dims="epsilon", coords={"epsilon": grid})
-    R, b = (xr.DataArray(value).drop_vars("test_epsilon", errors="ignore") for value in (R, b))
-    curve = adversarial_error(R, b, mixture, epsilon)
-    return label(curve.transpose(..., "epsilon"))
+    curve = adversarial_error(_of_training(R), _of_training(b), mixture, epsilon).transpose(..., "epsilon")
+    return label(curve.assign_attrs(provenance("robustness_curve", mixture)))
+
+
+def _of_training(values: Any) -> Any:
+    """Return a DataArray whose coordinate epsilon, the training's, is out of the way of the test's."""
+    import xarray as xr
+
+    values = xr.DataArray(values).drop_vars("test_epsilon", errors="ignore")
+    return values.rename(epsilon="training_epsilon") if "epsilon" in values.coords else values
 
 
 def _relabelled(values: Any, name: str) -> Any:

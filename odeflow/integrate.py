@@ -9,7 +9,15 @@ import numpy.typing as npt
 
 from odeflow.errors import adversarial_error, classification_error
 from odeflow.labels import label
-from odeflow.model import Adversary, GaussianMixture, LearningRule, checked_count, checked_number, parameters
+from odeflow.model import (
+    Adversary,
+    GaussianMixture,
+    LearningRule,
+    check_parts,
+    checked_count,
+    checked_number,
+    parameters,
+)
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:
@@ -80,6 +88,7 @@ def integrate(
     """
     import xarray as xr
 
+    check_parts(mixture=mixture, rule=rule, adversary=adversary)
     alpha = checked_alpha(alpha)
     R0 = checked_number("R0", R0, least=-1, most=1)
     b0 = checked_number("b0", b0)
@@ -199,7 +208,17 @@ def _parameter_table(model: dict[str, Any], R0: npt.ArrayLike, b0: npt.ArrayLike
         if name not in values:
             raise TypeError(f"{name!r} is not a parameter: allowed are {', '.join(values)}")
         values[name] = value
-    columns = np.broadcast_arrays(*(np.asarray(values[name], np.float64) for name in PARAMETERS))
+    arrays = []
+    for name in PARAMETERS:
+        try:
+            arrays.append(np.asarray(values[name], np.float64))
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} = {values[name]!r} is not a number or an array of numbers") from None
+    try:
+        columns = np.broadcast_arrays(*arrays)
+    except ValueError:
+        shapes = {name: array.shape for name, array in zip(PARAMETERS, arrays, strict=True) if array.shape}
+        raise ValueError(f"the shapes {shapes} do not broadcast together: allowed are shapes that do") from None
     table = np.stack([column.ravel() for column in columns], axis=1)
     p, rho, v1, v2, eta_w, eta_b, epsilon, second_order, R0, b0 = table.T
     checks = {

@@ -24,6 +24,8 @@ LABELS: dict[str, tuple[str, str]] = {
     "eta_w": ("learning rate of the weights", r"\eta_w"),
     "eta_b": ("learning rate of the bias", r"\eta_b"),
     "epsilon": ("size of the perturbation", r"\varepsilon"),
+    "training_epsilon": ("size of the perturbation in training", r"\varepsilon"),
+    "training": ("kind of training", ""),
     "test_epsilon": ("size of the perturbation in testing", r"\varepsilon_\mathrm{test}"),
     "R0": ("initial overlap", "R_0"),
     "b0": ("initial bias", "b_0"),

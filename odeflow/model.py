@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-__all__ = ["Adversary", "GaussianMixture", "LearningRule", "checked_count", "checked_number", "parameters"]
+__all__ = [
+    "Adversary",
+    "GaussianMixture",
+    "LearningRule",
+    "check_parts",
+    "checked_count",
+    "checked_number",
+    "parameters",
+]
 
 
 def checked_number(
@@ -144,6 +152,14 @@ class Adversary:
 
     def __post_init__(self) -> None:
         _set_checked(self, "epsilon", least=0)
+
+
+def check_parts(**parts: object) -> None:
+    """Raise a TypeError if an argument named mixture, rule or adversary is not what its name says."""
+    kinds = {"mixture": GaussianMixture, "rule": LearningRule, "adversary": Adversary}
+    for name, part in parts.items():
+        if not isinstance(part, kinds[name]):
+            raise TypeError(f"{name} = {part!r} is of the wrong type: allowed is a {kinds[name].__name__}")
 
 
 def parameters(*parts: GaussianMixture | LearningRule | Adversary) -> dict[str, float]:

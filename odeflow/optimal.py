@@ -9,7 +9,7 @@ import numpy as np
 
 from odeflow.errors import adversarial_error, classification_error
 from odeflow.labels import label
-from odeflow.model import GaussianMixture, checked_number, parameters
+from odeflow.model import GaussianMixture, check_parts, checked_number, parameters
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def optimal_classifier(mixture: GaussianMixture, epsilon: float = 0.0) -> xr.Dat
     """
     import xarray as xr
 
+    check_parts(mixture=mixture)
     epsilon = checked_number("epsilon", epsilon, least=0)
     candidates = np.array([*_stationary_biases(mixture, epsilon), -math.inf, math.inf])
     b = float(candidates[np.argmin(adversarial_error(1.0, candidates, mixture, epsilon))])

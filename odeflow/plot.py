@@ -1,7 +1,7 @@
 """Figures. Theory is drawn as lines, simulation as points with error bars; matplotlib is used here and only here.
 
-Every function takes ``ax=None``, returns the artists it made, and changes no global setting. `plot` picks the natural
-picture of a result.
+`draw_lines` and `draw_points` take ``ax=None`` and return the artists they made; `plot` picks the natural picture of a
+result. Nothing changes a global setting.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def check_target(path: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFI
     Raises
     ------
     ValueError
-        If the suffix is unknown.
+        If the suffix is unknown, or if something stands there that is not of its kind.
     FileNotFoundError
         If its folder does not exist.
     PermissionError
@@ -157,9 +157,21 @@ def check_target(path: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFI
     folder = target.absolute().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"path = {str(target)!r}: the folder {str(folder)!r} does not exist: create it first")
+    if target.exists() and not _replaceable(target):
+        kind = "folder that is no Zarr store" if target.is_dir() else "file"
+        raise ValueError(
+            f"path = {str(target)!r} is a {kind}: it is not replaced; move it away, or choose another name"
+        )
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"path = {str(target)!r}: the folder {str(folder)!r} cannot be written to")
     return target
+
+
+def _replaceable(target: Path) -> bool:
+    """Return whether what stands at `target` is of the kind that is to be written there."""
+    if target.suffix == ".zarr":
+        return target.is_dir() and any((target / name).is_file() for name in ("zarr.json", ".zgroup"))
+    return target.is_file()
 
 
 @contextmanager
@@ -181,12 +193,23 @@ def replacing(target: Path) -> Iterator[Path]:
         new = scratch / target.name
         yield new
         if target.is_dir():
-            target.replace(scratch / "old")
-        new.replace(target)
+            _swap(target, new, scratch / "old")
+        else:
+            new.replace(target)
     except OSError as error:
         raise SaveError(f"{str(target)!r} could not be saved: {error.strerror or error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _swap(target: Path, new: Path, old: Path) -> None:
+    """Put the folder `new` in the place of the folder `target`, which moves to `old`; or leave `target` where it is."""
+    target.replace(old)
+    try:
+        new.replace(target)
+    except BaseException:
+        old.replace(target)
+        raise
 
 
 def save(result: xr.Dataset, path: str | os.PathLike[str]) -> Path:

@@ -88,10 +88,10 @@ def _add_stages(row, stages, width, k, total):
                 total[i] += weight * stage[i]
 
 
-def _compile(sources: str) -> Any:
+def _compile(sources: str, *, cache: bool) -> Any:
     """Return the compiled solver. `sources` stands in its closure to make it part of the key of numba's cache."""
 
-    @njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+    @njit(cache=cache, nogil=True, fastmath={"contract"}, error_model="numpy")
     def advance(system, n_constants, first, last, times, rtol, atol, max_steps, out, status, steps):
         sources  # noqa: B018
         n = out.shape[2]
@@ -275,7 +275,10 @@ def _compile(sources: str) -> Any:
     return advance
 
 
-_advance = _compile(sources_digest())
+# The package's own systems are compiled once and kept on disk. Those of others are compiled in each process: a cache
+# that others share could neither notice a change of their sources nor be read where their module is not.
+_advance_own = _compile(sources_digest(), cache=True)
+_advance_other = _compile("", cache=False)
 
 
 def solve(
@@ -300,8 +303,8 @@ def solve(
     times
         Increasing output times >= 0, shape (times,), float64.
     rtol, atol
-        Tolerances of the local error: each step's error estimate is at most ``atol + rtol |y|``, as a root mean square
-        over the variables.
+        Tolerances: each step's error estimate is at most a tenth of ``atol + rtol |y|``, as a root mean square over the
+        variables, so that the accumulated error stays of the order of ``atol + rtol |y|``.
     max_steps
         Most steps, accepted and rejected, that a trajectory may take.
 
@@ -316,8 +319,10 @@ def solve(
         np.zeros(trajectories, np.int64),
     )
 
+    advance = _advance_own if type(system).__module__.startswith("odeflow.") else _advance_other
+
     def block(first: int, last: int) -> None:
-        _advance(system, constants, first, last, times, rtol, atol, max_steps, *solution)
+        advance(system, constants, first, last, times, rtol, atol, max_steps, *solution)
 
     map_blocks(block, trajectories, least=4 * LANES)
     return solution

@@ -10,7 +10,15 @@ import numpy.typing as npt
 from odeflow.errors import adversarial_error, classification_error
 from odeflow.integrate import checked_alpha
 from odeflow.labels import label
-from odeflow.model import Adversary, GaussianMixture, LearningRule, checked_count, checked_number, parameters
+from odeflow.model import (
+    Adversary,
+    GaussianMixture,
+    LearningRule,
+    check_parts,
+    checked_count,
+    checked_number,
+    parameters,
+)
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:
@@ -80,6 +88,7 @@ def simulate(
     """
     import xarray as xr
 
+    check_parts(mixture=mixture, rule=rule, adversary=adversary)
     if method not in LEAST_N:
         raise ValueError(f"method = {method!r}: allowed is 'reduced' or 'direct'")
     N = checked_count("N", N, LEAST_N[method], f" with the {method} method")
@@ -135,6 +144,9 @@ def _seed_sequence(rng: Any) -> np.random.SeedSequence:
         parent: Any = rng.bit_generator.seed_seq
         child: np.random.SeedSequence = parent.spawn(1)[0]
         return child
-    if rng is not None and (not isinstance(rng, int | np.integer) or int(rng) < 0):
-        raise TypeError(f"rng = {rng!r}: allowed is an integer >= 0, a SeedSequence, a Generator or None")
+    allowed = "allowed is an integer >= 0, a SeedSequence, a Generator or None"
+    if rng is not None and not isinstance(rng, int | np.integer):
+        raise TypeError(f"rng = {rng!r} is of the wrong type: {allowed}")
+    if rng is not None and rng < 0:
+        raise ValueError(f"rng = {rng!r} is out of range: {allowed}")
     return np.random.SeedSequence(rng)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from odeflow.provenance import SaveError
+from odeflow import IntegrationError, SaveError
 from studies.registry import STUDIES, run_study
 
 
@@ -45,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in names:
         if name not in STUDIES:
             near = difflib.get_close_matches(name, STUDIES, 1)
-            hint = f", did you mean {near[0]!r}?" if near else ""
-            print(f"NAME = {name!r} is no study{hint} Allowed: {', '.join(STUDIES)}", file=sys.stderr)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            print(f"NAME = {name!r} is no study{hint}: allowed are {', '.join(STUDIES)}", file=sys.stderr)
             return 2
     if options.out == Path("results"):
         options.out.mkdir(exist_ok=True)
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         except (FileNotFoundError, PermissionError) as error:
             print(f"--out: {error}", file=sys.stderr)
             return 2
-        except SaveError as error:
+        except (SaveError, IntegrationError) as error:
             print(error, file=sys.stderr)
             return 1
         except KeyboardInterrupt:

@@ -62,6 +62,12 @@ def run(name: str, *, quick: bool = False) -> Outcome:
                 abs(slope + 1) <= 4 * slope_error + CURVATURE,
             )
         )
+    for variable in means:
+        data[f"{variable}_standard_error"].attrs = {
+            "long_name": f"standard error of the mean of {variable}",
+            "units": "1",
+        }
+        data[f"{variable}_theory"].attrs = {"long_name": f"{variable} as N grows", "units": "1"}
     return Outcome(label(data), _figure(data, runs), "\n".join(table), tuple(claims))
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate, robustness_curve, simulate
+from odeflow.labels import LABELS, label
 from odeflow.plot import draw_lines, draw_points, new_figure, style, symbol
 from odeflow.provenance import provenance
 from studies.registry import Claim, Outcome
@@ -80,14 +81,17 @@ def _collect(
     data.attrs = provenance(
         f"studies.{name}", mixture, rule, seed=seeds, N=N, training_epsilon=trainings, test_epsilon=TEST_EPSILON
     )
-    return data
+    return label(data)
 
 
 def _final_curve(states: xr.Dataset, mixture: GaussianMixture, grid: npt.NDArray[np.float64], dim: str) -> xr.DataArray:
     """Return the robustness curve at the last alpha over the dimension `dim`."""
     final = states.isel(alpha=-1).drop_vars(["alpha", "training_epsilon"])
     curve: xr.DataArray = robustness_curve(final.R, final.b, mixture, grid)
-    return curve.rename(epsilon=dim).rename(None)
+    curve = curve.rename(epsilon=dim).rename(None)
+    curve[dim].attrs["long_name"] = LABELS["test_epsilon"][0]
+    curve.attrs = {"long_name": "adversarial error at the end of training", "units": "1"}
+    return curve
 
 
 def _reference_claims(name: str, data: xr.Dataset) -> list[Claim]:

@@ -82,7 +82,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("simulate --N 2", "N = 2 is out of range with the reduced method: allowed is a whole number >= 3"),
         ("simulate --runs 0", "runs = 0 is out of range"),
         ("simulate --method exact", "exact"),
-        ("simulate --seed -1", "-1"),
+        ("simulate --seed -1", "seed = -1 is out of range"),
         ("plot none.nc", "none.nc': there is no such file"),
         ("plot", "Missing from odeflow plot: PATH"),
         ("frobnicate", "frobnicate"),
@@ -140,3 +140,16 @@ def test_no_traceback_from_the_installed_command() -> None:
     )
     assert run.returncode == 2
     assert "Traceback" not in run.stderr
+
+
+def test_a_reader_who_leaves_early_loses_nothing() -> None:
+    command = [sys.executable, "-m", "odeflow.cli", "integrate", "--out", "run.nc"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    assert run.stderr is not None
+    run.stdout.close()
+    error = run.stderr.read()
+    run.stderr.close()
+    assert run.wait() == 0
+    assert error == ""
+    assert load("run.nc").sizes == {"alpha": 201}

@@ -60,6 +60,14 @@ def test_broadcasts_over_arrays_and_labelled_arrays() -> None:
     np.testing.assert_array_equal(curve.sel(epsilon=0.5), labelled)
 
 
+def test_the_curve_keeps_the_training_epsilon_apart_and_says_what_made_it() -> None:
+    R = xr.DataArray([0.1, 0.5], dims="epsilon", coords={"epsilon": [0.0, 1.0]})
+    curve = robustness_curve(R, 0.0, GaussianMixture(), [0.0, 0.3, 0.6])
+    assert curve.dims == ("training_epsilon", "epsilon")
+    assert curve.sizes == {"training_epsilon": 2, "epsilon": 3}
+    assert "robustness_curve" in curve.attrs["configuration"]
+
+
 @pytest.mark.parametrize("epsilon", [[1.0, 0.5], [[0.0, 1.0]], [0.0, np.nan], [-1.0, 0.0]])
 def test_bad_grids_of_epsilon(epsilon: object) -> None:
     with pytest.raises(ValueError, match="epsilon"):

@@ -171,8 +171,15 @@ def test_bad_input_names_itself(kind: type[Exception], message: str, options: di
         (ValueError, "epsilon = .*nan", {"epsilon": [0.0, math.nan]}),
         (ValueError, "R0 = ", {"R0": [-2.0]}),
         (TypeError, "'sigma' is not a parameter", {"sigma": 1.0}),
+        (TypeError, "rho = 'far' is not a number", {"rho": "far"}),
+        (ValueError, r"shapes \{'p': \(2,\), 'rho': \(3,\)\} do not broadcast", {"p": [0.3, 0.5], "rho": [1, 2, 3]}),
     ],
 )
 def test_bad_batches_name_the_first_bad_value(kind: type[Exception], message: str, model: dict[str, Any]) -> None:
     with pytest.raises(kind, match=message):
         integrate_batch(alpha=[1.0], **model)
+
+
+def test_parts_in_the_wrong_order() -> None:
+    with pytest.raises(TypeError, match=r"mixture = Adversary.* allowed is a GaussianMixture"):
+        integrate(Adversary(), LearningRule(), GaussianMixture(), alpha=[1.0])  # type: ignore[arg-type]

@@ -122,3 +122,31 @@ def test_the_core_never_imports_what_only_others_need() -> None:
     code = "import sys, odeflow; print(sorted({'torch', 'numba', 'xarray', 'matplotlib', 'tyro'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_what_is_not_a_result_is_not_replaced(result: xr.Dataset, tmp_path: Path, suffix: str) -> None:
+    folder = tmp_path / f"folder{suffix}"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="it is not replaced"):
+        save(result, folder)
+    assert (folder / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_store_survives_a_failed_replacement(
+    result: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(result, tmp_path / "run.zarr")
+    real = Path.replace
+
+    def fails_on_the_new(self: Path, target: Path) -> Path:
+        if target == path and self.name == path.name:
+            raise OSError("no space left on device")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", fails_on_the_new)
+    with pytest.raises(SaveError, match="no space"):
+        save(result.isel(alpha=slice(3)), path)
+    monkeypatch.undo()
+    assert load(path).identical(result)

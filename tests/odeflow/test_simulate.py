@@ -157,7 +157,7 @@ def test_the_result_is_labelled() -> None:
         (ValueError, "alpha", {"alpha": [2.0, 1.0]}),
         (ValueError, "R0 = -1.1", {"R0": -1.1}),
         (TypeError, "rng = 'now'", {"rng": "now"}),
-        (TypeError, "rng = -1", {"rng": -1}),
+        (ValueError, "rng = -1", {"rng": -1}),
     ],
 )
 def test_bad_input_names_itself(kind: type[Exception], message: str, options: dict[str, Any]) -> None:

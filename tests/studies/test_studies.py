@@ -39,8 +39,8 @@ def test_a_scenario_holds_what_its_figure_shows(tmp_path: Path) -> None:
     expected = integrate(GaussianMixture(p=0.7), LearningRule(), Adversary(1.0), alpha=data.alpha, test_epsilon=1.0)
     np.testing.assert_array_equal(data.R.sel(training="adversarial"), expected.R)
     np.testing.assert_array_equal(data.adversarial_error.sel(training="adversarial"), expected.adversarial_error)
-    for variable in data.data_vars.values():
-        assert variable.attrs.get("long_name"), variable.name
+    for variable in data.variables.values():
+        assert variable.attrs.get("long_name")
 
 
 def test_a_claim_that_fails_is_status_1(
