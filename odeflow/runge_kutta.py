@@ -18,7 +18,7 @@ import numpy.typing as npt
 from numba import njit
 
 from odeflow.compilation import LANES, inlined, sources_digest
-from odeflow.dop853 import E3, E5, F5, STAGES, STAGES_DENSE, A, D
+from odeflow.dop853 import E3, E5, F5, STAGES, STAGES_DENSE, A, B, D
 from odeflow.elementary import exp, log
 from odeflow.threads import map_blocks
 
@@ -32,6 +32,7 @@ STATUS = {
 }
 """What the status codes say, with advice."""
 
+_TINY = 1e-300
 _DONE, _MAX_STEPS, _STEP_TOO_SMALL, _NOT_FINITE = range(4)
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 8.0
 _LOCAL = 0.1  # of rtol and atol are for the local error, so that the accumulated error stays near rtol and atol
@@ -61,9 +62,82 @@ class Solution(NamedTuple):
 
 
 @inlined
+def _add_stages(row, stages, width, k, total):
+    """Set total = sum_j row[j] k_j, over the first `stages` stages."""
+    total[:] = 0.0
+    for j in range(stages):
+        weight = row[j]
+        if weight != 0.0:
+            for i in range(width):
+                total[i] += weight * k[j * width + i]
+
+
+@inlined
+def _stage_state(row, stages, n, y, h, k, total, state):
+    """Set state = y + h sum_j row[j] k_j in every lane."""
+    _add_stages(row, stages, n * LANES, k, total)
+    for i in range(n):
+        for lane in range(LANES):
+            state[i * LANES + lane] = y[i * LANES + lane] + h[lane] * total[i * LANES + lane]
+
+
+@inlined
+def _first_step(lane, n, y, k, end):
+    """Return a guess of the first step, for variables of order one: they change by a tenth. Error control mends it."""
+    size, speed = 1.0, 0.0
+    for i in range(n):
+        size = max(size, abs(y[i * LANES + lane]))
+        speed = max(speed, abs(k[i * LANES + lane]))
+    return end if speed * end < 0.1 * size else 0.1 * size / speed
+
+
+@inlined
+def _estimate_error(n, y, y_new, h, k, rtol, atol, total_3, total_5, other_5, error):
+    """Set each lane's error in units of the local tolerance, as a root mean square over the variables.
+
+    Hairer, Norsett, Wanner, II.10: h err5^2 / sqrt(err5^2 + 0.01 err3^2). Here err5^2 is the sum over two estimates of
+    order 5, which do not vanish together.
+    """
+    width = n * LANES
+    _add_stages(E3, STAGES, width, k, total_3)
+    _add_stages(E5, STAGES, width, k, total_5)
+    _add_stages(F5, STAGES, width, k, other_5)
+    for lane in range(LANES):
+        err_3 = 0.0
+        err_5 = 0.0
+        for i in range(n):
+            at = i * LANES + lane
+            scale = _LOCAL * (atol + rtol * max(abs(y[at]), abs(y_new[at]))) + _TINY
+            err_3 += (total_3[at] / scale) ** 2
+            err_5 += (total_5[at] / scale) ** 2 + (other_5[at] / scale) ** 2
+        denominator = (err_5 + 0.01 * err_3) * n
+        error[lane] = h[lane] * err_5 / np.sqrt(denominator) if denominator > 0.0 else err_5
+
+
+@inlined
+def _interpolant(n, y, y_new, h, k, total, q):
+    """Set the coefficients q of the interpolant of order 7 (Hairer, Norsett, Wanner, II.6), from all 16 stages."""
+    width = n * LANES
+    for i in range(n):
+        for lane in range(LANES):
+            at = i * LANES + lane
+            change = y_new[at] - y[at]
+            q[at] = change
+            q[width + at] = h[lane] * k[at] - change
+            q[2 * width + at] = 2.0 * change - h[lane] * (k[STAGES * width + at] + k[at])
+    for m in range(4):
+        _add_stages(D[m], STAGES_DENSE, width, k, total)
+        for i in range(n):
+            for lane in range(LANES):
+                q[(3 + m) * width + i * LANES + lane] = h[lane] * total[i * LANES + lane]
+
+
+@inlined
 def _interpolate(x, y, width, at, q):
-    """Return the interpolant of order 7 and its derivative at the fraction x of the step (II.6)."""
-    # q0 + (1-x) (q1 + x (q2 + (1-x) (q3 + x (q4 + (1-x) (q5 + x q6))))), times x, plus y
+    """Return the interpolant and its derivative at the fraction x of the step.
+
+    It is y + x (q0 + (1-x) (q1 + x (q2 + (1-x) (q3 + x (q4 + (1-x) (q5 + x q6)))))).
+    """
     value = q[6 * width + at]
     slope = 0.0
     for m in range(5, -1, -1):
@@ -76,16 +150,26 @@ def _interpolate(x, y, width, at, q):
     return y[at] + x * value, value + x * slope
 
 
-@njit(inline="always")
-def _add_stages(row, stages, width, k, total):
-    """Set total = sum_j row[j] k_j, over the first `stages` stages."""
-    total[:] = 0.0
-    for j in range(stages):
-        weight = row[j]
-        if weight != 0.0:
-            stage = k[j * width : (j + 1) * width]
-            for i in range(width):
-                total[i] += weight * stage[i]
+@inlined
+def _add_defect(n, state, slope, rate, h, rtol, atol, has_output, error):
+    """Raise the error of lanes with output to that of their interpolant, estimated by its defect h |u' - f(u)|."""
+    for lane in range(LANES):
+        defect = 0.0
+        for i in range(n):
+            at = i * LANES + lane
+            scale = atol + rtol * abs(state[at]) + _TINY
+            defect = max(defect, abs(slope[at] - h[lane] * rate[at]) / scale)
+        if has_output[lane]:
+            error[lane] = max(error[lane], _DEFECT * defect)
+
+
+@inlined
+def _rejected(lane, n, k, t, h):
+    """Return the status of a lane whose step was rejected: whether it may go on with a smaller one."""
+    for i in range(n):
+        if not np.isfinite(k[i * LANES + lane]):
+            return _NOT_FINITE
+    return _STEP_TOO_SMALL if h[lane] * _SHRINK <= 1e-15 * max(t[lane], _TINY) else _DONE
 
 
 def _compile(sources: str, *, cache: bool) -> Any:
@@ -100,24 +184,15 @@ def _compile(sources: str, *, cache: bool) -> Any:
         end = times[n_times - 1]
 
         constants = np.zeros(n_constants * LANES)
-        y = np.zeros(width)
-        y_new = np.zeros(width)
-        y_stage = np.zeros(width)
-        total = np.zeros(width)
-        total_5 = np.zeros(width)
-        other_5 = np.zeros(width)
+        y, y_new, state, slope = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
+        total, total_5, other_5 = np.zeros(width), np.zeros(width), np.zeros(width)
         k = np.zeros(STAGES_DENSE * width)
         q = np.zeros(7 * width)
-        slope = np.zeros(width)
-        t = np.zeros(LANES)
-        t_new = np.zeros(LANES)
-        h = np.zeros(LANES)
-        error = np.zeros(LANES)
-        factor = np.zeros(LANES)
-        trajectory = np.full(LANES, -1)
-        to_write = np.zeros(LANES, np.int64)
-        has_output = np.zeros(LANES, np.bool_)
-        is_new = np.zeros(LANES, np.bool_)
+        t, t_new, h = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
+        error, factor = np.zeros(LANES), np.zeros(LANES)
+        trajectory = np.full(LANES, -1)  # -1: idle
+        to_write = np.zeros(LANES, np.int64)  # the next output
+        is_new, has_output = np.zeros(LANES, np.bool_), np.zeros(LANES, np.bool_)
 
         coming = first
         running = 0
@@ -149,12 +224,7 @@ def _compile(sources: str, *, cache: bool) -> Any:
                     h[lane] = 0.0
                     continue
                 if is_new[lane]:
-                    # A first guess for variables of order one; the error control mends it.
-                    size, speed = 1.0, 0.0
-                    for i in range(n):
-                        size = max(size, abs(y[i * LANES + lane]))
-                        speed = max(speed, abs(k[i * LANES + lane]))
-                    h[lane] = end if speed * end < 0.1 * size else 0.1 * size / speed
+                    h[lane] = _first_step(lane, n, y, k, end)
                     is_new[lane] = False
                 left = end - t[lane]
                 if h[lane] > 0.99 * left:
@@ -162,30 +232,11 @@ def _compile(sources: str, *, cache: bool) -> Any:
                 elif h[lane] > 0.5 * left:
                     h[lane] = 0.5 * left  # two steps of one size, not a large and a tiny one
                 t_new[lane] = end if h[lane] == left else t[lane] + h[lane]
-            for stage in range(1, STAGES + 1):
-                _add_stages(A[stage], stage, width, k, total)
-                for i in range(n):
-                    for lane in range(LANES):
-                        y_stage[i * LANES + lane] = y[i * LANES + lane] + h[lane] * total[i * LANES + lane]
-                if stage < STAGES:
-                    derivative(system, constants, y_stage, k[stage * width : (stage + 1) * width])
-            y_new[:] = y_stage
-
-            # Error estimate (Hairer, Norsett, Wanner, II.10): h err5^2 / sqrt(err5^2 + 0.01 err3^2), root mean square;
-            # here err5^2 is the sum over two estimates of order 5, which do not vanish together.
-            _add_stages(E3, STAGES, width, k, total)
-            _add_stages(E5, STAGES, width, k, total_5)
-            _add_stages(F5, STAGES, width, k, other_5)
-            for lane in range(LANES):
-                err_3 = 0.0
-                err_5 = 0.0
-                for i in range(n):
-                    at = i * LANES + lane
-                    scale = _LOCAL * (atol + rtol * max(abs(y[at]), abs(y_new[at])))
-                    err_3 += (total[at] / scale) ** 2
-                    err_5 += (total_5[at] / scale) ** 2 + (other_5[at] / scale) ** 2
-                denominator = (err_5 + 0.01 * err_3) * n
-                error[lane] = h[lane] * err_5 / np.sqrt(denominator) if denominator > 0.0 else err_5
+            for stage in range(1, STAGES):
+                _stage_state(A[stage], stage, n, y, h, k, total, state)
+                derivative(system, constants, state, k[stage * width : (stage + 1) * width])
+            _stage_state(B, STAGES, n, y, h, k, total, y_new)
+            _estimate_error(n, y, y_new, h, k, rtol, atol, total, total_5, other_5, error)
 
             # The interpolant, if a lane has an output time inside its step.
             dense = False
@@ -196,35 +247,13 @@ def _compile(sources: str, *, cache: bool) -> Any:
             if dense:
                 derivative(system, constants, y_new, k[STAGES * width : (STAGES + 1) * width])
                 for stage in range(STAGES + 1, STAGES_DENSE):
-                    _add_stages(A[stage], stage, width, k, total)
-                    for i in range(n):
-                        for lane in range(LANES):
-                            y_stage[i * LANES + lane] = y[i * LANES + lane] + h[lane] * total[i * LANES + lane]
-                    derivative(system, constants, y_stage, k[stage * width : (stage + 1) * width])
-                for i in range(n):
-                    for lane in range(LANES):
-                        at = i * LANES + lane
-                        change = y_new[at] - y[at]
-                        q[at] = change
-                        q[width + at] = h[lane] * k[at] - change
-                        q[2 * width + at] = 2.0 * change - h[lane] * (k[STAGES * width + at] + k[at])
-                for m in range(4):
-                    _add_stages(D[m], STAGES_DENSE, width, k, total)
-                    for i in range(n):
-                        for lane in range(LANES):
-                            q[(3 + m) * width + i * LANES + lane] = h[lane] * total[i * LANES + lane]
-                # Its defect, h |u' - f(u)| at one point inside, estimates its error.
+                    _stage_state(A[stage], stage, n, y, h, k, total, state)
+                    derivative(system, constants, state, k[stage * width : (stage + 1) * width])
+                _interpolant(n, y, y_new, h, k, total, q)
                 for at in range(width):
-                    y_stage[at], slope[at] = _interpolate(_THETA, y, width, at, q)
-                derivative(system, constants, y_stage, total)
-                for lane in range(LANES):
-                    defect = 0.0
-                    for i in range(n):
-                        at = i * LANES + lane
-                        scale = atol + rtol * abs(y_stage[at])
-                        defect = max(defect, abs(slope[at] - h[lane] * total[at]) / scale)
-                    if has_output[lane]:
-                        error[lane] = max(error[lane], _DEFECT * defect)
+                    state[at], slope[at] = _interpolate(_THETA, y, width, at, q)
+                derivative(system, constants, state, total)
+                _add_defect(n, state, slope, total, h, rtol, atol, has_output, error)
             for lane in range(LANES):
                 # safety * error^(-1/8), between the limits; the smallest for nan
                 wanted = _SAFETY * exp(-0.125 * log(max(error[lane], 1e-30)))
@@ -232,28 +261,17 @@ def _compile(sources: str, *, cache: bool) -> Any:
 
             # Accept or reject, lane by lane.
             for lane in range(LANES):
-                if trajectory[lane] < 0:
-                    continue
                 index = trajectory[lane]
+                if index < 0:
+                    continue
                 steps[index] += 1
-                if not error[lane] <= 1.0:  # too large, or nan
-                    finite = True
-                    for i in range(n):
-                        finite = finite and np.isfinite(k[i * LANES + lane])
-                    if not finite:
-                        status[index] = _NOT_FINITE
-                    elif h[lane] * _SHRINK <= 1e-15 * max(t[lane], 1e-300):
-                        status[index] = _STEP_TOO_SMALL
-                    h[lane] *= min(factor[lane], 1.0)
-                else:
+                if error[lane] <= 1.0:
                     write = to_write[lane]
                     while write < n_times and times[write] < t_new[lane]:
-                        write += 1
-                    if write > to_write[lane]:
+                        x = (times[write] - t[lane]) / h[lane]
                         for i in range(n):
-                            for w in range(to_write[lane], write):
-                                x = (times[w] - t[lane]) / h[lane]
-                                out[index, w, i] = _interpolate(x, y, width, i * LANES + lane, q)[0]
+                            out[index, write, i] = _interpolate(x, y, width, i * LANES + lane, q)[0]
+                        write += 1
                     t[lane] = t_new[lane]
                     for i in range(n):
                         y[i * LANES + lane] = y_new[i * LANES + lane]
@@ -263,6 +281,9 @@ def _compile(sources: str, *, cache: bool) -> Any:
                         write += 1
                     to_write[lane] = write
                     h[lane] *= factor[lane]
+                else:  # too large, or nan
+                    status[index] = _rejected(lane, n, k, t, h)
+                    h[lane] *= min(factor[lane], 1.0)
                 if steps[index] >= max_steps and to_write[lane] < n_times and status[index] == _DONE:
                     status[index] = _MAX_STEPS
                 if status[index] != _DONE:
