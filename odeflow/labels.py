@@ -13,6 +13,8 @@ LABELS: dict[str, tuple[str, str]] = {
     "alpha": ("learning time, examples per dimension", r"\alpha"),
     "R": ("overlap of the weights with the direction of the centres", "R"),
     "b": ("bias", "b"),
+    "cosine": ("cosine of the angle between the weights and the direction of the centres", r"R/\sqrt{Q}"),
+    "Q": ("squared length of the weights", "Q"),
     "error": ("classification error", "E"),
     "adversarial_error": ("adversarial error", "S"),
     "status": ("status of the integration", ""),
@@ -29,6 +31,8 @@ LABELS: dict[str, tuple[str, str]] = {
     "test_epsilon": ("size of the perturbation in testing", r"\varepsilon_\mathrm{test}"),
     "R0": ("initial overlap", "R_0"),
     "b0": ("initial bias", "b_0"),
+    "Q0": ("initial squared length of the weights", "Q_0"),
+    "fraction": ("fraction of the examples that are attacked", "f"),
     "N": ("dimension of the input", "N"),
 }
 """Name to (long name, symbol in LaTeX)."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from odeflow.laws import Law
 
 __all__ = [
     "Adversary",
@@ -110,14 +113,25 @@ class GaussianMixture:
         _set_checked(self, "v2", above=0)
 
 
+LOSSES = ("squared", "hinge", "logistic", "perceptron")
+ACTIVATIONS = ("erf", "tanh", "linear", "sign")
+
+
 @dataclass(frozen=True)
 class LearningRule:
-    """One-pass SGD on the squared loss of the output erf(w.xi - b), with |w| = 1 kept by normalisation.
+    """One-pass SGD on a loss of the output g(x), x = w.xi - b; by default the seed model's.
+
+    The update's factor is delta = tau f(tau x), with f the negative derivative of the loss by the margin tau x: for the
+    squared loss (1 - tau g(x))^2 / 2, f = (1 - g) g'; for the hinge loss, g' where g < 1; for the logistic loss,
+    g' / (1 + e^g); for the perceptron loss, g' where g < 0.
+
+    The activation "sign" has no derivative; its g' is taken as 1, which with the perceptron loss is Rosenblatt's rule.
+    It is allowed with the losses squared and perceptron.
 
     Raises
     ------
     TypeError, ValueError
-        If a field is not a finite number in its range.
+        If a field is not allowed.
     """
 
     eta_w: float = 0.04
@@ -125,33 +139,54 @@ class LearningRule:
     eta_b: float = 0.2
     """Learning rate of the bias, > 0."""
     second_order: bool = True
-    """Keep the term in eta_w^2 of the theory; without it, the theory is the limit of small learning rates.
+    """Keep the terms in eta_w^2 of the theory; without them, the theory is the limit of small learning rates.
     A simulation always has its full learning rate."""
+    loss: Literal["squared", "hinge", "logistic", "perceptron"] = "squared"
+    """Loss of the output."""
+    activation: Literal["erf", "tanh", "linear", "sign"] = "erf"
+    """Output unit g."""
+    update: Literal["all", "non_robust"] = "all"
+    """Learn from all examples, or only from those on which the adversary succeeds (tau x < 0 after the attack)."""
+    normalised: bool = True
+    """Keep |w| = 1. Otherwise its squared length Q is a third order parameter."""
 
     def __post_init__(self) -> None:
         _set_checked(self, "eta_w", above=0)
         _set_checked(self, "eta_b", above=0)
-        if not isinstance(self.second_order, bool):
-            raise TypeError(f"second_order = {self.second_order!r} is not a bool: allowed is True or False")
+        for name in ("second_order", "normalised"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} = {getattr(self, name)!r} is not a bool: allowed is True or False")
+        for name, allowed in (("loss", LOSSES), ("activation", ACTIVATIONS), ("update", ("all", "non_robust"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} = {getattr(self, name)!r} is unknown: allowed is one of {', '.join(allowed)}")
+        if self.activation == "sign" and self.loss not in ("squared", "perceptron"):
+            raise ValueError(f"activation = 'sign' with loss = {self.loss!r}: allowed are squared and perceptron")
 
 
 @dataclass(frozen=True)
 class Adversary:
-    """FGSM adversary in L2: it moves each example by epsilon against its label, xi - tau epsilon w (|w| = 1).
+    """FGSM adversary in L2: it moves an example by epsilon against its label, xi - tau epsilon w / |w|.
 
     For a linear classifier this is the worst perturbation of that size. The default is standard training.
 
     Raises
     ------
     TypeError, ValueError
-        If epsilon is not a finite number >= 0.
+        If a field is not allowed.
     """
 
     epsilon: float = 0.0
     """Size of the perturbation in training, >= 0."""
+    fraction: float = 1.0
+    """Fraction of the examples that are attacked, in [0, 1]; the others are left as they are."""
+    law: Law | None = None
+    """Law of a random factor of epsilon (odeflow.laws), drawn anew for each example; None: the factor is 1."""
 
     def __post_init__(self) -> None:
         _set_checked(self, "epsilon", least=0)
+        _set_checked(self, "fraction", least=0, most=1)
+        if self.law is not None and not isinstance(self.law, Law):
+            raise TypeError(f"law = {self.law!r} is of the wrong type: allowed is a law of odeflow.laws, or None")
 
 
 def check_parts(**parts: object) -> None:
@@ -162,6 +197,11 @@ def check_parts(**parts: object) -> None:
             raise TypeError(f"{name} = {part!r} is of the wrong type: allowed is a {kinds[name].__name__}")
 
 
-def parameters(*parts: GaussianMixture | LearningRule | Adversary) -> dict[str, float]:
+def parameters(*parts: GaussianMixture | LearningRule | Adversary) -> dict[str, Any]:
     """Return the fields of some parts of the model by name, in order."""
     return {field.name: getattr(part, field.name) for part in parts for field in fields(part)}
+
+
+def numeric_parameters(*parts: GaussianMixture | LearningRule | Adversary) -> dict[str, float]:
+    """Return those fields that are numbers: the ones that stand as coordinates in a result."""
+    return {name: value for name, value in parameters(*parts).items() if isinstance(value, float)}

@@ -9,22 +9,29 @@ import numpy as np
 from numba import njit
 
 from odeflow.compilation import LANES, inlined, sources_digest
-from odeflow.elementary import erfcx, exp, log
+from odeflow.elementary import log
 from odeflow.random_streams import box_muller, uniform
+from odeflow.variant_averages import factor, lane_factors
 
 __all__ = ["direct", "reduced"]
 
-_SLOPE = 2 / math.sqrt(math.pi)
 _DRAWS = 6  # uniform numbers that a reduced step needs
+_ATTACK_DRAWS = 2  # and these, where the attack is random
 
 
 @inlined
-def _delta(x, tau):
-    """Return delta = (tau - erf(x)) g'(x), at the perturbed x, without cancellation."""
-    y = tau * x
-    gauss = exp(-y * y)
-    tail = gauss * erfcx(abs(y))
-    return tau * (tail if y >= 0 else 2.0 - tail) * _SLOPE * gauss
+def _random_factor(u, levels, factors):
+    """Return the factor of epsilon at the level u in (0, 1] of the law's cumulative distribution."""
+    low, high = 0, levels.size - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if levels[middle] < u:
+            low = middle
+        else:
+            high = middle
+    if levels[high] == levels[low]:
+        return factors[low]
+    return factors[low] + (factors[high] - factors[low]) * (u - levels[low]) / (levels[high] - levels[low])
 
 
 @inlined
@@ -43,28 +50,33 @@ def _compile(sources: str) -> tuple[Any, Any]:
     """Return the compiled kernels. `sources` stands in their closure to make it part of the key of numba's cache."""
 
     @njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-    def reduced(states, first, last, N, p, rho, v1, v2, eta_w, eta_b, epsilon, R0, b0, examples, out):
+    def reduced(states, first, last, N, model, attack, how, normalised, start, examples, out):
         sources  # noqa: B018
+        p, rho, v1, v2, eta_w, eta_b, epsilon, fraction = model
+        levels, factors = attack
+        is_random = levels.size > 0 or fraction < 1.0
+        draws = _DRAWS + _ATTACK_DRAWS if is_random else _DRAWS
         state = np.ones((4, LANES), np.uint64)
-        u = np.zeros((_DRAWS, LANES))
+        u = np.zeros((_DRAWS + _ATTACK_DRAWS, LANES))
         z_w, z_perp, chi2 = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
         accepted = np.zeros(LANES, np.bool_)
-        R, b = np.zeros(LANES), np.zeros(LANES)
+        R, b, Q = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
+        tau, size = np.zeros(LANES), np.full(LANES, epsilon)
+        tilde_w, tilde_B, tilde_2 = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
+        margin, f = np.zeros(LANES), np.zeros(LANES)
         sqrt_v1, sqrt_v2 = math.sqrt(v1), math.sqrt(v2)
         d = (N - 2) / 2 - 1 / 3
         c = 1 / math.sqrt(9 * max(d, 1e-3))
-        rate_w, rate_b = eta_w / N, eta_b / N
 
         for begin in range(first, last, LANES):
             runs = min(LANES, last - begin)
             for lane in range(runs):
                 state[:, lane] = states[begin + lane, :, 0]
-            R[:] = R0
-            b[:] = b0
+            R[:], b[:], Q[:] = start
             done = 0
             for output in range(examples.size):
                 for _ in range(examples[output] - done):
-                    for draw in range(_DRAWS):
+                    for draw in range(draws):
                         for lane in range(LANES):
                             u[draw, lane], state[0, lane], state[1, lane], state[2, lane], state[3, lane] = uniform(
                                 state[0, lane], state[1, lane], state[2, lane], state[3, lane]
@@ -89,34 +101,49 @@ def _compile(sources: str) -> tuple[Any, Any]:
                                 state[0, lane], state[1, lane], state[2, lane], state[3, lane] = s0, s1, s2, s3
                                 normal = box_muller(u1, u2)[0]
                                 chi2[lane], accepted[lane] = _chi_squared(normal, u3, d, c)
+                    if is_random:
+                        for lane in range(LANES):
+                            by = _random_factor(u[_DRAWS + 1, lane], levels, factors) if levels.size > 0 else 1.0
+                            size[lane] = epsilon * by if u[_DRAWS, lane] <= fraction else 0.0
 
+                    # projections on w/|w| and B, and the squared length, of the attacked example
                     for lane in range(LANES):
-                        tau = 1.0 if u[0, lane] <= p else -1.0
-                        v = v1 if u[0, lane] <= p else v2
-                        sqrt_v = sqrt_v1 if u[0, lane] <= p else sqrt_v2
-                        z_B = R[lane] * z_w[lane] + math.sqrt(max(1.0 - R[lane] * R[lane], 0.0)) * z_perp[lane]
-                        xi_w = tau * (rho / 2) * R[lane] + sqrt_v * z_w[lane]
-                        xi_B = tau * (rho / 2) + sqrt_v * z_B
+                        is_plus = u[0, lane] <= p
+                        tau[lane] = 1.0 if is_plus else -1.0
+                        v = v1 if is_plus else v2
+                        sqrt_v = sqrt_v1 if is_plus else sqrt_v2
+                        length = math.sqrt(Q[lane])
+                        cos = R[lane] / length
+                        z_B = cos * z_w[lane] + math.sqrt(max(1.0 - cos * cos, 0.0)) * z_perp[lane]
+                        xi_w = tau[lane] * (rho / 2) * cos + sqrt_v * z_w[lane]
+                        xi_B = tau[lane] * (rho / 2) + sqrt_v * z_B
                         xi_xi = (
                             (rho / 2) ** 2
-                            + tau * rho * sqrt_v * z_B
+                            + tau[lane] * rho * sqrt_v * z_B
                             + v * (z_w[lane] * z_w[lane] + z_perp[lane] * z_perp[lane] + chi2[lane])
                         )
-                        # the attack
-                        perturbed_w = xi_w - tau * epsilon
-                        perturbed_B = xi_B - tau * epsilon * R[lane]
-                        perturbed_2 = xi_xi - 2.0 * tau * epsilon * xi_w + epsilon * epsilon
-                        # the update
-                        delta = _delta(perturbed_w - b[lane], tau)
-                        step = rate_w * delta
-                        n2 = 1.0 + 2.0 * step * perturbed_w + step * step * perturbed_2
-                        R_new = (R[lane] + step * perturbed_B) / math.sqrt(n2)
-                        R[lane] = min(max(R_new, -1.0), 1.0)
-                        b[lane] -= rate_b * delta
+                        tilde_w[lane] = xi_w - tau[lane] * size[lane]
+                        tilde_B[lane] = xi_B - tau[lane] * size[lane] * cos
+                        tilde_2[lane] = xi_xi - 2.0 * tau[lane] * size[lane] * xi_w + size[lane] * size[lane]
+                        margin[lane] = tau[lane] * (length * tilde_w[lane] - b[lane])
+                    lane_factors(how, margin, f)
+                    # the update
+                    for lane in range(LANES):
+                        delta = tau[lane] * f[lane]
+                        step = eta_w / N * delta
+                        Q_new = Q[lane] + 2.0 * step * math.sqrt(Q[lane]) * tilde_w[lane] + step * step * tilde_2[lane]
+                        R_new = R[lane] + step * tilde_B[lane]
+                        length = math.sqrt(Q_new)
+                        bound = 1.0 if normalised else length
+                        R[lane] = min(max(R_new / length if normalised else R_new, -bound), bound)
+                        Q[lane] = 1.0 if normalised else Q_new
+                        b[lane] -= eta_b / N * delta
                 done = examples[output]
                 for lane in range(runs):
                     out[begin + lane, output, 0] = R[lane]
                     out[begin + lane, output, 1] = b[lane]
+                    if not normalised:
+                        out[begin + lane, output, 2] = Q[lane]
 
     @njit(fastmath={"contract", "reassoc"}, error_model="numpy")
     def dot(x, y):
@@ -138,48 +165,63 @@ def _compile(sources: str) -> tuple[Any, Any]:
                 z[start + lane], z[start + LANES + lane] = box_muller(u[0, lane], u[1, lane])
 
     @njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-    def direct(states, first, last, N, p, rho, v1, v2, eta_w, eta_b, epsilon, R0, b0, examples, out):
+    def direct(states, first, last, N, model, attack, how, normalised, start, examples, out):
         sources  # noqa: B018
+        p, rho, v1, v2, eta_w, eta_b, epsilon, fraction = model
+        levels, factors = attack
+        R0, b0, Q0 = start
+        is_random = levels.size > 0 or fraction < 1.0
         padded = -(-N // (2 * LANES)) * 2 * LANES
         z = np.zeros(padded)
         u = np.zeros((2, LANES))
+        chance = np.zeros(1 + _ATTACK_DRAWS)
         state = np.zeros((4, LANES), np.uint64)
         B = np.full(N, 1 / math.sqrt(N))
         xi = np.zeros(N)
         w = np.zeros(N)
-        rate_w, rate_b = eta_w / N, eta_b / N
 
         for run in range(first, last):
             state[:] = states[run]
-            # w(0) = R0 B + sqrt(1 - R0^2) times a random unit vector orthogonal to B
+            # w(0) = R0 B + sqrt(Q0 - R0^2) times a random unit vector orthogonal to B
             fill_normal(z, state, u)
             w[:] = z[:N]
             w -= dot(w, B) * B
-            w *= math.sqrt(1.0 - R0 * R0) / math.sqrt(dot(w, w))
+            w *= math.sqrt(Q0 - R0 * R0) / math.sqrt(dot(w, w))
             w += R0 * B
+            length = math.sqrt(Q0)
             b = b0
             done = 0
             for output in range(examples.size):
                 for _ in range(examples[output] - done):
-                    label, state[0, 0], state[1, 0], state[2, 0], state[3, 0] = uniform(
-                        state[0, 0], state[1, 0], state[2, 0], state[3, 0]
-                    )
-                    tau = 1.0 if label <= p else -1.0
-                    sqrt_v = math.sqrt(v1 if label <= p else v2)
+                    for i in range(1 + _ATTACK_DRAWS if is_random else 1):
+                        chance[i], state[0, 0], state[1, 0], state[2, 0], state[3, 0] = uniform(
+                            state[0, 0], state[1, 0], state[2, 0], state[3, 0]
+                        )
+                    tau = 1.0 if chance[0] <= p else -1.0
+                    sqrt_v = math.sqrt(v1 if chance[0] <= p else v2)
+                    size = epsilon
+                    if is_random:
+                        size *= _random_factor(chance[2], levels, factors) if levels.size > 0 else 1.0
+                        size = size if chance[1] <= fraction else 0.0
                     fill_normal(z, state, u)
                     for i in range(N):
                         xi[i] = tau * (rho / 2) * B[i] + sqrt_v * z[i]
-                    # The attack moves xi by -tau epsilon w, and so x by -tau epsilon (|w| = 1).
-                    x = dot(w, xi) - tau * epsilon - b
-                    delta = _delta(x, tau)
-                    step = rate_w * delta
+                    # The attack moves xi by -tau epsilon w/|w|, and so x by -tau epsilon |w|.
+                    x = dot(w, xi) - tau * size * length - b
+                    delta = tau * factor(how, tau * x)
+                    step = eta_w / N * delta
                     for i in range(N):
-                        w[i] += step * (xi[i] - tau * epsilon * w[i])
-                    w *= 1.0 / math.sqrt(dot(w, w))
-                    b -= rate_b * delta
+                        w[i] += step * (xi[i] - tau * size / length * w[i])
+                    length = math.sqrt(dot(w, w))
+                    if normalised:
+                        w *= 1.0 / length
+                        length = 1.0
+                    b -= eta_b / N * delta
                 done = examples[output]
                 out[run, output, 0] = dot(w, B)
                 out[run, output, 1] = b
+                if not normalised:
+                    out[run, output, 2] = dot(w, w)
 
     return reduced, direct
 

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -57,7 +57,8 @@ def provenance(
     for part in parts:
         assert is_dataclass(part)
         assert not isinstance(part, type)
-        configuration[_PARTS.get(type(part).__name__, type(part).__name__)] = asdict(part)
+        values = {field.name: getattr(part, field.name) for field in fields(part)}
+        configuration[_PARTS.get(type(part).__name__, type(part).__name__)] = values
     configuration["options"] = options
     attributes = {"configuration": json.dumps(configuration, default=_plain)}
     if seed is not None:
@@ -73,6 +74,8 @@ def provenance(
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
+    if is_dataclass(value):  # the law of a perturbation
+        return repr(value)
     raise TypeError(f"{value!r} cannot be recorded as JSON")
 
 

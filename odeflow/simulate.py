@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.errors import adversarial_error, classification_error
-from odeflow.integrate import checked_alpha
+from odeflow.integrate import checked_alpha, checked_start, with_errors
 from odeflow.labels import label
 from odeflow.model import (
     Adversary,
@@ -17,7 +16,7 @@ from odeflow.model import (
     check_parts,
     checked_count,
     checked_number,
-    parameters,
+    numeric_parameters,
 )
 from odeflow.provenance import provenance
 
@@ -41,6 +40,7 @@ def simulate(
     rng: int | np.random.SeedSequence | np.random.Generator | None = None,
     R0: float = 0.0,
     b0: float = 0.0,
+    Q0: float = 1.0,
     test_epsilon: float | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -63,8 +63,9 @@ def simulate(
     rng
         Seed. Each run has a stream of its own, so the result depends neither on the number of threads nor on `runs`.
         A Generator gives its next spawned SeedSequence. None: fresh entropy, which is recorded.
-    R0, b0
-        Initial overlap in [-1, 1] and bias. The direct method draws w(0) at random with this overlap.
+    R0, b0, Q0
+        Initial overlap in [-sqrt(Q0), sqrt(Q0)], bias, and squared length of the weights, > 0 (1 if they are
+        normalised). The direct method draws w(0) at random with this overlap and length.
     test_epsilon
         Perturbation at which `adversarial_error` is evaluated, >= 0; default: the adversary's.
     progress
@@ -73,7 +74,7 @@ def simulate(
     Returns
     -------
     Dataset
-        R, b, error and adversarial_error with dims run, alpha. The errors are the exact ones of each run's (R, b).
+        R, b, error and adversarial_error with dims run, alpha, and Q if the weights are not normalised. The errors are the exact ones of each run's (R, b).
 
     Raises
     ------
@@ -94,8 +95,7 @@ def simulate(
     N = checked_count("N", N, LEAST_N[method], f" with the {method} method")
     runs = checked_count("runs", runs, 1)
     alpha = checked_alpha(alpha)
-    R0 = checked_number("R0", R0, least=-1, most=1)
-    b0 = checked_number("b0", b0)
+    start = checked_start(rule, R0, b0, Q0)
     test_epsilon = checked_number("test_epsilon", adversary.epsilon if test_epsilon is None else test_epsilon, least=0)
     seed = _seed_sequence(rng)
 
@@ -103,35 +103,34 @@ def simulate(
     from odeflow.compilation import LANES
     from odeflow.random_streams import rng_states
     from odeflow.threads import map_blocks
+    from odeflow.variant_averages import update_factor
 
     examples = np.rint(alpha * N).astype(np.int64)
-    out = np.empty((runs, alpha.size, 2))
-    model = parameters(mixture, rule, adversary)
-    del model["second_order"]
+    out = np.empty((runs, alpha.size, 2 if rule.normalised else 3))
+    numbers = numeric_parameters(mixture, rule, adversary)
+    model = tuple(numbers[name] for name in ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon", "fraction"))
+    attack = (np.empty(0), np.empty(0)) if adversary.law is None else adversary.law.table()
+    how = update_factor(rule)
+    y0 = (start["R0"], start["b0"], start.get("Q0", 1.0))
     if method == "reduced":
         kernel, states, least = monte_carlo.reduced, rng_states(seed, runs, 1), LANES
     else:
         kernel, states, least = monte_carlo.direct, rng_states(seed, runs, LANES), 1
 
     def block(first: int, last: int) -> None:
-        kernel(states, first, last, N, *model.values(), R0, b0, examples, out)
+        kernel(states, first, last, N, model, attack, how, rule.normalised, y0, examples, out)
 
     map_blocks(block, runs, least=least, progress=" runs" if progress else None)
 
-    R, b = (xr.DataArray(out[:, :, i], dims=("run", "alpha")) for i in range(2))
-    data = {
-        "R": R,
-        "b": b,
-        "error": classification_error(R, b, mixture),
-        "adversarial_error": adversarial_error(R, b, mixture, test_epsilon),
-    }
+    data = with_errors(out, ("run", "alpha"), mixture, test_epsilon)
     coords = {
-        "run": np.arange(runs), "alpha": alpha, **model, "N": N, "R0": R0, "b0": b0, "test_epsilon": test_epsilon,
+        "run": np.arange(runs), "alpha": alpha, **numbers, "N": N, **start,
+        "test_epsilon": test_epsilon,
     }  # fmt: skip
     attrs = provenance(
         "simulate", mixture, rule, adversary,
         seed=f"entropy={seed.entropy}, spawn_key={tuple(seed.spawn_key)}",
-        N=N, runs=runs, method=method, R0=R0, b0=b0, test_epsilon=test_epsilon,
+        N=N, runs=runs, method=method, **start, test_epsilon=test_epsilon,
     )  # fmt: skip
     return label(xr.Dataset(data, coords, attrs))
 

@@ -1,8 +1,8 @@
-"""How the mean of R and b over runs at finite N approaches the theory: as 1/N.
+"""How the mean and the variance over runs of R and b approach the theory with N: both differences fall as 1/N.
 
-Large learning rates, because the deviation is small: at those of the two scenarios it is below 0.5/N. Reduced
-simulation. The slope of log |mean - theory| against log N
-is fitted with weights from the standard errors of the means.
+Large learning rates, because the deviation of the mean is small: at those of the two scenarios it is below 0.5/N.
+Reduced simulation, at a cost per step that does not depend on N, for N = 10 to 10^6. The exponents are the slopes of
+weighted least-squares fits in logarithms, with weights from the standard errors.
 """
 
 from __future__ import annotations
@@ -19,82 +19,112 @@ from odeflow.provenance import provenance
 from studies.registry import Claim, Outcome
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SIZES = (50, 100, 200, 500, 1000)
+SIZES = (10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000, 1_000_000)
 ALPHA = 2.0
 SEED = 20260102
-# Terms of order 1/N^2 bend the line at small N: what the slope may differ from -1 beyond its standard errors.
+# Terms of order 1/N^2 bend the lines at small N: what a slope may differ from -1 beyond its standard errors, and where
+# the fits begin. The fit of the mean ends where its deviation is lost in the standard error.
 CURVATURE = 0.1
+SMALLEST = 50
+LARGEST_OF_MEAN = 1000
+VARIABLES = ("R", "b")
 
 
 def run(name: str, *, quick: bool = False) -> Outcome:
     """Run the study."""
     model = (GaussianMixture(p=0.7), LearningRule(eta_w=4.0, eta_b=3.0), Adversary(0.9))
-    runs = 20_000 if quick else 200_000
+    most, examples = (20_000, 2e7) if quick else (200_000, 4e8)
+    runs = [int(max(min(most, examples / (N * ALPHA)), 128)) for N in SIZES]
     theory = integrate(*model, alpha=[ALPHA]).isel(alpha=0)
     seeds = np.random.SeedSequence(SEED).spawn(len(SIZES))
-    means: dict[str, list[float]] = {"R": [], "b": []}
-    errors: dict[str, list[float]] = {"R": [], "b": []}
-    for N, seed in zip(SIZES, seeds, strict=True):
-        simulated = simulate(*model, N=N, alpha=[ALPHA], runs=runs, rng=seed).isel(alpha=0)
-        for variable, values in means.items():
-            values.append(float(simulated[variable].mean()))
-            errors[variable].append(float(simulated[variable].std(ddof=1)) / np.sqrt(runs))
-    data = xr.Dataset(
-        {variable: ("N", means[variable]) for variable in means}
-        | {f"{variable}_standard_error": ("N", errors[variable]) for variable in means}
-        | {f"{variable}_theory": theory[variable] for variable in means},
-        {"N": list(SIZES)},
-        provenance(f"studies.{name}", *model, seed=str(SEED), alpha=ALPHA, runs=runs),
-    )
-    claims = []
-    table = [f"{'':4}{'slope':>16}{'N (mean - theory) at N = 1000':>34}"]
-    for variable in means:
-        gap = data[variable] - data[f"{variable}_theory"]
-        slope, slope_error = _slope(gap, data[f"{variable}_standard_error"])
-        last = SIZES[-1] * float(gap[-1]), SIZES[-1] * errors[variable][-1]
-        table.append(f"{variable:4}{f'{slope:.3f} +- {slope_error:.3f}':>16}{f'{last[0]:.2f} +- {last[1]:.2f}':>34}")
-        claims.append(
-            Claim(
-                f"|mean {variable} - theory| falls as N^-1, within 4 standard errors + {CURVATURE}",
-                f"N^{slope:.3f} +- {slope_error:.3f}",
-                abs(slope + 1) <= 4 * slope_error + CURVATURE,
-            )
-        )
-    for variable in means:
-        data[f"{variable}_standard_error"].attrs = {
-            "long_name": f"standard error of the mean of {variable}",
-            "units": "1",
-        }
-        data[f"{variable}_theory"].attrs = {"long_name": f"{variable} as N grows", "units": "1"}
-    return Outcome(label(data), _figure(data, runs), "\n".join(table), tuple(claims))
+    samples = [
+        simulate(*model, N=N, alpha=[ALPHA], runs=count, rng=seed).isel(alpha=0)
+        for N, count, seed in zip(SIZES, runs, seeds, strict=True)
+    ]
+    data = xr.Dataset(coords={"N": list(SIZES), "runs": ("N", runs)})
+    for variable in VARIABLES:
+        values = [sample[variable].values for sample in samples]
+        variance = np.array([np.var(x, ddof=1) for x in values])
+        fourth = np.array([np.mean((x - x.mean()) ** 4) for x in values])
+        data[variable] = ("N", [x.mean() for x in values], _attrs(f"mean of {variable} over the runs"))
+        data[f"{variable}_standard_error"] = ("N", np.sqrt(variance / runs), _attrs(f"standard error of {variable}"))
+        data[f"{variable}_variance"] = ("N", variance, _attrs(f"variance of {variable} over the runs"))
+        error = np.sqrt((fourth - variance**2) / runs)
+        data[f"{variable}_variance_standard_error"] = ("N", error, _attrs(f"standard error of {variable}_variance"))
+        data[f"{variable}_theory"] = ((), float(theory[variable]), _attrs(f"{variable} as N grows"))
+    data.runs.attrs = _attrs("number of runs")
+    data.attrs = provenance(f"studies.{name}", *model, seed=str(SEED), alpha=ALPHA, runs=runs)
+
+    claims, rows = [], []
+    for text, quantity, error in _quantities(data):
+        slope, slope_error = _slope(quantity, error)
+        measured = f"N^{slope:.3f} +- {slope_error:.3f}"
+        last = quantity.N.values[-1]
+        scaled = f"{last * float(quantity[-1]):.3f} +- {last * float(error[-1]):.3f} (N = {last:g})"
+        rows.append(f"{text:20}{measured:>20}{scaled:>34}")
+        holds = abs(slope + 1) <= 4 * slope_error + CURVATURE
+        statement = f"{text} falls as N^-1, within 4 standard errors + {CURVATURE}"
+        claims.append(Claim(statement, measured, holds))
+    table = "\n".join([f"{'':20}{'exponent':>20}{'N times it':>34}", *rows])
+    return Outcome(label(data), _figure(data), table, tuple(claims))
 
 
-def _slope(gap: xr.DataArray, error: xr.DataArray) -> tuple[float, float]:
-    """Fit log |gap| = slope log N + constant by weighted least squares; return the slope and its standard error."""
-    x = np.log(gap.N.values.astype(float))
-    y = np.log(np.abs(gap.values))
-    weight = np.abs(gap.values) / error.values  # one over the standard error of y
+def _attrs(long_name: str) -> dict[str, str]:
+    return {"long_name": long_name, "units": "1"}
+
+
+def _quantities(data: xr.Dataset) -> list[tuple[str, xr.DataArray, xr.DataArray]]:
+    """Return what should fall as 1/N, with its standard error, where it is fitted."""
+    found = []
+    for variable in VARIABLES:
+        of_mean = data.sel(N=slice(SMALLEST, LARGEST_OF_MEAN))
+        gap = abs(of_mean[variable] - of_mean[f"{variable}_theory"])
+        found.append((f"|mean {variable} - theory|", gap, of_mean[f"{variable}_standard_error"]))
+        of_variance = data.sel(N=slice(SMALLEST, None))
+        error = of_variance[f"{variable}_variance_standard_error"]
+        found.append((f"variance of {variable}", of_variance[f"{variable}_variance"], error))
+    return found
+
+
+def _slope(quantity: xr.DataArray, error: xr.DataArray) -> tuple[float, float]:
+    """Fit log quantity = slope log N + constant by weighted least squares; return the slope and its standard error."""
+    x = np.log(quantity.N.values.astype(float))
+    y = np.log(quantity.values)
+    weight = quantity.values / error.values  # one over the standard error of y
     design = np.stack([x, np.ones_like(x)], axis=1) * weight[:, None]
     coefficients = np.linalg.lstsq(design, y * weight)[0]
     covariance = np.linalg.inv(design.T @ design)
     return float(coefficients[0]), float(np.sqrt(covariance[0, 0]))
 
 
-def _figure(data: xr.Dataset, runs: int) -> Figure:
-    figure, axes = new_figure()
-    ax = axes[0, 0]
-    N = data.N.values
-    for color, variable in enumerate(("R", "b")):
-        gap = abs(data[variable] - data[f"{variable}_theory"]).values
-        bars = data[f"{variable}_standard_error"].values
+def _figure(data: xr.Dataset) -> Figure:
+    figure, axes = new_figure(1, 2, width=6.6, height=2.6)
+    for color, variable in enumerate(VARIABLES):
+        gap = abs(data[variable] - data[f"{variable}_theory"])
+        _draw(axes[0, 0], gap, data[f"{variable}_standard_error"], variable, f"C{color}", LARGEST_OF_MEAN)
+        variance = data[f"{variable}_variance"]
+        _draw(axes[0, 1], variance, data[f"{variable}_variance_standard_error"], variable, f"C{color}", max(SIZES))
+    axes[0, 0].set(ylabel=r"$|\mathrm{mean} - \mathrm{theory}|$", title="(a)")
+    axes[0, 1].set(ylabel="variance over runs", title="(b)")
+    for ax in axes[0]:
+        ax.set(xscale="log", yscale="log", xlabel="$N$")
+        ax.set_title(ax.get_title(), fontsize=9, loc="left")
+        ax.set_title("")
         with style():
-            ax.errorbar(N, gap, yerr=bars, fmt="o", color=f"C{color}", label=symbol(variable))
-        scale = np.exp(np.average(np.log(gap * N), weights=(gap / bars) ** 2))
-        ax.plot(N, scale / N, color=f"C{color}", label=rf"${scale:.2f}/N$")
-    ax.set(xscale="log", yscale="log", xlabel="$N$", ylabel=r"$|\mathrm{mean} - \mathrm{theory}|$")
-    with style():
-        ax.legend(loc="upper right", ncols=2, columnspacing=1.0)
-    ax.set_title(f"mean of {runs:,} runs, with standard error", fontsize=7)
+            ax.legend()
     return figure  # type: ignore[no-any-return]
+
+
+def _draw(ax: Axes, values: xr.DataArray, errors: xr.DataArray, variable: str, color: str, largest: int) -> None:
+    """Draw what is above its noise as points with standard errors, and a line c/N through them."""
+    shown = values.where((values > 2 * errors) & (largest >= values.N), drop=True)
+    bars = errors.sel(N=shown.N)
+    N = shown.N.values
+    with style():
+        ax.errorbar(N, shown, yerr=bars, fmt="o", color=color, label=f"{symbol(variable)}, mean and s.e. of runs")
+    weights = (shown / bars) ** 2 * (shown.N >= SMALLEST)
+    c = np.exp(np.average(np.log(shown * N), weights=weights))
+    ax.plot(N, c / N, color=color, label=rf"${c:.2f}/N$")

@@ -62,7 +62,8 @@ _ALL = (
         "scenario1", "equal priors, standard and adversarial training: theory through Monte Carlo", "studies.scenarios"
     ),
     Study("scenario2", "priors 0.7 and 0.3, standard and adversarial training: the same", "studies.scenarios"),
-    Study("finite_size", "how the mean of R and b at finite N approaches the theory", "studies.finite_size"),
+    Study("finite_size", "how mean and variance of R and b at finite N approach the theory", "studies.finite_size"),
+    Study("variants", "variants of the attack and of the rule: theory through Monte Carlo", "studies.variants"),
 )
 STUDIES = {study.name: study for study in _ALL}
 """All studies by name."""

@@ -117,7 +117,7 @@ def test_the_result_is_labelled() -> None:
         assert variable.attrs["units"] == "1"
     configuration = json.loads(result.attrs["configuration"])
     assert configuration["mixture"] == {"p": 0.6, "rho": 2.0, "v1": 1.0, "v2": 1.0}
-    assert configuration["adversary"] == {"epsilon": 0.3}
+    assert configuration["adversary"] == {"epsilon": 0.3, "fraction": 1.0, "law": None}
     assert configuration["options"]["rtol"] == 1e-8
 
 
@@ -170,6 +170,10 @@ def test_bad_input_names_itself(kind: type[Exception], message: str, options: di
         (ValueError, "v1 = ", {"v1": 0.0}),
         (ValueError, "epsilon = .*nan", {"epsilon": [0.0, math.nan]}),
         (ValueError, "R0 = ", {"R0": [-2.0]}),
+        (ValueError, "R0 = .*sqrt", {"R0": [-2.0], "Q0": 3.0, "normalised": False}),
+        (ValueError, "Q0 = 2.0", {"Q0": 2.0}),
+        (ValueError, "fraction = 1.5", {"fraction": 1.5}),
+        (ValueError, "loss = 'cubic' is unknown: allowed is one of squared", {"loss": "cubic"}),
         (TypeError, "'sigma' is not a parameter", {"sigma": 1.0}),
         (TypeError, "rho = 'far' is not a number", {"rho": "far"}),
         (ValueError, r"shapes \{'p': \(2,\), 'rho': \(3,\)\} do not broadcast", {"p": [0.3, 0.5], "rho": [1, 2, 3]}),

@@ -24,6 +24,7 @@ from odeflow import Adversary, GaussianMixture, LearningRule
         (LearningRule, "eta_b", -0.2),
         (Adversary, "epsilon", math.nan),
         (Adversary, "epsilon", -1.0),
+        (Adversary, "fraction", 1.5),
     ],
 )
 def test_out_of_range(part: Any, field: str, value: float) -> None:
@@ -40,6 +41,8 @@ def test_out_of_range(part: Any, field: str, value: float) -> None:
         (LearningRule, "eta_w", np.array([0.1, 0.2])),
         (LearningRule, "second_order", 1),
         (Adversary, "epsilon", True),
+        (Adversary, "law", "uniform"),
+        (LearningRule, "normalised", 0),
     ],
 )
 def test_wrong_type(part: Any, field: str, value: object) -> None:
@@ -57,5 +60,16 @@ def test_numbers_become_floats_and_fields_are_frozen() -> None:
 
 def test_defaults_are_scenario_1() -> None:
     assert repr(GaussianMixture()) == "GaussianMixture(p=0.5, rho=2.0, v1=1.0, v2=1.0)"
-    assert repr(LearningRule()) == "LearningRule(eta_w=0.04, eta_b=0.2, second_order=True)"
-    assert repr(Adversary()) == "Adversary(epsilon=0.0)"
+    assert LearningRule() == LearningRule(0.04, 0.2, True, "squared", "erf", "all", True)
+    assert Adversary() == Adversary(epsilon=0.0, fraction=1.0, law=None)
+
+
+def test_unknown_kinds_of_rules() -> None:
+    with pytest.raises(ValueError, match="loss = 'cubic' is unknown: allowed is one of squared, hinge"):
+        LearningRule(loss="cubic")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="activation = 'relu'"):
+        LearningRule(activation="relu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="update = 'some'"):
+        LearningRule(update="some")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="activation = 'sign' with loss = 'hinge'"):
+        LearningRule(loss="hinge", activation="sign")
