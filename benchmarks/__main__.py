@@ -1,4 +1,4 @@
-"""Run the benchmarks and write their tables to docs/benchmarks.md: ``python -m benchmarks [ode] [monte_carlo] [startup]``."""
+"""Run the benchmarks and write their tables to docs/benchmarks.md: ``python -m benchmarks [ode] [sweep] [monte_carlo] [startup]``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from odeflow.provenance import provenance
 from odeflow.threads import threads
 
-SECTIONS = ("ode", "monte_carlo", "startup")
+SECTIONS = ("ode", "variants", "sweep", "equilibria", "monte_carlo", "startup")
 
 
 def main(names: list[str]) -> int:

@@ -1,11 +1,16 @@
 """Theory of adversarial training in a solvable model, with Monte Carlo checks."""
 
+from odeflow.continuation import branches
+from odeflow.equilibria import fixed_points, fixed_points_batch, jacobian
 from odeflow.errors import adversarial_error, classification_error, robustness_curve
 from odeflow.integrate import IntegrationError, integrate, integrate_batch
 from odeflow.model import Adversary, GaussianMixture, LearningRule
 from odeflow.optimal import optimal_classifier
+from odeflow.phases import critical_epsilon, phase_boundary, runaway_direction
 from odeflow.provenance import SaveError, load, save
+from odeflow.relaxation import end_states_batch, learning_time, relaxation_time
 from odeflow.simulate import simulate
+from odeflow.sweep import SweepError, SweepInterrupted, sweep
 
 __all__ = [
     "Adversary",
@@ -13,13 +18,26 @@ __all__ = [
     "IntegrationError",
     "LearningRule",
     "SaveError",
+    "SweepError",
+    "SweepInterrupted",
     "adversarial_error",
+    "branches",
     "classification_error",
+    "critical_epsilon",
+    "end_states_batch",
+    "fixed_points",
+    "fixed_points_batch",
     "integrate",
     "integrate_batch",
+    "jacobian",
+    "learning_time",
     "load",
     "optimal_classifier",
+    "phase_boundary",
+    "relaxation_time",
     "robustness_curve",
+    "runaway_direction",
     "save",
     "simulate",
+    "sweep",
 ]

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from odeflow.model import Adversary, GaussianMixture, LearningRule, checked_count, checked_number
+from odeflow.model import Adversary, GaussianMixture, LearningRule, checked_count
 from odeflow.provenance import SaveError, check_target, load, package_version, save
+from odeflow.sweep_command import Sweep, output_times
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,6 +36,8 @@ class _Model:
     """Initial overlap, in [-1, 1]."""
     b0: float = 0.0
     """Initial bias."""
+    Q0: float = 1.0
+    """Initial squared length of the weights, > 0; 1 if they are normalised."""
     test_epsilon: float | None = None
     """Perturbation at which the adversarial error is evaluated, >= 0; default: epsilon."""
     out: Path | None = None
@@ -53,9 +56,7 @@ class _Model:
 
     def alpha(self) -> list[float]:
         """Return the output times."""
-        end = checked_number("alpha_max", self.alpha_max, above=0)
-        checked_count("points", self.points, 2)
-        return [end * i / (self.points - 1) for i in range(self.points)]
+        return output_times(self.alpha_max, checked_count("points", self.points, 2))
 
     def finish(self, result: xr.Dataset) -> None:
         """Save and plot what was asked for, then print the end of the result and where the files are."""
@@ -88,6 +89,7 @@ class Integrate(_Model):
             alpha=self.alpha(),
             R0=self.R0,
             b0=self.b0,
+            Q0=self.Q0,
             rtol=self.rtol,
             atol=self.atol,
             test_epsilon=self.test_epsilon,
@@ -128,10 +130,34 @@ class Simulate(_Model):
             rng=self.seed,
             R0=self.R0,
             b0=self.b0,
+            Q0=self.Q0,
             test_epsilon=self.test_epsilon,
             progress=True,
         )
         self.finish(result)
+
+
+@dataclass(frozen=True)
+class FixedPoints:
+    """Fixed points of the theory: all of them, with their stability and relaxation times."""
+
+    mixture: GaussianMixture
+    rule: LearningRule
+    adversary: Adversary
+    test_epsilon: float | None = None
+    """Perturbation at which the adversarial error is evaluated, >= 0; default: epsilon."""
+    out: Path | None = None
+    """Save the result to this file (.nc or .zarr)."""
+
+    def run(self) -> None:
+        """Run the command."""
+        from odeflow.equilibria import fixed_points
+
+        if self.out is not None:
+            check_target(self.out)
+        result = fixed_points(self.mixture, self.rule, self.adversary, test_epsilon=self.test_epsilon)
+        files = [] if self.out is None else [save(result, self.out)]
+        print(_fixed_point_table(result), *files, sep="\n")
 
 
 @dataclass(frozen=True)
@@ -151,10 +177,12 @@ class Plot:
         print(save_figure(plot(load(self.file)), target))
 
 
-COMMANDS = ("integrate", "simulate", "plot")
+COMMANDS = ("integrate", "simulate", "sweep", "fixed-points", "plot")
 Command = (
     Annotated[Integrate, tyro.conf.subcommand("integrate")]
     | Annotated[Simulate, tyro.conf.subcommand("simulate")]
+    | Annotated[Sweep, tyro.conf.subcommand("sweep")]
+    | Annotated[FixedPoints, tyro.conf.subcommand("fixed-points")]
     | Annotated[Plot, tyro.conf.subcommand("plot")]
 )
 
@@ -174,6 +202,21 @@ def _table(result: xr.Dataset) -> str:
     return "  ".join(cells)
 
 
+def _fixed_point_table(result: xr.Dataset) -> str:
+    """Return the fixed points as text, one a line."""
+    if result.sizes["fixed_point"] == 0:
+        return "no fixed point at a finite bias: the bias runs away"
+    head = f"{'R':>12}{'b':>14}{'E':>12}{f'S({float(result.test_epsilon):g})':>12}  stability"
+    lines = [head]
+    for i in range(result.sizes["fixed_point"]):
+        one = result.isel(fixed_point=i)
+        largest = float(one.eigenvalues.real.max())
+        time = f", relaxation time {-1 / largest:.4g}" if largest < 0 else ""
+        cells = f"{one.R.item():12.8f}{one.b.item():14.8f}{one.error.item():12.8f}{one.adversarial_error.item():12.8f}"
+        lines.append(f"{cells}  {'stable' if one.stable.item() else 'unstable'}{time}")
+    return "\n".join(lines)
+
+
 def _parsed(arguments: list[str]) -> Any:
     """Return the command that the arguments stand for; bad ones end the program with status 2 and one line."""
     boxed = io.StringIO()
@@ -184,7 +227,7 @@ def _parsed(arguments: list[str]) -> Any:
                 prog="odeflow",
                 description="Theory of adversarial training in a solvable model. odeflow --version prints the version.",
                 args=arguments or ["--help"],
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands),
             )
     except SystemExit as end:
         if end.code:
@@ -207,21 +250,26 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"odeflow {package_version()}")
         return 0
+    from odeflow.executors import SweepError
     from odeflow.integrate import IntegrationError
 
     command = _parsed(arguments)
     try:
         command.run()
         sys.stdout.flush()
-    except (SaveError, IntegrationError) as error:
+    except (SaveError, IntegrationError, SweepError) as error:
         return _fail(error, 1)
     except (ValueError, TypeError, FileNotFoundError, PermissionError) as error:
         return _fail(error, 2)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 1)
+    except KeyboardInterrupt as interrupt:
+        return _fail(_interrupted(interrupt), 1)
     except BrokenPipeError:  # nobody reads what is printed, as with `| head`; files are saved by then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _interrupted(interrupt: KeyboardInterrupt) -> str:
+    return f"{interrupt}; run the same command with --resume" if str(interrupt) else "interrupted"
 
 
 def _fail(message: object, status: int) -> int:

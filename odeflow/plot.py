@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -23,16 +23,19 @@ from odeflow.provenance import check_target, write_bytes
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
     from matplotlib.container import ErrorbarContainer
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-__all__ = ["FORMATS", "draw_lines", "draw_points", "new_figure", "plot", "save_figure", "style", "symbol"]
+__all__ = ["FORMATS", "draw_lines", "draw_map", "draw_points", "new_figure", "plot", "save_figure", "style", "symbol"]
 
 FORMATS = (".pdf", ".png", ".svg")
 """Suffixes of figure files."""
 
 _POINTS: dict[str, Any] = {"fmt": "o", "zorder": 3, "elinewidth": 0.8, "capthick": 0.8, "markeredgewidth": 0.9}
+_FEW = 7  # curves in a panel
+_MOST_ROWS = 4
 VARIABLES = ("R", "b", "error", "adversarial_error")
 
 
@@ -150,13 +153,16 @@ def draw_points(
 def plot(result: xr.Dataset | xr.DataArray) -> Figure:
     """Draw the natural picture of a result.
 
-    Over alpha: R, b and the two errors in panels, as lines (theory) or as points with error bars (dim run). One
-    variable over any one dimension, such as a robustness curve: one panel. A study's file is drawn by its study.
+    Over alpha, or over one parameter: R, b and the two errors in panels, as lines (theory) or as points with error bars
+    (dim run). One variable over any one dimension, such as a robustness curve: one panel. With a second dimension of at
+    most 7 values: one coloured curve a value. Over two larger ones: heat maps with contours, which for simulations are
+    of the mean over the runs. A third parameter makes rows of heat maps, at most 4. A sweep whose parameters have more
+    than 7 values is drawn at its last alpha. Fixed points over one parameter: stable ones filled, others open. A study's file is drawn by its study.
 
     Parameters
     ----------
     result
-        What `integrate`, `simulate` or `robustness_curve` returned.
+        What `integrate`, `simulate`, `sweep` or `robustness_curve` returned.
 
     Returns
     -------
@@ -172,19 +178,149 @@ def plot(result: xr.Dataset | xr.DataArray) -> Figure:
     if isinstance(result, xr.DataArray):
         result = result.to_dataset(name="values" if result.name is None else result.name)
     names = [name for name in VARIABLES if name in result and set(result[name].dims) - {"run"}]
-    dims = {dim for name in names for dim in result[name].dims} - {"run"}
-    if not names or len(dims) != 1:
+    dims = list(dict.fromkeys(dim for name in names for dim in result[name].dims if dim != "run"))
+    if "alpha" in dims and len(dims) > 1 and not _has_few(result, [dim for dim in dims if dim != "alpha"]):
+        result = result.isel(alpha=-1)
+        dims.remove("alpha")
+    if "fixed_point" in dims and len(dims) == 2:
+        with style():
+            return _branches(result, names, next(dim for dim in dims if dim != "fixed_point"))
+    if not 1 <= len(dims) <= 3 or "fixed_point" in dims:
         found = {str(name): array.dims for name, array in result.data_vars.items()}
         raise ValueError(
-            f"no picture is known for variables with dims {found}: allowed are {', '.join(VARIABLES)} over one dimension, "
-            "with or without 'run'"
+            f"no picture is known for variables with dims {found}: allowed are {', '.join(VARIABLES)} over one to three "
+            "dimensions beside alpha, with or without 'run': select the others, as in result.sel(rho=2.0)"
         )
-    dim = dims.pop()
-    panels = [[name] for name in names if name in ("R", "b")]
-    errors = [name for name in names if name not in ("R", "b")]
-    panels += [errors] if errors else []
     with style():
-        return _panels(result, panels, dim)
+        if len(dims) == 1:
+            errors = [name for name in names if name not in ("R", "b")]
+            panels = [[name] for name in names if name in ("R", "b")] + ([errors] if errors else [])
+            return _panels(result, panels, dims[0])
+        small = min(dims, key=lambda dim: (dim == "alpha", result.sizes[dim]))
+        if len(dims) == 2 and result.sizes[small] <= _FEW:
+            dims.remove(small)
+            return _curves(result, names, dims[0], small)
+        return _maps(result, names, sorted(dims, key=lambda dim: dim != small) if len(dims) == 3 else dims)
+
+
+def _has_few(result: xr.Dataset, parameters: list[Hashable]) -> bool:
+    """Return whether lines over alpha, one for each value of the only parameter, can be told apart."""
+    return len(parameters) == 1 and result.sizes[parameters[0]] <= _FEW and result.sizes["alpha"] > 1
+
+
+def _curves(result: xr.Dataset, names: list[str], x: Hashable, small: Hashable) -> Figure:
+    """Draw each variable over `x` in a panel, one coloured curve for each value of `small`."""
+    from matplotlib import colormaps
+
+    colors = colormaps["viridis"](np.linspace(0, 0.88, result.sizes[small]))
+    figure, axes = new_figure(1, len(names), width=2.1 * len(names) + 0.9, height=2.3)
+    for ax, name in zip(axes[0], names, strict=True):
+        for value, color in zip(result[small].values, colors, strict=True):
+            curve = result[name].sel({small: value})
+            draw = draw_points if "run" in curve.dims else draw_lines
+            draw(curve, ax, color=color, label=f"{value:.4g}")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, title=symbol(small), loc="outside right center")
+    figure.suptitle(_title(result, (x, small)), fontsize=7)
+    return figure  # type: ignore[no-any-return]
+
+
+def _branches(result: xr.Dataset, names: list[str], x: Hashable) -> Figure:
+    """Draw the fixed points over a parameter, each variable in a panel."""
+    figure, axes = new_figure(1, len(names), width=2.1 * len(names) + 0.9, height=2.3)
+    at = np.broadcast_to(result[x].values[:, None], result["stable"].transpose(x, "fixed_point").shape)
+    stable = result["stable"].transpose(x, "fixed_point").values
+    for ax, name in zip(axes[0], names, strict=True):
+        values = result[name].transpose(x, "fixed_point").values
+        for kind, face, text in ((stable, "C0", "stable"), (~stable, "white", "unstable")):
+            ax.plot(at[kind], values[kind], "o", color="C0", markerfacecolor=face, markeredgewidth=0.6, label=text)
+        _label_axes(ax, x, name)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center")
+    figure.suptitle(_title(result, (x,)), fontsize=7)
+    return figure  # type: ignore[no-any-return]
+
+
+def _maps(result: xr.Dataset, names: list[str], dims: list[Hashable]) -> Figure:
+    """Draw each variable as a heat map over the last two of `dims`; values of one more make rows."""
+    *other, y, x = dims
+    if "run" in result.dims:
+        result = result.assign({name: result[name].mean("run") for name in names if "run" in result[name].dims})
+    rows: list[dict[Hashable, Any]] = [{}]
+    if other:
+        values = result[other[0]].values
+        chosen = np.unique(np.linspace(0, len(values) - 1, min(len(values), _MOST_ROWS)).round().astype(int))
+        rows = [{other[0]: values[i]} for i in chosen]
+    figure, axes = new_figure(len(rows), len(names), width=2.3 * len(names), height=1.9 * len(rows) + 0.2)
+    for ax_row, row in zip(axes, rows, strict=True):
+        for ax, name in zip(ax_row, names, strict=True):
+            image = draw_map(result[name].sel(row).transpose(y, x), ax, **_scale(result[name]))
+            shown = ", ".join(f"{symbol(dim)}$={value:.4g}$" for dim, value in row.items())
+            ax.set_title(f"{symbol(name)}" + (f", {shown}" if shown else ""))
+            figure.colorbar(image, ax=ax)
+    figure.suptitle(_title(result, dims), fontsize=7)
+    return figure  # type: ignore[no-any-return]
+
+
+def draw_map(values: xr.DataArray, ax: Axes | None = None, **image: Any) -> QuadMesh:
+    """Draw a two-dimensional DataArray as a heat map with labelled contours.
+
+    Parameters
+    ----------
+    values
+        Two dimensions with numbers as coordinates, vertical and horizontal. NaN is left white.
+    ax
+        Axes to draw on; default: a new figure's.
+    **image
+        Properties of the heat map, such as cmap, vmin and vmax. Default: a diverging map where the values have both
+        signs.
+
+    Returns
+    -------
+    QuadMesh
+        The heat map, for a colour bar.
+
+    Raises
+    ------
+    ValueError
+        If `values` does not have exactly two dimensions.
+    """
+    if values.ndim != 2:
+        raise ValueError(f"values has dims {values.dims}: allowed are exactly two, vertical and horizontal")
+    from matplotlib.ticker import MaxNLocator
+
+    y, x = values.dims
+    values = values.sortby([y, x])
+    ax = _axes(ax)
+    numbers = np.ma.masked_invalid(values.values)
+    image = {**_scale(values), **image}
+    grid = values[x].values, values[y].values
+    mesh = ax.pcolormesh(*grid, numbers, shading="nearest", rasterized=True, **image)
+    levels = MaxNLocator(6).tick_values(image["vmin"], image["vmax"])
+    levels = levels[(levels > numbers.min()) & (levels < numbers.max())]
+    if min(values.shape) > 1 and levels.size:
+        lines = ax.contour(*grid, numbers, levels=levels, colors="white", linewidths=0.6, linestyles="solid")
+        for text in ax.clabel(lines, fontsize=6):
+            text.set_path_effects([_outline()])
+        lines.set(path_effects=[_outline()])
+    _label_axes(ax, x, y)
+    return mesh
+
+
+def _scale(values: xr.DataArray) -> dict[str, Any]:
+    """Return the range of colours: of the finite values, and symmetric with a diverging map if they have both signs."""
+    finite = values.values[np.isfinite(values.values)]
+    least, most = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    if least < 0 < most and min(-least, most) > 0.05 * max(-least, most):
+        return {"cmap": "RdBu_r", "vmin": -max(-least, most), "vmax": max(-least, most)}
+    return {"vmin": least, "vmax": most}
+
+
+def _outline() -> Any:
+    """Return an effect that keeps white lines and text legible on bright colours."""
+    from matplotlib.patheffects import withStroke
+
+    return withStroke(linewidth=1.2, foreground=(0, 0, 0, 0.45))
 
 
 def _panels(result: xr.Dataset, panels: list[list[str]], dim: Hashable) -> Figure:
@@ -197,15 +333,16 @@ def _panels(result: xr.Dataset, panels: list[list[str]], dim: Hashable) -> Figur
         if len(panel) > 1:
             ax.set_ylabel("error")
             ax.legend()
-    title = ", ".join(
-        f"{symbol(name)}$={float(result[name]):g}$"
-        for name in ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon", "N")
-        if name in result.coords and name != dim and not result[name].dims
-    )
-    if "run" in result.dims:
-        title += f"; mean and s.d. of {result.sizes['run']} runs"
-    figure.suptitle(title, fontsize=7)
+    figure.suptitle(_title(result, (dim,)), fontsize=7)
     return figure  # type: ignore[no-any-return]
+
+
+def _title(result: xr.Dataset, dims: Iterable[Hashable]) -> str:
+    """Return the parameters that are the same in the whole figure."""
+    names = ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon", "N", "alpha")
+    same = [name for name in names if name in result.coords and name not in dims and not result[name].dims]
+    title = ", ".join(f"{symbol(name)}$={float(result[name]):g}$" for name in same)
+    return title + (f"; mean and s.d. of {result.sizes['run']} runs" if "run" in result.dims else "")
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:

@@ -23,7 +23,7 @@ from odeflow.provenance import provenance
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["simulate"]
+__all__ = ["LEAST_N", "seed_sequence", "simulate"]
 
 LEAST_N = {"reduced": 3, "direct": 2}
 
@@ -97,7 +97,7 @@ def simulate(
     alpha = checked_alpha(alpha)
     start = checked_start(rule, R0, b0, Q0)
     test_epsilon = checked_number("test_epsilon", adversary.epsilon if test_epsilon is None else test_epsilon, least=0)
-    seed = _seed_sequence(rng)
+    seed = seed_sequence(rng)
 
     from odeflow import monte_carlo
     from odeflow.compilation import LANES
@@ -135,7 +135,7 @@ def simulate(
     return label(xr.Dataset(data, coords, attrs))
 
 
-def _seed_sequence(rng: Any) -> np.random.SeedSequence:
+def seed_sequence(rng: Any) -> np.random.SeedSequence:
     """Return the SeedSequence that stands for `rng`."""
     if isinstance(rng, np.random.SeedSequence):
         return rng

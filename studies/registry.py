@@ -64,6 +64,14 @@ _ALL = (
     Study("scenario2", "priors 0.7 and 0.3, standard and adversarial training: the same", "studies.scenarios"),
     Study("finite_size", "how mean and variance of R and b at finite N approach the theory", "studies.finite_size"),
     Study("variants", "variants of the attack and of the rule: theory through Monte Carlo", "studies.variants"),
+    Study(
+        "phase_diagram",
+        "where adversarial training ends: adversarial error, phases, boundaries",
+        "studies.phase_diagram",
+    ),
+    Study(
+        "tradeoff", "classification error against adversarial error, and the best training epsilon", "studies.tradeoff"
+    ),
 )
 STUDIES = {study.name: study for study in _ALL}
 """All studies by name."""

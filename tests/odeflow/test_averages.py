@@ -28,7 +28,10 @@ def gauss_average(power: int, m: float, v: float, tau: float) -> float:
         return float(update**power * np.exp(-((x - m) ** 2) / (2 * v)) / np.sqrt(2 * np.pi * v))
 
     centre, width = m / (1 + 2 * power * v), root / np.sqrt(1 + 2 * power * v)
-    marks = sorted({max(-26.0, min(26.0, centre + k * width)) for k in (-12, -4, -1, 0, 1, 4, 12)} | {-6.0, 0.0, 6.0})
+    # rounded, so that no interval between two marks is too short for quad
+    marks = sorted(
+        {round(max(-26.0, min(26.0, centre + k * width)), 6) for k in (-12, -4, -1, 0, 1, 4, 12)} | {-6, 0, 6}
+    )
     pieces = [quadrature.quad(integrand, a, b, epsabs=1e-14, epsrel=1e-13, limit=200)[0] for a, b in pairwise(marks)]
     return float(np.sum(pieces))
 

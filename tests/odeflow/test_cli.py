@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from odeflow import Adversary, GaussianMixture, LearningRule, integrate, load, simulate
+from odeflow import Adversary, GaussianMixture, LearningRule, integrate, load, simulate, sweep
 from odeflow.cli import main
+from odeflow.store import Store
 from tests.odeflow.test_provenance import full_disk
 
 
@@ -47,7 +48,53 @@ def test_simulate_and_plot(capsys: pytest.CaptureFixture[str]) -> None:
     assert {path.name for path in Path().iterdir()} == {"run.zarr", "run.pdf", "figure.svg"}
 
 
-@pytest.mark.parametrize("arguments", ["--help", "integrate --help", "simulate --help", "plot --help", ""])
+GRID = "sweep --over rho=0.5:4:8 --over epsilon=0,0.5,1 --p 0.7"
+
+
+def test_sweep_and_resume(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(f"{GRID} --out sweep.nc") == 0
+    assert capsys.readouterr().out == "rho 8 x epsilon 3 = 24 points\nsweep.nc\n"
+    result = load("sweep.nc")
+    over = {"rho": np.linspace(0.5, 4, 8), "epsilon": [0.0, 0.5, 1.0]}
+    expected = sweep(GaussianMixture(p=0.7), LearningRule(), Adversary(), over=over, alpha=result.alpha)
+    assert result.drop_attrs().identical(expected.drop_attrs())
+    assert result.sizes["alpha"] == 21
+
+    assert status_of(f"{GRID} --out sweep.nc") == 2
+    assert "has results already: allowed is --resume" in capsys.readouterr().err
+    assert status_of(f"{GRID} --out sweep.nc --atol 1e-9 --resume") == 2
+    assert "is of another sweep: it has atol = 1e-10, now atol = 1e-09 is asked for" in capsys.readouterr().err
+    assert status_of("sweep --over rho=0.5:4:8 --over epsilon=0,0.5,1,2 --p 0.7 --out sweep.nc --resume") == 0
+    assert load("sweep.nc").sizes["epsilon"] == 4
+    assert status_of("plot sweep.nc") == 0
+
+
+def test_sweep_of_simulations_by_worker_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    command = "sweep --compute simulate --over N=10,20 --runs 3 --seed 1 --alpha-max 2 --points 1"
+    assert status_of(f"{command} --out one.nc") == 0
+    assert status_of(f"{command} --out two.nc --workers 2") == 0
+    assert load("one.nc").drop_attrs().identical(load("two.nc").drop_attrs())
+    assert load("one.nc").alpha.values.tolist() == [2.0]
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: Store) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "finish", interrupt)
+        assert status_of(f"{GRID} --out sweep.nc") == 1
+    message = "odeflow: interrupted; the store 'sweep.nc' holds 24 of 24 points; run the same command with --resume\n"
+    assert capsys.readouterr().err == message
+    assert status_of(f"{GRID} --out sweep.nc") == 2
+    assert status_of(f"{GRID} --out sweep.nc --resume") == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--help", "sweep --help", "integrate --help", "simulate --help", "plot --help", ""]
+)
 def test_help(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(arguments) == 0
     assert "usage: odeflow" in capsys.readouterr().out
@@ -83,6 +130,21 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("simulate --runs 0", "runs = 0 is out of range"),
         ("simulate --method exact", "exact"),
         ("simulate --seed -1", "seed = -1 is out of range"),
+        ("sweep --over rho=1,2", "out is missing"),
+        ("sweep --out a.nc", "over is missing"),
+        ("sweep --over roh=1,2 --out a.nc", "over has no parameter 'roh': did you mean 'rho'?"),
+        ("sweep --over rho=1:2 --out a.nc", "over = 'rho=1:2' cannot be read: allowed is NAME=START:STOP:COUNT"),
+        ("sweep --over rho=1:2:0 --out a.nc", "over = 'rho=1:2:0' cannot be read"),
+        ("sweep --over rho= --out a.nc", "over = 'rho=' cannot be read"),
+        ("sweep --over rho=1 --over rho=2 --out a.nc", "over has 'rho' twice"),
+        ("sweep --over rho=1,1 --out a.nc", "rho contains 1.0 twice"),
+        ("sweep --over rho=1,nan --out a.nc", "rho contains nan"),
+        ("sweep --over rho=-1,1 --out a.nc", "rho = -1.0 is out of range"),
+        ("sweep --over N=10,20 --out a.nc", "over has no parameter 'N'"),
+        ("sweep --over rho=1,2 --out a.nc --workers 0", "workers = 0 is out of range"),
+        ("sweep --over rho=1,2 --out a.nc --workers 1 --dask tcp://localhost:1", "allowed is one of them"),
+        ("sweep --over rho=1,2 --out a.nc --dask tcp://localhost:1", "'tcp://localhost:1' cannot be reached"),
+        ("sweep --over rho=0:9:1000000 --over epsilon=0:9:1000000 --out a.nc", "GiB"),
         ("plot none.nc", "none.nc': there is no such file"),
         ("plot", "Missing from odeflow plot: PATH"),
         ("frobnicate", "frobnicate"),

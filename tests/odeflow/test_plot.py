@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from odeflow import Adversary, GaussianMixture, LearningRule, integrate, robustness_curve, simulate
-from odeflow.plot import draw_lines, draw_points, new_figure, plot, save_figure, style
+from odeflow import Adversary, GaussianMixture, LearningRule, integrate, robustness_curve, simulate, sweep
+from odeflow.plot import draw_lines, draw_map, draw_points, new_figure, plot, save_figure, style
 
 MODEL = (GaussianMixture(p=0.6), LearningRule(), Adversary(0.5))
 
@@ -59,6 +59,68 @@ def test_the_natural_picture(theory: xr.Dataset, sample: xr.Dataset) -> None:
         assert [text.get_text() for text in legend.get_texts()] == ["classification", r"adversarial, $\varepsilon=0.5$"]
     curve = plot(robustness_curve(0.9, 0.1, MODEL[0]))
     assert [ax.get_xlabel() for ax in curve.axes] == [r"$\varepsilon$"]
+
+
+def test_a_small_second_dimension_makes_coloured_curves() -> None:
+    over = {"epsilon": [0.0, 0.5, 1.0], "rho": np.linspace(1, 3, 9)}
+    for result, x in (
+        (sweep(*MODEL, over=over, alpha=[1.0, 2.0]), r"$\rho$"),
+        (sweep(*MODEL, over={"epsilon": [0.0, 0.5, 1.0]}, alpha=[1.0, 2.0]), r"$\alpha$"),
+        (sweep(*MODEL, over=over, alpha=[1.0], compute="simulate", N=5, runs=3, rng=1), r"$\rho$"),
+    ):
+        figure = plot(result)
+        assert [ax.get_ylabel() for ax in figure.axes] == ["$R$", "$b$", "$E$", "$S$"]
+        assert {ax.get_xlabel() for ax in figure.axes} == {x}
+        (legend,) = figure.legends
+        assert legend.get_title().get_text() == r"$\varepsilon$"
+        assert [text.get_text() for text in legend.get_texts()] == ["0", "0.5", "1"]
+    curves = plot(sweep(*MODEL, over=over, alpha=[1.0, 2.0])).axes[1].lines
+    expected = sweep(*MODEL, over=over, alpha=[1.0, 2.0]).b.isel(alpha=-1)
+    np.testing.assert_array_equal([line.get_ydata() for line in curves], expected)
+
+
+def test_one_large_parameter_makes_a_curve_at_the_last_alpha() -> None:
+    result = sweep(*MODEL, over={"rho": np.linspace(1, 3, 9)}, alpha=[1.0, 2.0])
+    figure = plot(result)
+    assert [ax.get_xlabel() for ax in figure.axes] == 3 * [r"$\rho$"]
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), result.R.isel(alpha=-1))
+
+
+def test_two_large_parameters_make_heat_maps_and_a_third_makes_rows() -> None:
+    over = {"rho": np.linspace(1, 3, 9), "epsilon": np.linspace(2, 0, 8)}
+    result = sweep(*MODEL, over=over, alpha=[1.0, 20.0])
+    figure = plot(result)
+    maps = [ax for ax in figure.axes if ax.get_xlabel()]
+    assert [ax.get_title() for ax in maps] == ["$R$", "$b$", "$E$", "$S$"]
+    assert {(ax.get_xlabel(), ax.get_ylabel()) for ax in maps} == {(r"$\varepsilon$", r"$\rho$")}
+    drawn = np.asarray(maps[3].collections[0].get_array())
+    np.testing.assert_array_equal(drawn.reshape(9, 8)[:, ::-1], result.adversarial_error.isel(alpha=-1))
+    assert maps[3].texts  # the contours' labels
+
+    rows = plot(sweep(*MODEL, over={**over, "p": [0.3, 0.5]}, alpha=[20.0]))
+    titles = [ax.get_title() for ax in rows.axes if ax.get_xlabel()]
+    assert titles == [f"${name}$, $p$$={p}$" for p in (0.3, 0.5) for name in "RbES"]
+
+
+def test_fixed_points_are_filled_where_stable() -> None:
+    result = sweep(*MODEL, over={"epsilon": np.linspace(0, 2, 21)}, compute="equilibria")
+    figure = plot(result)
+    assert [ax.get_ylabel() for ax in figure.axes] == ["$R$", "$b$", "$E$", "$S$"]
+    filled, hollow = figure.axes[1].lines
+    np.testing.assert_array_equal(filled.get_ydata(), result.b.values[result.stable])
+    assert hollow.get_markerfacecolor() == "white"
+    with pytest.raises(ValueError, match="select the others"):
+        plot(sweep(*MODEL, over={"epsilon": [0.0, 1.0], "p": [0.5, 0.6]}, compute="equilibria"))
+
+
+def test_a_map_of_points_that_failed_is_white() -> None:
+    values = sweep(*MODEL, over={"rho": [1.0, 2.0, 3.0], "epsilon": [0.0, 1.0]}, alpha=[1.0]).R.isel(alpha=0)
+    drawn = draw_map(values.where(values.rho > 1)).get_array()
+    assert drawn is not None
+    assert np.ma.getmaskarray(drawn).reshape(3, 2).tolist() == [[True, True], [False, False], [False, False]]
+    draw_map(values.where(values.rho > 5))
+    with pytest.raises(ValueError, match="exactly two"):
+        draw_map(values[0])
 
 
 def test_no_picture_is_known(theory: xr.Dataset) -> None:

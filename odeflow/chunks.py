@@ -1,0 +1,267 @@
+"""What a sweep computes at its points: one picklable object a kind, called with the parameters of a chunk of points.
+
+A chunk's result is a dict of plain arrays whose first axis is the chunk's points. A point's numbers depend on its own
+parameters alone: neither on the chunk it is in, nor on who computes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from odeflow.model import Adversary, GaussianMixture, LearningRule
+
+if TYPE_CHECKING:
+    from odeflow.runge_kutta import Solution
+
+__all__ = [
+    "Computation",
+    "Equilibria",
+    "Parts",
+    "Rows",
+    "Simulations",
+    "Trajectories",
+    "Variable",
+    "on_one_thread",
+    "point_seed",
+]
+
+Points = Mapping[str, npt.NDArray[Any]]
+Rows = dict[str, npt.NDArray[Any]]
+Parts = tuple[GaussianMixture, LearningRule, Adversary]
+Part = TypeVar("Part", GaussianMixture, LearningRule, Adversary)
+
+
+class Variable(NamedTuple):
+    """Type and shape of one variable at one point."""
+
+    dtype: str
+    """A NumPy dtype."""
+    dims: tuple[str, ...] = ()
+    """Dims beside the parameters'."""
+    sizes: tuple[int, ...] = ()
+    """Sizes of these dims."""
+
+    @property
+    def missing(self) -> Any:
+        """The value where there is none."""
+        return np.nan if np.dtype(self.dtype).kind in "fc" else 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a point."""
+        return np.dtype(self.dtype).itemsize * math.prod(self.sizes)
+
+
+class Computation(Protocol):
+    """What is computed at the points of a sweep."""
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The variables of a result."""
+
+    def largest_chunk(self, points: int) -> int:
+        """Return how many points may be computed together if `points` are to be computed."""
+
+    def __call__(self, points: Points) -> Rows:
+        """Return the variables at some points, given by the values of the swept parameters, each of shape (points,)."""
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """R and b over learning time by `integrate_batch`, with their errors."""
+
+    model: dict[str, Any]
+    """Every parameter of the model and the initial values, by name; swept ones are overridden."""
+    options: dict[str, Any]
+    """alpha, rtol, atol and max_steps."""
+    test_epsilon: float | None
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The variables of a result."""
+        names = ["R", "b", *(["Q"] if "Q0" in self.model else []), "error", "adversarial_error"]
+        over_time = Variable("float64", ("alpha",), self.options["alpha"].shape)
+        return {**dict.fromkeys(names, over_time), "status": Variable("int8")}
+
+    def largest_chunk(self, points: int) -> int:
+        """Return how many points may be computed together: enough for the kernel's threads."""
+        return min(points, 2**16)
+
+    def __call__(self, points: Points) -> Rows:
+        """Integrate a chunk."""
+        model = {**self.model, **points}
+        y, status = self._solution(points)
+        rows = {name: np.ascontiguousarray(y[..., i]) for i, name in enumerate(("R", "b", "Q")[: y.shape[-1]])}
+        R, b = rows["R"], rows["b"]
+        if "Q" in rows:  # the errors are those of the normalised classifier
+            length = np.sqrt(rows["Q"])
+            R, b = (R / length).clip(-1, 1), b / length
+        return {**rows, **_errors(R, b, model, self.test_epsilon), "status": status}
+
+    def _solution(self, points: Points) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int8]]:
+        """Return states and status. The seed model and the variants have kernels of their own, and so separate batches.
+
+        Otherwise the last digits at `fraction` = 1, where both hold, would depend on what else is in the chunk.
+        """
+        if "fraction" not in points:
+            solution = self._integrate(points)
+            return solution.y, solution.status
+        is_seed = points["fraction"] == 1
+        size, alpha = len(is_seed), self.options["alpha"]
+        y = np.empty((size, alpha.size, 3 if "Q0" in self.model else 2))
+        status = np.empty(size, np.int8)
+        for group in (is_seed, ~is_seed):
+            if np.any(group):
+                solution = self._integrate({name: values[group] for name, values in points.items()})
+                y[group], status[group] = solution.y, solution.status
+        return y, status
+
+    def _integrate(self, points: Points) -> Solution:
+        from odeflow.integrate import integrate_batch
+
+        return integrate_batch(**{**self.model, **points}, **self.options)
+
+
+def _errors(R: Any, b: Any, model: Mapping[str, Any], test_epsilon: float | None) -> Rows:
+    """Return both errors of classifiers of shape (points, any), each row with the parameters of its point."""
+    mixture = {name: np.reshape(model[name], (-1, 1)) for name in ("p", "rho", "v1", "v2")}
+    epsilon = np.reshape(model["epsilon"] if test_epsilon is None else test_epsilon, (-1, 1))
+    return {"error": _error(R, b, 0.0, **mixture), "adversarial_error": _error(R, b, epsilon, **mixture)}
+
+
+def _error(R: Any, b: Any, epsilon: Any, p: Any, rho: Any, v1: Any, v2: Any) -> npt.NDArray[np.float64]:
+    """Return `odeflow.adversarial_error` with another mixture at each point."""
+    from scipy.special import ndtr
+
+    margin = rho * R / 2 - epsilon
+    S: npt.NDArray[np.float64] = p * ndtr(-(margin - b) / np.sqrt(v1)) + (1 - p) * ndtr(-(margin + b) / np.sqrt(v2))
+    return S
+
+
+@dataclass(frozen=True)
+class Simulations:
+    """Runs of `simulate`."""
+
+    parts: Parts
+    options: dict[str, Any]
+    """N, runs, method, initial values and test_epsilon; swept ones are overridden."""
+    alpha: npt.NDArray[np.float64]
+    most_runs: int
+    """Size of the dim run; a point with fewer runs has nan in the others."""
+    seed: np.random.SeedSequence
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The variables of a result."""
+        names = ["R", "b", *([] if self.parts[1].normalised else ["Q"]), "error", "adversarial_error"]
+        return dict.fromkeys(names, Variable("float64", ("run", "alpha"), (self.most_runs, self.alpha.size)))
+
+    def largest_chunk(self, points: int) -> int:
+        """Return how many points may be computed together: a point can take long."""
+        return max(1, points // 1000)
+
+    def __call__(self, points: Points) -> Rows:
+        """Simulate a chunk."""
+        from odeflow.simulate import simulate
+
+        size = len(next(iter(points.values())))
+        rows = {name: np.full((size, *variable.sizes), np.nan) for name, variable in self.variables.items()}
+        for i in range(size):
+            point = {name: values[i].item() for name, values in points.items()}
+            options = {name: point.get(name, value) for name, value in self.options.items()}
+            result = simulate(
+                *at_point(self.parts, point), **options, alpha=self.alpha, rng=point_seed(self.seed, **point)
+            )
+            for name, values in rows.items():
+                values[i, : options["runs"]] = result[name]
+        return rows
+
+
+@dataclass(frozen=True)
+class Equilibria:
+    """All fixed points by `fixed_points_batch`, with their errors."""
+
+    model: dict[str, Any]
+    """Every parameter of the model, by name; swept ones are overridden."""
+    test_epsilon: float | None
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The variables of a result."""
+        from odeflow.equilibria_kernel import MOST
+
+        each = ("fixed_point",), (MOST,)
+        return {
+            **dict.fromkeys(("R", "b", "error", "adversarial_error"), Variable("float64", *each)),
+            "stable": Variable("bool", *each),
+            "eigenvalues": Variable("complex128", ("fixed_point", "eigenvalue"), (MOST, 2)),
+        }
+
+    def largest_chunk(self, points: int) -> int:
+        """Return how many points may be computed together: enough for the kernel's threads."""
+        return min(points, 2**14)
+
+    def __call__(self, points: Points) -> Rows:
+        """Find the fixed points of a chunk."""
+        from odeflow.equilibria import fixed_points_batch
+
+        model = {**self.model, **points}
+        found = fixed_points_batch(**model)
+        rows = {"R": found.R, "b": found.b, "stable": found.stable, "eigenvalues": found.eigenvalues}
+        return {**rows, **_errors(found.R, found.b, model, self.test_epsilon)}
+
+
+def at_point(parts: Parts, point: Mapping[str, Any]) -> Parts:
+    """Return the parts of the model with the values that `point` has for their fields."""
+    mixture, rule, adversary = parts
+    return _at_point(mixture, point), _at_point(rule, point), _at_point(adversary, point)
+
+
+def _at_point(part: Part, point: Mapping[str, Any]) -> Part:
+    return replace(part, **{field.name: point[field.name] for field in fields(part) if field.name in point})
+
+
+def point_seed(seed: int | np.random.SeedSequence, **point: float) -> np.random.SeedSequence:
+    """Return the seed of a sweep's simulation at one point: ``simulate(..., rng=point_seed(...))`` repeats it.
+
+    It depends on the sweep's seed and on the values of the swept parameters, and not on the rest of the grid.
+
+    Parameters
+    ----------
+    seed
+        Seed of the sweep.
+    **point
+        Values of the swept parameters. `runs` has no influence: more runs continue fewer.
+
+    Returns
+    -------
+    SeedSequence
+
+    Examples
+    --------
+    >>> point_seed(1, rho=2.0, epsilon=0.5).spawn_key == point_seed(1, epsilon=0.5, rho=2.0).spawn_key
+    True
+    """
+    root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+    text = " ".join(f"{name}={float(value).hex()}" for name, value in sorted(point.items()) if name != "runs")
+    words = np.frombuffer(hashlib.sha256(text.encode()).digest(), "<u4")[:4]
+    return np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, *map(int, words)), pool_size=root.pool_size)
+
+
+def on_one_thread(computation: Callable[[Points], Rows], points: Points) -> Rows:
+    """Compute a chunk on the calling thread alone: the parallelism is the executor's."""
+    import numba
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        return computation(points)
+    finally:
+        numba.set_num_threads(before)

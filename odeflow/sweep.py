@@ -1,0 +1,323 @@
+"""Sweeps: a grid of parameters becomes one labelled Dataset, in memory or in a store that a killed sweep resumes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from odeflow.chunks import Computation, Equilibria, Parts, Rows, Simulations, Trajectories
+from odeflow.executors import SweepError, computed, workers
+from odeflow.grid import Grid, Index
+from odeflow.integrate import MAX_STEPS
+from odeflow.labels import LABELS, label
+from odeflow.model import (
+    Adversary,
+    GaussianMixture,
+    LearningRule,
+    check_parts,
+    checked_count,
+    checked_number,
+    numeric_parameters,
+    parameters,
+)
+from odeflow.provenance import check_target, provenance
+from odeflow.store import Store, exists
+from odeflow.sweep_checks import (
+    check_memory,
+    checked_counts,
+    checked_grid,
+    checked_seed,
+    checked_starts,
+    checked_times,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["SweepError", "SweepInterrupted", "sweep"]
+
+COMPUTATIONS = ("integrate", "simulate", "equilibria")
+_CHUNK_BYTES = 2**25  # of results that are computed together
+_CHUNKS = 4  # at least, for each worker of an executor
+_INDEX_BYTES = 24  # of a point's place in a store
+
+
+class SweepInterrupted(KeyboardInterrupt):
+    """A sweep with a store was interrupted; the message says what the store holds."""
+
+
+def sweep(
+    mixture: GaussianMixture,
+    rule: LearningRule,
+    adversary: Adversary,
+    *,
+    over: Mapping[str, Any],
+    alpha: npt.ArrayLike | None = None,
+    compute: Literal["integrate", "simulate", "equilibria"] = "integrate",
+    R0: float = 0.0,
+    b0: float = 0.0,
+    Q0: float = 1.0,
+    rtol: float = 1e-8,
+    atol: float = 1e-10,
+    max_steps: int = MAX_STEPS,
+    N: int | None = None,
+    runs: int | None = None,
+    method: Literal["reduced", "direct"] = "reduced",
+    rng: int | np.random.SeedSequence | np.random.Generator | None = None,
+    test_epsilon: float | None = None,
+    executor: Executor | None = None,
+    store: str | os.PathLike[str] | None = None,
+    chunk: int | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Compute a grid of parameters (as exact as what is computed: `integrate`, `simulate`, `fixed_points`).
+
+    Parameters
+    ----------
+    mixture, rule, adversary
+        The model. A swept field's value here has no meaning.
+    over
+        Values of each swept parameter: any number among the fields of the three parts, R0, b0 or Q0, and for simulations
+        N or runs. One-dimensional, finite, no value twice. One dimension each, in the order given.
+    alpha
+        Increasing output times >= 0, shape (alpha,); None for equilibria.
+    compute
+        "integrate": trajectories, to `rtol` and `atol` within `max_steps` steps. "simulate": `runs` Monte Carlo runs
+        of dimension `N` by `method`, with the seed `rng`. "equilibria": all fixed points, without alpha.
+    R0, b0, Q0, rtol, atol, max_steps
+        As for `integrate`.
+    N, runs, method
+        As for `simulate`.
+    rng
+        Seed of a simulation. Each point has a stream of its own that depends on the seed and its parameters alone
+        (`odeflow.chunks.point_seed`). None: the store's, or fresh entropy, which is recorded.
+    test_epsilon
+        Perturbation at which `adversarial_error` is evaluated, >= 0; default: each point's epsilon.
+    executor
+        Where chunks are computed: any executor of concurrent.futures, or ``dask.distributed.Client.get_executor()``;
+        each chunk on one thread. None: in this process, each chunk on all cores.
+    store
+        A file (.nc) or Zarr store (.zarr) to keep the results in as they come. The points that it has are not computed
+        again, and a grid with new values extends it. Its attributes stay those of the first start.
+    chunk
+        Points that are computed together, >= 1: what memory holds, and what a kill loses. The results do not depend on
+        it. Default: up to 32 MiB of results.
+    progress
+        Show the points done, their rate and the time left, if stderr is a terminal.
+
+    Returns
+    -------
+    Dataset
+        Dims: the parameters of `over`, then run (of simulations), then alpha; or fixed_point. Variables R, b, error and
+        adversarial_error (and Q if the weights are not normalised); of trajectories also status, without alpha: 0 if
+        done, else a failure, which leaves nan; of equilibria also stable and eigenvalues, with nan where a point has fewer
+        than 6 fixed points. With a store it is opened, but not loaded.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not allowed, the grid does not fit into memory, or the store is of another sweep; it is
+        unchanged then.
+    SaveError
+        If the store cannot be written.
+    SweepError
+        If the executor's workers die.
+    SweepInterrupted
+        On Ctrl-C, if there is a store: a KeyboardInterrupt that says what it holds.
+
+    Examples
+    --------
+    >>> over = {"rho": [1.0, 2.0, 3.0], "epsilon": [0.0, 0.5]}
+    >>> result = sweep(GaussianMixture(p=0.7), LearningRule(), Adversary(), over=over, alpha=[10.0, 100.0])
+    >>> dict(result.sizes)
+    {'rho': 3, 'epsilon': 2, 'alpha': 2}
+    """
+    check_parts(mixture=mixture, rule=rule, adversary=adversary)
+    parts = (mixture, rule, adversary)
+    if compute not in COMPUTATIONS:
+        raise ValueError(f"compute = {compute!r}: allowed is one of {', '.join(map(repr, COMPUTATIONS))}")
+    if compute != "simulate":
+        for name, value in (("N", N), ("runs", runs), ("rng", rng)):
+            if value is not None:
+                raise ValueError(f"{name} = {value!r} has no meaning for compute = {compute!r}: leave it out")
+    alpha = checked_times(alpha, compute)
+    if test_epsilon is not None:
+        test_epsilon = checked_number("test_epsilon", test_epsilon, least=0)
+    if chunk is not None:
+        chunk = checked_count("chunk", chunk, 1)
+    target = None if store is None else check_target(store)
+
+    start = {"R0": R0, "b0": b0, "Q0": Q0} if compute != "equilibria" else {}
+    counts = {"N": N, "runs": runs} if compute == "simulate" else {}
+    grid = checked_grid(over, parts, {**start, **counts})
+    start = checked_starts(rule, start, grid) if start else {}
+    options: dict[str, Any] = {**start, "test_epsilon": test_epsilon}
+    computation: Computation
+    seed = None
+    if compute == "equilibria":
+        computation = Equilibria(parameters(*parts), test_epsilon)
+        computation(grid.points(grid.corners()))  # checks what the seed model's fixed points allow
+    elif compute == "integrate":
+        solver = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
+        computation = Trajectories({**parameters(*parts), **start}, {"alpha": alpha, **solver}, test_epsilon)
+        computation(grid.points(np.arange(0)))  # checks the tolerances
+        options |= solver
+    else:
+        assert alpha is not None
+        options |= {"method": method, **checked_counts(counts, grid, method)}
+        seed = checked_seed(rng, target)
+        most_runs = int(np.max(grid.values.get("runs", options["runs"])))
+        computation = Simulations(parts, options, alpha, most_runs, seed)
+    template = _template(compute, parts, options, grid, computation, alpha, seed)
+    task = _Task(grid, computation, executor, chunk, progress)
+    if target is None:
+        return _in_memory(task, template)
+    return _in_store(task, template, target)
+
+
+# The result.
+
+
+def _template(
+    compute: str,
+    parts: Parts,
+    options: dict[str, Any],
+    grid: Grid,
+    computation: Computation,
+    alpha: npt.NDArray[np.float64] | None,
+    seed: np.random.SeedSequence | None,
+) -> xr.Dataset:
+    """Return the coordinates and attributes of the result."""
+    import xarray as xr
+
+    scalars: dict[str, Any] = dict(numeric_parameters(*parts))
+    scalars |= {name: options[name] for name in ("R0", "b0", "Q0", "N") if name in options}
+    test_epsilon: Any = options["test_epsilon"]
+    if test_epsilon is None:
+        values = grid.values.get("epsilon")
+        test_epsilon = scalars["epsilon"] if values is None else ("epsilon", values)
+    coords: dict[str, Any] = {**grid.values, "test_epsilon": test_epsilon}
+    if alpha is not None:
+        coords["alpha"] = alpha
+    for variable in computation.variables.values():
+        if "run" in variable.dims:
+            coords["run"] = np.arange(variable.sizes[variable.dims.index("run")])
+    coords |= {name: value for name, value in scalars.items() if name not in grid.values}
+
+    options = {name: value for name, value in options.items() if name not in grid.values}
+    text = None if seed is None else f"entropy={seed.entropy}, spawn_key={tuple(seed.spawn_key)}"
+    attrs = provenance("sweep", *parts, seed=text, compute=compute, over=list(grid.values), **options)
+    configuration = json.loads(attrs["configuration"])
+    for part in ("mixture", "rule", "adversary"):
+        for name in grid.values:
+            configuration[part].pop(name, None)
+    return label(xr.Dataset(coords=coords, attrs={**attrs, "configuration": json.dumps(configuration)}))
+
+
+def _attributes(name: str) -> dict[str, str]:
+    """Return the attributes of a variable."""
+    attrs = {"long_name": LABELS[name][0], "units": "1"}
+    if name == "status":
+        from odeflow.runge_kutta import STATUS
+
+        attrs["meaning"] = "; ".join(f"{status}: {text}" for status, text in STATUS.items())
+    return attrs
+
+
+# The work.
+
+
+class _Task(NamedTuple):
+    """What is to be computed, and how."""
+
+    grid: Grid
+    computation: Computation
+    executor: Executor | None
+    chunk: int | None
+    progress: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a point's results."""
+        return sum(variable.nbytes for variable in self.computation.variables.values())
+
+    def chunks(self, index: Index) -> list[Index]:
+        """Return some points in chunks."""
+        if self.chunk is not None:
+            size = self.chunk
+        else:
+            size = min(self.computation.largest_chunk(index.size), _CHUNK_BYTES // self.nbytes)
+            if self.executor is not None:
+                size = min(size, index.size // (_CHUNKS * workers(self.executor)))
+            size = max(1, size)
+        return [index[first : first + size] for first in range(0, index.size, size)]
+
+    def results(self, index: Index) -> Iterator[tuple[Index, Rows]]:
+        """Compute some points, chunk by chunk; each yields its indices and its variables."""
+        from tqdm import tqdm
+
+        total, done = self.grid.size, self.grid.size - index.size
+        # disable=None: off where stderr is not a terminal
+        bar = tqdm(total=total, initial=done, unit=" points", unit_scale=True, disable=None if self.progress else True)
+        with bar, closing(computed(self.computation, self.grid, self.chunks(index), self.executor)) as chunks:
+            for chunk, rows in chunks:
+                yield chunk, rows
+                bar.update(chunk.size)
+
+
+def _in_memory(task: _Task, template: xr.Dataset) -> xr.Dataset:
+    size, variables = task.grid.size, task.computation.variables
+    check_memory(
+        size * task.nbytes,
+        f"{size:,} points of {task.nbytes:,} bytes, which need",
+        'give store="FILE.nc", or a smaller grid',
+    )
+    values = {name: np.empty((size, *variable.sizes), variable.dtype) for name, variable in variables.items()}
+    for index, rows in task.results(np.arange(size)):
+        for name, array in values.items():
+            array[index] = rows[name]
+    return template.assign(
+        {
+            name: (
+                (*task.grid.values, *variable.dims),
+                array.reshape(*task.grid.shape, *variable.sizes),
+                _attributes(name),
+            )
+            for (name, variable), array in zip(variables.items(), values.values(), strict=True)
+        }
+    )
+
+
+def _in_store(task: _Task, template: xr.Dataset, target: Path) -> xr.Dataset:
+    size, variables = task.grid.size, task.computation.variables
+    check_memory(size * _INDEX_BYTES, f"{size:,} points, whose index alone needs", "sweep it in several stores")
+    if not exists(target):
+        needed, free = 2 * size * task.nbytes, shutil.disk_usage(target.absolute().parent).free
+        if needed > free:
+            raise ValueError(
+                f"the grid has {size:,} points of {task.nbytes:,} bytes, {needed / 2**30:.3g} GiB on disk until the store "
+                f"is finished, where {free / 2**30:.3g} GiB are free: give another store, or a smaller grid"
+            )
+    attributes = {name: _attributes(name) for name in variables}
+    with Store(target, task.grid, variables, template, attributes) as store:
+        missing = store.missing()
+        left = missing.size
+        try:
+            for index, rows in task.results(missing):
+                store.write(index, rows)
+                left -= index.size
+            return store.finish()
+        except (KeyboardInterrupt, SweepError) as error:
+            holds = f"the store {str(target)!r} holds {size - left} of {size} points"
+            if isinstance(error, SweepError):
+                raise SweepError(f"{error}; {holds}") from error
+            raise SweepInterrupted(f"interrupted; {holds}") from None

@@ -1,0 +1,131 @@
+"""Checks of a sweep's arguments: bad input is one clear message, before any work."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import itertools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from odeflow.chunks import Parts, at_point
+from odeflow.grid import Grid
+from odeflow.integrate import checked_alpha, checked_start
+from odeflow.model import LearningRule, checked_count, parameters
+from odeflow.simulate import LEAST_N, seed_sequence
+from odeflow.store import stored_seed
+
+__all__ = ["check_memory", "checked_counts", "checked_grid", "checked_seed", "checked_starts", "checked_times"]
+
+_SWITCHES = ("second_order",)  # fields that are no numbers, but that the kernels take for each point
+
+
+def checked_times(alpha: npt.ArrayLike | None, compute: str) -> npt.NDArray[np.float64] | None:
+    """Return the checked output times; None for equilibria."""
+    if compute == "equilibria":
+        if alpha is not None:
+            raise ValueError(f"alpha = {alpha!r} has no meaning for compute = {compute!r}: leave it out")
+        return None
+    if alpha is None:
+        raise ValueError(f"alpha = None: allowed for compute = {compute!r} are increasing finite numbers >= 0")
+    return checked_alpha(alpha)
+
+
+def checked_grid(over: Mapping[str, Any], parts: Parts, others: Mapping[str, Any]) -> Grid:
+    """Return the checked grid over fields of the parts and over `others`."""
+    known = {**parameters(*parts), **others}
+    allowed = [name for name, value in known.items() if name in (*others, *_SWITCHES) or isinstance(value, float)]
+    if not over:
+        raise ValueError(f"over = {over!r} is an empty grid: allowed is a dict of values for {', '.join(allowed)}")
+    values = {}
+    for name, given in over.items():
+        if name not in allowed:
+            close = difflib.get_close_matches(str(name), allowed, n=1)
+            guess = f": did you mean {close[0]!r}?" if close else ":"
+            raise ValueError(f"over has no parameter {name!r}{guess} allowed are {', '.join(allowed)}")
+        values[name] = _values(name, given, bool if isinstance(known[name], bool) else float)
+        for value in _extremes(values[name]):
+            at_point(parts, {name: value})  # the parts check their fields
+    return Grid(values)
+
+
+def _values(name: str, given: npt.ArrayLike, kind: type) -> npt.NDArray[Any]:
+    """Return the values of a swept parameter as an array of `kind` (N and runs become integers where they are checked)."""
+    allowed = f"allowed for over[{name!r}] are finite numbers, at least one, none twice"
+    try:
+        values = np.array(given, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} = {given!r} is not an array of numbers: {allowed}") from None
+    if values.ndim != 1 or values.size == 0:
+        what = "an empty grid" if values.size == 0 else f"of shape {values.shape}"
+        raise ValueError(f"{name} = {given!r} is {what}: {allowed}")
+    if not np.all(np.isfinite(values)):
+        raise ValueError(f"{name} contains {float(values[~np.isfinite(values)][0])!r}: {allowed}")
+    distinct, counts = np.unique(values, return_counts=True)
+    if np.any(counts > 1):
+        raise ValueError(f"{name} contains {float(distinct[counts > 1][0])!r} twice: {allowed}")
+    if kind is bool:
+        if not np.all((values == 0) | (values == 1)):
+            raise ValueError(f"{name} = {given!r} is out of range: allowed are True and False")
+        return values.astype(bool)
+    return values
+
+
+def _extremes(values: npt.NDArray[Any]) -> list[Any]:
+    """Return the least and the largest value. What is allowed are intervals, so that all are if these are."""
+    return [values.min().item(), values.max().item()]
+
+
+def checked_starts(rule: LearningRule, start: dict[str, float], grid: Grid) -> dict[str, float]:
+    """Return the checked initial values, Q0 only where the weights are not normalised."""
+    R0, b0, Q0 = (_extremes(grid.values[name]) if name in grid.values else [value] for name, value in start.items())
+    for R, b, Q in itertools.product(R0, b0, Q0):
+        start = checked_start(rule, R, b, Q)
+    return start
+
+
+def checked_counts(counts: dict[str, int | None], grid: Grid, method: str) -> dict[str, int | None]:
+    """Return N and runs, and make their values in the grid integers."""
+    if method not in LEAST_N:
+        raise ValueError(f"method = {method!r}: allowed is 'reduced' or 'direct'")
+    checked: dict[str, int | None] = {}
+    for name, least, where in (("N", LEAST_N[method], f" with the {method} method"), ("runs", 1, "")):
+        if name in grid.values:
+            values = [checked_count(name, value, least, where) for value in grid.values[name].tolist()]
+            grid.values[name] = np.array(values, np.int64)
+            checked[name] = None
+        else:
+            checked[name] = checked_count(name, counts[name], least, where)
+    return checked
+
+
+def checked_seed(rng: Any, target: Path | None) -> np.random.SeedSequence:
+    """Return the seed: the caller's, the store's, or a fresh one."""
+    text = stored_seed(target) if rng is None and target is not None else None
+    if text is None:
+        return seed_sequence(rng)
+    entropy, spawn_key = text.removeprefix("entropy=").split(", spawn_key=")
+    return np.random.SeedSequence(ast.literal_eval(entropy), spawn_key=ast.literal_eval(spawn_key))
+
+
+def check_memory(needed: int, what: str, advice: str) -> None:
+    """Raise a ValueError if so many bytes of memory are not free."""
+    free = _free_memory()
+    if needed > free:
+        raise ValueError(
+            f"the grid has {what} {needed / 2**30:.3g} GiB of memory, where {free / 2**30:.3g} GiB are free: {advice}"
+        )
+
+
+def _free_memory() -> int:
+    """Return how many bytes of memory can be used."""
+    try:
+        with open("/proc/meminfo") as lines:
+            return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
