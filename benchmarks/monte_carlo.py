@@ -57,7 +57,7 @@ def numpy_direct(rng: np.random.Generator, steps: int) -> Array:
     return w
 
 
-@njit(nogil=True, fastmath={"contract"}, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def normals_alone(state: npt.NDArray[np.uint64], z: Array, u: Array, times: int) -> None:
     """Fill z with normal numbers `times` times, as the direct kernel does."""
     for _ in range(times):

@@ -16,7 +16,7 @@ import numpy as np
 from numba import vectorize
 
 from odeflow.compilation import LANES, inlined
-from odeflow.elementary import erfcx, exp
+from odeflow.elementary import erfcx, exp, fma
 
 __all__ = ["TERMS", "delta", "delta_derivative", "delta_squared", "g_prime", "lane_averages", "lane_constants"]
 
@@ -152,15 +152,15 @@ def lane_averages(u, constants, start, lane):
     D1 = constants[5 * LANES + at] * (upper if u >= 0 else 2 * exp(-u2 * constants[at]) - upper)
     erfc_g = erfc_g if u >= 0 else 2 - erfc_g
     F = constants[17 * LANES + at]
-    F = F * y + constants[16 * LANES + at]
-    F = F * y + constants[15 * LANES + at]
-    F = F * y + constants[14 * LANES + at]
-    F = F * y + constants[13 * LANES + at]
-    F = F * y + constants[12 * LANES + at]
-    F = F * y + constants[11 * LANES + at]
-    F = F * y + constants[10 * LANES + at]
-    F = F * y + constants[9 * LANES + at]
-    F = F * y + constants[8 * LANES + at]
-    F = F * y + constants[7 * LANES + at]
+    F = fma(F, y, constants[16 * LANES + at])
+    F = fma(F, y, constants[15 * LANES + at])
+    F = fma(F, y, constants[14 * LANES + at])
+    F = fma(F, y, constants[13 * LANES + at])
+    F = fma(F, y, constants[12 * LANES + at])
+    F = fma(F, y, constants[11 * LANES + at])
+    F = fma(F, y, constants[10 * LANES + at])
+    F = fma(F, y, constants[9 * LANES + at])
+    F = fma(F, y, constants[8 * LANES + at])
+    F = fma(F, y, constants[7 * LANES + at])
     D2 = constants[6 * LANES + at] * E_C * (erfc_g * erfc_g + E_g * E_g * F)
     return D1, D2

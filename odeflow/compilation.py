@@ -12,8 +12,13 @@ __all__ = ["LANES", "inlined", "sources_digest"]
 LANES = 32
 """Trajectories (or runs) that a kernel advances together: four AVX-512 or eight AVX2 vectors of float64."""
 
-inlined = njit(forceinline=True, fastmath={"contract"}, error_model="numpy")
-"""Decorator: compile, allow fused multiply-add, and always inline into the caller."""
+inlined = njit(forceinline=True, error_model="numpy")
+"""Decorator: compile, and always inline into the caller.
+
+No kernel leaves the choice of fused multiply-adds to the compiler (fastmath "contract"): it chooses differently in the
+process that compiles and in those that load its code from the cache, and so would the last digits. They are written
+down where they matter (`odeflow.elementary.fma`), and every process gives the same bits.
+"""
 
 
 def sources_digest() -> str:

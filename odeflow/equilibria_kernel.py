@@ -29,7 +29,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)  # the interval is shorter
 _FAR = 5e3  # times (1 + |M|) (2 + 2 v1 + 2 v2): a bias beyond which a zero is taken to be at infinity
 _PIECES, _MOST_PIECES = 24, 1000  # of an arc that may hold more than the zeros that its ends prove
 
-_scalar = njit(fastmath={"contract"}, error_model="numpy")
+_scalar = njit(error_model="numpy")
 
 
 @_scalar
@@ -497,7 +497,7 @@ def _linearised(R, b, p, half_rho, v1, v2, eta_w, eta_b, epsilon, second_order):
 def _compile(sources: str) -> Any:
     """Return the compiled solver. `sources` stands in its closure to make it part of the key of numba's cache."""
 
-    @njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+    @njit(cache=True, nogil=True, error_model="numpy")
     def fixed_points(table, first, last, state, eigenvalues, stable, count):
         sources  # noqa: B018
         for point in range(first, last):

@@ -49,7 +49,7 @@ def _chi_squared(normal, u, d, c):
 def _compile(sources: str) -> tuple[Any, Any]:
     """Return the compiled kernels. `sources` stands in their closure to make it part of the key of numba's cache."""
 
-    @njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+    @njit(cache=True, nogil=True, error_model="numpy")
     def reduced(states, first, last, N, model, attack, how, normalised, start, examples, out):
         sources  # noqa: B018
         p, rho, v1, v2, eta_w, eta_b, epsilon, fraction = model
@@ -145,14 +145,14 @@ def _compile(sources: str) -> tuple[Any, Any]:
                     if not normalised:
                         out[begin + lane, output, 2] = Q[lane]
 
-    @njit(fastmath={"contract", "reassoc"}, error_model="numpy")
+    @njit(fastmath={"reassoc"}, error_model="numpy")
     def dot(x, y):
         total = 0.0
         for i in range(x.size):
             total += x[i] * y[i]
         return total
 
-    @njit(fastmath={"contract"}, error_model="numpy")
+    @njit(error_model="numpy")
     def fill_normal(z, state, u):
         """Fill z, whose size is a multiple of 2 LANES, with standard normal numbers."""
         for start in range(0, z.size, 2 * LANES):
@@ -164,7 +164,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
             for lane in range(LANES):
                 z[start + lane], z[start + LANES + lane] = box_muller(u[0, lane], u[1, lane])
 
-    @njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+    @njit(cache=True, nogil=True, error_model="numpy")
     def direct(states, first, last, N, model, attack, how, normalised, start, examples, out):
         sources  # noqa: B018
         p, rho, v1, v2, eta_w, eta_b, epsilon, fraction = model

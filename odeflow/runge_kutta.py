@@ -19,7 +19,7 @@ from numba import njit
 
 from odeflow.compilation import LANES, inlined, sources_digest
 from odeflow.dop853 import E3, E5, F5, STAGES, STAGES_DENSE, A, B, D
-from odeflow.elementary import exp, log
+from odeflow.elementary import exp, fma, log
 from odeflow.threads import map_blocks
 
 __all__ = ["STATUS", "Solution", "derivative", "load", "solve"]
@@ -69,7 +69,7 @@ def _add_stages(row, stages, width, k, total):
         weight = row[j]
         if weight != 0.0:
             for i in range(width):
-                total[i] += weight * k[j * width + i]
+                total[i] = fma(weight, k[j * width + i], total[i])
 
 
 @inlined
@@ -78,7 +78,7 @@ def _stage_state(row, stages, n, y, h, k, total, state):
     _add_stages(row, stages, n * LANES, k, total)
     for i in range(n):
         for lane in range(LANES):
-            state[i * LANES + lane] = y[i * LANES + lane] + h[lane] * total[i * LANES + lane]
+            state[i * LANES + lane] = fma(h[lane], total[i * LANES + lane], y[i * LANES + lane])
 
 
 @inlined
@@ -175,7 +175,7 @@ def _rejected(lane, n, k, t, h):
 def _compile(sources: str, *, cache: bool) -> Any:
     """Return the compiled solver. `sources` stands in its closure to make it part of the key of numba's cache."""
 
-    @njit(cache=cache, nogil=True, fastmath={"contract"}, error_model="numpy")
+    @njit(cache=cache, nogil=True, error_model="numpy")
     def advance(system, n_constants, first, last, times, rtol, atol, max_steps, out, status, steps):
         sources  # noqa: B018
         n = out.shape[2]

@@ -298,7 +298,7 @@ def _quadrature(how, m, v, D1, D2, slope, work):
             slope[lane] -= density / v[lane]
 
 
-@njit(nogil=True, fastmath={"contract"}, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def lane_averages(how, m, v, D1, D2, slope, work):
     """Set D1, D2 and D1' (`slope`) in every lane.
 
