@@ -171,7 +171,10 @@ def _figure(data: xr.Dataset) -> Figure:
             matched = one.sel(training_epsilon=test, method="nearest")
             plane.plot(matched.error, matched.shown_adversarial_error, "o", color=f"C{i}")
         plane.set(xlabel=symbol("error"), ylabel=symbol("adversarial_error"), title=f"$p={SHOWN:g}$")
-        plane.legend()
+        plane.plot([], [], color="0.3", linestyle="--", linewidth=0.9, label="optimal frontier")
+        plane.plot([], [], "o", color="0.3", label=r"training $\varepsilon=\varepsilon_\mathrm{test}$")
+        plane.set_ylim(top=0.42)
+        plane.legend(ncols=2, columnspacing=0.8, fontsize=6)
         for i, p in enumerate(PRIORS):
             one = data.sel(p=p)
             least = one.least_adversarial_error
@@ -180,9 +183,18 @@ def _figure(data: xr.Dataset) -> Figure:
                 one.test_epsilon, one.best_adversarial_error - least, color=f"C{i}", linestyle="--", linewidth=0.9
             )
             best.plot(one.test_epsilon, one.best_epsilon, color=f"C{i}", label=f"$p={p:g}$")
-        gaps.set(xlabel=symbol("test_epsilon"), ylabel="$S$ above the optimum", yscale="log", ylim=(1e-4, 0.1))
-        gaps.legend()
-        best.plot(data.test_epsilon, data.test_epsilon, color="0.6", linestyle=":", linewidth=0.9)
+        gaps.set(xlabel=symbol("test_epsilon"), ylabel="$S$ above the optimum", yscale="log", ylim=(1e-4, 0.3))
+        gaps.plot([], [], color="0.3", label=r"training $\varepsilon=\varepsilon_\mathrm{test}$")
+        gaps.plot([], [], color="0.3", linestyle="--", linewidth=0.9, label=r"best training $\varepsilon$")
+        gaps.legend(ncols=2, columnspacing=0.8, fontsize=6)
+        best.plot(
+            data.test_epsilon,
+            data.test_epsilon,
+            color="0.6",
+            linestyle=":",
+            linewidth=0.9,
+            label=r"$\varepsilon=\varepsilon_\mathrm{test}$",
+        )
         best.set(xlabel=symbol("test_epsilon"), ylabel="best training " + symbol("epsilon"))
         best.legend()
     return figure  # type: ignore[no-any-return]
