@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.errors import adversarial_error, classification_error
+from odeflow.integrate import broadcast_table
 from odeflow.labels import label
 from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts, checked_number
 from odeflow.provenance import provenance
@@ -240,18 +241,7 @@ def parameter_table(model: dict[str, Any]) -> Array:
         if name not in defaults:
             raise TypeError(f"{name!r} is not a parameter: allowed are {', '.join(PARAMETERS)}")
     values = _without_variants({**defaults, **model})
-    arrays = []
-    for name, value in values.items():
-        try:
-            arrays.append(np.asarray(value, np.float64))
-        except (TypeError, ValueError):
-            raise TypeError(f"{name} = {value!r} is not a number or an array of numbers") from None
-    try:
-        columns = np.broadcast_arrays(*arrays)
-    except ValueError:
-        shapes = {name: array.shape for name, array in zip(values, arrays, strict=True) if array.shape}
-        raise ValueError(f"the shapes {shapes} do not broadcast together: allowed are shapes that do") from None
-    table = np.ascontiguousarray(np.stack([column.ravel() for column in columns], axis=1))
+    table = broadcast_table(PARAMETERS, values)
     p, rho, v1, v2, eta_w, eta_b, epsilon, second_order = table.T
     checks = {
         "p": ((p > 0) & (p < 1), "in (0, 1)"),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from odeflow.runge_kutta import Solution
 
-__all__ = ["IntegrationError", "checked_alpha", "integrate", "integrate_batch"]
+__all__ = ["IntegrationError", "broadcast_table", "checked_alpha", "integrate", "integrate_batch"]
 
 MAX_STEPS = 1_000_000
 
@@ -250,8 +250,16 @@ def _system(model: dict[str, Any], start: dict[str, npt.ArrayLike]) -> tuple[Any
     return system, 2 if rule.normalised else 3, variant_dynamics.CONSTANTS
 
 
-def _table(names: tuple[str, ...], values: dict[str, Any]) -> npt.NDArray[np.float64]:
-    """Broadcast the parameters `names` into the columns of a table with a row for each trajectory, checked."""
+def broadcast_table(names: tuple[str, ...], values: dict[str, Any]) -> npt.NDArray[np.float64]:
+    """Broadcast numbers and arrays by name into the columns of a table: a row is a point of their shape, in C order.
+
+    Raises
+    ------
+    TypeError
+        If a value is not a number or an array of numbers.
+    ValueError
+        If the shapes do not broadcast together.
+    """
     arrays = []
     for name in names:
         try:
@@ -263,7 +271,12 @@ def _table(names: tuple[str, ...], values: dict[str, Any]) -> npt.NDArray[np.flo
     except ValueError:
         shapes = {name: array.shape for name, array in zip(names, arrays, strict=True) if array.shape}
         raise ValueError(f"the shapes {shapes} do not broadcast together: allowed are shapes that do") from None
-    table = np.stack([column.ravel() for column in columns], axis=1)
+    return np.stack([column.ravel() for column in columns], axis=1)
+
+
+def _table(names: tuple[str, ...], values: dict[str, Any]) -> npt.NDArray[np.float64]:
+    """Broadcast the parameters `names` into the columns of a table with a row for each trajectory, checked."""
+    table = broadcast_table(names, values)
     for i, name in enumerate(names):
         x = table[:, i]
         reach = np.sqrt(table[:, names.index("Q0")]) if "Q0" in names else 1.0
