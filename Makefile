@@ -35,7 +35,7 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable .
+	$(PIP) --editable '.[data]'
 	@touch $@
 
 .venv/installed-%: .venv/installed pyproject.toml constraints.txt

@@ -1,1 +1,1 @@
-"""Deep experiments that match the theory. Nothing is here yet; the theory alone is in `odeflow`."""
+"""Deep experiments that match the theory in `odeflow`. `deepcheck.data` has the images."""
