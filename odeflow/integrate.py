@@ -180,21 +180,21 @@ def integrate_batch(
     )
 
 
-def checked_alpha(alpha: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def checked_alpha(alpha: npt.ArrayLike, name: str = "alpha") -> npt.NDArray[np.float64]:
     """Return output times as an array, or raise if they are not increasing, finite and >= 0."""
     allowed = "allowed are increasing finite numbers >= 0, at least one"
     try:
         times = np.atleast_1d(np.array(alpha, np.float64))
     except (TypeError, ValueError):
-        raise TypeError(f"alpha = {alpha!r} is not an array of numbers: {allowed}") from None
+        raise TypeError(f"{name} = {alpha!r} is not an array of numbers: {allowed}") from None
     if times.ndim != 1 or times.size == 0:
-        raise ValueError(f"alpha has shape {times.shape}: {allowed}")
+        raise ValueError(f"{name} has shape {times.shape}: {allowed}")
     if not np.all(np.isfinite(times)) or times[0] < 0:
         bad = float(times[~np.isfinite(times) | (times < 0)][0])
-        raise ValueError(f"alpha contains {bad!r}: {allowed}")
+        raise ValueError(f"{name} contains {bad!r}: {allowed}")
     if np.any(np.diff(times) <= 0):
         i = int(np.argmax(np.diff(times) <= 0))
-        raise ValueError(f"alpha goes from {float(times[i])!r} to {float(times[i + 1])!r}: {allowed}")
+        raise ValueError(f"{name} goes from {float(times[i])!r} to {float(times[i + 1])!r}: {allowed}")
     return times
 
 
@@ -231,6 +231,7 @@ def _system(model: dict[str, Any], start: dict[str, npt.ArrayLike]) -> tuple[Any
         if name not in default:
             raise TypeError(f"{name!r} is not a parameter: allowed are {', '.join([*default, *start])}")
     values = {**default, **model, **start}
+    check_parts(adversary=Adversary(norm=values["norm"]))
     # what is not a number is checked by the dataclasses
     rule = LearningRule(**{name: values[name] for name in ("loss", "activation", "update", "normalised")})
     adversary = Adversary(law=values["law"])

@@ -115,6 +115,7 @@ class GaussianMixture:
 
 LOSSES = ("squared", "hinge", "logistic", "perceptron")
 ACTIVATIONS = ("erf", "tanh", "linear", "sign")
+NORMS = ("l2", "linf")
 
 
 @dataclass(frozen=True)
@@ -162,12 +163,39 @@ class LearningRule:
         if self.activation == "sign" and self.loss not in ("squared", "perceptron"):
             raise ValueError(f"activation = 'sign' with loss = {self.loss!r}: allowed are squared and perceptron")
 
+    @classmethod
+    def per_example(cls, eta: float, N: int, *, eta_b: float | None = None, **fields: Any) -> LearningRule:
+        """Return the rule w <- w + eta delta xi, b <- b - eta_b delta: eta_w = N eta, and likewise for the bias.
+
+        Parameters
+        ----------
+        eta
+            Learning rate of the weights per example, > 0.
+        N
+            Dimension of the input, >= 1.
+        eta_b
+            Learning rate of the bias per example, > 0; default: eta.
+        **fields
+            Other fields of the rule; unlike elsewhere, `normalised` is False by default.
+
+        Examples
+        --------
+        >>> rule = LearningRule.per_example(0.01, N=784)
+        >>> rule.eta_w, rule.eta_b, rule.normalised
+        (7.84, 7.84, False)
+        """
+        N = checked_count("N", N, 1)
+        eta = checked_number("eta", eta, above=0)
+        eta_b = eta if eta_b is None else checked_number("eta_b", eta_b, above=0)
+        return cls(**{"eta_w": eta * N, "eta_b": eta_b * N, "normalised": False, **fields})
+
 
 @dataclass(frozen=True)
 class Adversary:
-    """FGSM adversary in L2: it moves an example by epsilon against its label, xi - tau epsilon w / |w|.
+    """FGSM adversary: it moves an example by epsilon against its label, xi - tau epsilon s, s the gradient of |w|_*.
 
-    For a linear classifier this is the worst perturbation of that size. The default is standard training.
+    In L2, s = w / |w|; in L-infinity, s = sign(w). For a linear classifier this is the worst perturbation of that size.
+    The default is standard training.
 
     Raises
     ------
@@ -181,9 +209,13 @@ class Adversary:
     """Fraction of the examples that are attacked, in [0, 1]; the others are left as they are."""
     law: Law | None = None
     """Law of a random factor of epsilon (odeflow.laws), drawn anew for each example; None: the factor is 1."""
+    norm: Literal["l2", "linf"] = "l2"
+    """Norm in which epsilon is the size: "l2", or "linf" (odeflow.anisotropic alone: the seed model has no axes)."""
 
     def __post_init__(self) -> None:
         _set_checked(self, "epsilon", least=0)
+        if self.norm not in NORMS:
+            raise ValueError(f"norm = {self.norm!r} is unknown: allowed is one of {', '.join(NORMS)}")
         _set_checked(self, "fraction", least=0, most=1)
         if self.law is not None and not isinstance(self.law, Law):
             raise TypeError(f"law = {self.law!r} is of the wrong type: allowed is a law of odeflow.laws, or None")
@@ -194,7 +226,13 @@ def check_parts(**parts: object) -> None:
     kinds = {"mixture": GaussianMixture, "rule": LearningRule, "adversary": Adversary}
     for name, part in parts.items():
         if not isinstance(part, kinds[name]):
-            raise TypeError(f"{name} = {part!r} is of the wrong type: allowed is a {kinds[name].__name__}")
+            hint = "; for this one there is odeflow.anisotropic" if type(part).__name__ == "Mixture" else ""
+            raise TypeError(f"{name} = {part!r} is of the wrong type: allowed is a {kinds[name].__name__}{hint}")
+        if isinstance(part, Adversary) and part.norm != "l2":
+            raise ValueError(
+                f"norm = {part.norm!r}: allowed is 'l2', because the seed model's data have no axes; "
+                "odeflow.anisotropic has both"
+            )
 
 
 def parameters(*parts: GaussianMixture | LearningRule | Adversary) -> dict[str, Any]:

@@ -1,0 +1,8 @@
+"""Theory for two classes with any means and covariances, such as those of real data."""
+
+from odeflow.anisotropic.errors import adversarial_error, empirical_adversarial_error
+from odeflow.anisotropic.integrate import integrate
+from odeflow.anisotropic.mixture import Mixture, Samples
+from odeflow.anisotropic.simulate import simulate
+
+__all__ = ["Mixture", "Samples", "adversarial_error", "empirical_adversarial_error", "integrate", "simulate"]

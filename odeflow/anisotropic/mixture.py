@@ -1,0 +1,249 @@
+"""Two Gaussian classes with any means and covariances: given, isotropic, or estimated from labelled samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from odeflow.model import GaussianMixture, checked_count, checked_number
+
+__all__ = ["LABELS_OF_CLASSES", "Mixture", "Samples", "labelled_samples"]
+
+Array = npt.NDArray[np.float64]
+
+LABELS_OF_CLASSES = (1.0, -1.0)
+"""The labels tau, in the order in which the classes stand in every array: +1 first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Two Gaussian classes in R^N.
+
+    An example has label tau = +1 with probability p, else -1, and is drawn from N(m_tau, C_tau).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a shape does not fit, a value is not finite, or a covariance is not symmetric and positive semidefinite. A
+        singular covariance is allowed.
+
+    Examples
+    --------
+    >>> Mixture(p=0.5, means=[[1.0, 0.0], [-1.0, 0.0]], covariances=[[1.0, 1.0], [1.0, 1.0]])
+    Mixture(N=2, p=0.5, diagonal)
+    """
+
+    p: float
+    """Prior of the class +1, in (0, 1)."""
+    means: Array
+    """Means of the classes +1 and -1, shape (2, N)."""
+    covariances: Array
+    """Their covariances, shape (2, N, N); or (2, N), the diagonals of diagonal ones."""
+
+    def __post_init__(self) -> None:
+        p = checked_number("p", self.p, above=0, below=1)
+        means = _finite("means", np.array(_real("means", self.means)))
+        if means.ndim != 2 or means.shape[0] != 2 or means.shape[1] < 1:
+            raise ValueError(f"means have shape {means.shape}: allowed is (2, N), the class +1 first")
+        N = means.shape[1]
+        covariances = _finite("covariances", np.array(_real("covariances", self.covariances)))
+        if covariances.shape not in ((2, N, N), (2, N)):
+            raise ValueError(
+                f"covariances have shape {covariances.shape}: allowed is {(2, N, N)}, or {(2, N)} for diagonal ones"
+            )
+        for tau, C in zip(LABELS_OF_CLASSES, covariances, strict=True):
+            _check_semidefinite(f"the covariance of the class {tau:+g}", C)
+        for name, value in (("p", p), ("means", means), ("covariances", covariances)):
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return f"Mixture(N={self.N}, p={self.p:.6g}, {'diagonal' if self.diagonal else 'full covariances'})"
+
+    @property
+    def N(self) -> int:
+        """Dimension of the input."""
+        return int(self.means.shape[1])
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether the covariances are diagonal, and stored so."""
+        return self.covariances.ndim == 2
+
+    @property
+    def priors(self) -> tuple[float, float]:
+        """Priors of the classes +1 and -1."""
+        return self.p, 1 - self.p
+
+    def variances(self, w: Array) -> Array:
+        """Variance of w.xi in each class, w' C_tau w: shape (..., 2) for w of shape (..., N)."""
+        if self.diagonal:
+            return np.stack([(w * w) @ C for C in self.covariances], axis=-1)
+        return np.stack([np.einsum("...i,...i->...", w @ C, w) for C in self.covariances], axis=-1)
+
+    @classmethod
+    def isotropic(cls, mixture: GaussianMixture, *, N: int) -> Mixture:
+        """Return the seed model's data in R^N: centres +-(rho/2) B, covariances v_tau I, with B the first axis.
+
+        Parameters
+        ----------
+        mixture
+            The seed model's mixture.
+        N
+            Dimension of the input, >= 1.
+        """
+        if not isinstance(mixture, GaussianMixture):
+            raise TypeError(f"mixture = {mixture!r} is of the wrong type: allowed is a GaussianMixture")
+        N = checked_count("N", N, 1)
+        means = np.zeros((2, N))
+        means[:, 0] = mixture.rho / 2, -mixture.rho / 2
+        return cls(mixture.p, means, np.stack([np.full(N, mixture.v1), np.full(N, mixture.v2)]))
+
+    @classmethod
+    def from_samples(
+        cls, X: npt.ArrayLike, y: npt.ArrayLike, *, shrinkage: float | Literal["ledoit-wolf"] = 0.0
+    ) -> Mixture:
+        r"""Estimate the mixture from labelled samples: their priors, means and covariances.
+
+        The covariance is that of the samples themselves, the sum of squares divided by the number of samples. It may
+        be singular (pixels that never change).
+
+        Parameters
+        ----------
+        X
+            Samples, shape (samples, N).
+        y
+            Labels +1 and -1, shape (samples,).
+        shrinkage
+            The share s in [0, 1] of :math:`(1 - s)\,C + s\,(\mathrm{tr}\,C/N)\,I`, by default 0; or "ledoit-wolf", for
+            each class the share that minimises the expected squared error (needs scikit-learn). Without it, each class
+            needs more samples than dimensions.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a shape, a label or a sample is not allowed, or a class has too few samples.
+
+        References
+        ----------
+        O. Ledoit and M. Wolf, A well-conditioned estimator for large-dimensional covariance matrices, J. Multivariate
+        Analysis 88 (2004) 365.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(1)
+        >>> y = np.where(rng.random(100) < 0.3, 1, -1)
+        >>> Mixture.from_samples(rng.standard_normal((100, 3)), y)
+        Mixture(N=3, p=0.3, full covariances)
+        """
+        X, y = labelled_samples(X, y)
+        if shrinkage != "ledoit-wolf":
+            shrinkage = checked_number("shrinkage", shrinkage, least=0, most=1)
+        N = X.shape[1]
+        means, covariances = np.empty((2, N)), np.empty((2, N, N))
+        for k, tau in enumerate(LABELS_OF_CLASSES):
+            samples = X[y == tau]
+            n = len(samples)
+            if n <= N and shrinkage == 0:
+                raise ValueError(
+                    f"the class {tau:+g} has {n} samples in {N} dimensions, too few for a covariance: allowed are at "
+                    f"least {N + 1}, or fewer with shrinkage > 0 (shrinkage='ledoit-wolf' chooses it)"
+                )
+            means[k] = samples.mean(axis=0)
+            samples -= means[k]
+            C = samples.T @ samples / n
+            share = _ledoit_wolf(samples) if shrinkage == "ledoit-wolf" else shrinkage
+            covariances[k] = (1 - share) * C + share * np.trace(C) / N * np.eye(N)
+        return cls(float((y == 1).mean()), means, covariances)
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Labelled samples: data to learn from, or to measure errors on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a shape, a label or a sample is not allowed.
+    """
+
+    X: Array
+    """Samples, shape (samples, N)."""
+    y: Array
+    """Labels +1 and -1, both present, shape (samples,)."""
+
+    def __post_init__(self) -> None:
+        X, y = labelled_samples(self.X, self.y)
+        object.__setattr__(self, "X", X)
+        object.__setattr__(self, "y", y)
+
+    def __repr__(self) -> str:
+        return f"Samples({len(self.y)} in {self.N} dimensions)"
+
+    @property
+    def N(self) -> int:
+        """Dimension of the input."""
+        return int(self.X.shape[1])
+
+
+def labelled_samples(X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Array, Array]:
+    """Return samples (n, N) and labels (n,) as arrays of float64, or raise an error that says what is wrong."""
+    X, y = _real("X", X), _real("y", y)
+    if X.ndim != 2 or 0 in X.shape:
+        raise ValueError(f"X has shape {X.shape}: allowed is (samples, N); images are flattened to one row each")
+    if y.shape != X.shape[:1]:
+        raise ValueError(f"y has shape {y.shape}: allowed is {X.shape[:1]}, one label for each row of X")
+    values = np.unique(y)
+    if not np.array_equal(values, (-1, 1)):
+        shown = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")
+        raise ValueError(f"y has the values {shown}: allowed are +1 and -1, both; for example np.where(y == a, 1, -1)")
+    return _finite("X", X), y
+
+
+def _real(name: str, values: Any) -> Array:
+    """Return an array of real numbers as float64."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind == "c":
+            raise TypeError
+        return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is not an array of real numbers") from None
+
+
+def _finite(name: str, array: Array) -> Array:
+    """Return the array, or raise an error that names its first entry that is not finite."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        first = np.unravel_index(np.argmin(finite), array.shape)
+        where = ", ".join(str(i) for i in first)
+        raise ValueError(f"{name}[{where}] = {float(array[first])!r}: allowed are finite numbers")
+    return array
+
+
+def _check_semidefinite(name: str, C: Array) -> None:
+    if C.ndim == 1:
+        if np.any(C < 0):
+            raise ValueError(f"{name} has the variance {float(C.min())!r}: allowed are variances >= 0")
+        return
+    scale = float(np.abs(C).max())
+    if np.abs(C - C.T).max() > 1e-10 * scale:
+        raise ValueError(f"{name} differs from its transpose by {float(np.abs(C - C.T).max())!r}: allowed is symmetric")
+    shifted = C + np.eye(len(C)) * (1e-9 * max(scale, 1e-300) * len(C))
+    try:
+        np.linalg.cholesky(shifted)
+    except np.linalg.LinAlgError:
+        least = float(np.linalg.eigvalsh(C)[0])
+        raise ValueError(f"{name} has the eigenvalue {least!r}: allowed are eigenvalues >= 0") from None
+
+
+def _ledoit_wolf(samples: Array) -> float:
+    try:
+        from sklearn.covariance import ledoit_wolf_shrinkage  # type: ignore[import-untyped]
+    except ImportError:
+        raise ImportError("shrinkage='ledoit-wolf' needs scikit-learn: pip install 'odeflow[data]'") from None
+    return float(ledoit_wolf_shrinkage(samples, assume_centered=True))
