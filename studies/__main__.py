@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from deepcheck.data import DataError
 from odeflow import IntegrationError, SaveError
 from studies.registry import STUDIES, run_study
 
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status: 0 done, 1 a claim or a save failed, 2 bad input."""
     parser = _Parser(
         prog="python -m studies",
-        description="Each study leaves NAME.nc, NAME.pdf and NAME.png, and checks its claims.",
+        description="Each study leaves NAME.nc and its figures NAME*.pdf and NAME*.png, and checks its claims.",
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="list | run | all")
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         except (FileNotFoundError, PermissionError) as error:
             print(f"--out: {error}", file=sys.stderr)
             return 2
-        except (SaveError, IntegrationError) as error:
+        except (SaveError, IntegrationError, DataError, ImportError) as error:
             print(error, file=sys.stderr)
             return 1
         except KeyboardInterrupt:

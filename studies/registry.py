@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -36,7 +36,8 @@ class Outcome:
 
     data: xr.Dataset
     """Everything that the figure shows, labelled."""
-    figure: Figure
+    figure: Figure | Mapping[str, Figure]
+    """One figure, or several by a short name each."""
     table: str
     """The numbers to print, as lines of text."""
     claims: tuple[Claim, ...]
@@ -72,6 +73,12 @@ _ALL = (
     Study(
         "tradeoff", "classification error against adversarial error, and the best training epsilon", "studies.tradeoff"
     ),
+    Study("mnist_3v7", "adversarial training on images, 3 against 7: theory through SGD on MNIST", "studies.mnist_3v7"),
+    Study(
+        "theory_on_data",
+        "theory on means and covariances of real images, with the noise of SGD: through SGD on the images",
+        "studies.theory_on_data",
+    ),
 )
 STUDIES = {study.name: study for study in _ALL}
 """All studies by name."""
@@ -79,6 +86,8 @@ STUDIES = {study.name: study for study in _ALL}
 
 def run_study(study: Study, *, out: Path, quick: bool = False) -> tuple[Outcome, list[Path]]:
     """Run a study and save its data (.nc) and figure (.pdf, .png) under its name in the folder `out`.
+
+    Where there are several figures, the name of each is added: NAME_KEY.pdf and NAME_KEY.png.
 
     Raises
     ------
@@ -97,5 +106,8 @@ def run_study(study: Study, *, out: Path, quick: bool = False) -> tuple[Outcome,
         "claims": json.dumps([asdict(claim) for claim in outcome.claims]),
     }
     files = [save(outcome.data, out / f"{study.name}.nc")]
-    files += [save_figure(outcome.figure, out / f"{study.name}{suffix}") for suffix in (".pdf", ".png")]
+    figure = outcome.figure
+    figures = {f"_{key}": one for key, one in figure.items()} if isinstance(figure, Mapping) else {"": figure}
+    for key, one in figures.items():
+        files += [save_figure(one, out / f"{study.name}{key}{suffix}") for suffix in (".pdf", ".png")]
     return outcome, files

@@ -3,6 +3,15 @@
 from odeflow.anisotropic.errors import adversarial_error, empirical_adversarial_error
 from odeflow.anisotropic.integrate import integrate
 from odeflow.anisotropic.mixture import Mixture, Samples
+from odeflow.anisotropic.optimal import optimal_classifier
 from odeflow.anisotropic.simulate import simulate
 
-__all__ = ["Mixture", "Samples", "adversarial_error", "empirical_adversarial_error", "integrate", "simulate"]
+__all__ = [
+    "Mixture",
+    "Samples",
+    "adversarial_error",
+    "empirical_adversarial_error",
+    "integrate",
+    "optimal_classifier",
+    "simulate",
+]

@@ -52,7 +52,7 @@ def test_the_isotropic_mixture_follows_the_seed_model(
         Mixture.isotropic(seed_mixture, N=N), rule, adversary, alpha=alpha, w0=1.0, weights=True, rtol=1e-5
     )
     # both the dimension and the tolerance are finite
-    allowed = {"atol": 3 / N}
+    allowed: dict[str, Any] = {"rtol": 0.0, "atol": 3 / N}
     np.testing.assert_allclose(general.w.isel(feature=0), seed.R, **allowed)
     np.testing.assert_allclose(general.b, seed.b, **allowed)
     np.testing.assert_allclose(general.l2_norm, 1.0 if normalised else np.sqrt(seed.Q), **allowed)
@@ -255,7 +255,7 @@ def test_shrink_solves_its_equation(norm: type[L2 | LInfinity], k: float, spread
 def test_without_fluctuations_shrinking_is_soft_thresholding() -> None:
     y, V = np.linspace(-2, 2, 9), np.full(9, 1e-24)
     np.testing.assert_allclose(LInfinity.shrink(y, 0.6, V), np.sign(y) * np.maximum(abs(y) - 0.6, 0), atol=1e-9)
-    length = np.linalg.norm(y)
+    length = float(np.linalg.norm(y))
     np.testing.assert_allclose(L2.shrink(y, 0.6, V), y * (1 - 0.6 / length))
     np.testing.assert_allclose(L2.shrink(y, 2 * length, V), 0.0, atol=1e-9)
 
@@ -474,7 +474,11 @@ def test_bad_moments(means: Any, covariances: Any, message: str) -> None:
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
-    parts = {"mixture": random_mixture(10), "rule": LearningRule.per_example(0.1, 10), "adversary": Adversary(0.1)}
+    parts: dict[str, Any] = {
+        "mixture": random_mixture(10),
+        "rule": LearningRule.per_example(0.1, 10),
+        "adversary": Adversary(0.1),
+    }
     parts |= {name: arguments.pop(name) for name in list(arguments) if name in parts}
     with pytest.raises(error, match=message):
         anisotropic.integrate(*parts.values(), **arguments)
