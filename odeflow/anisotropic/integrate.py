@@ -27,6 +27,8 @@ Array = npt.NDArray[np.float64]
 
 RANK = 50
 MAX_STEPS = 100_000
+# Below, threads of BLAS gain little, and where other work keeps the cores busy they wait for each other tenfold longer.
+_BLAS_THREADS_FROM = 2000
 
 
 def integrate(
@@ -102,6 +104,7 @@ def integrate(
     2
     """
     import xarray as xr
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     from odeflow.anisotropic.closure import Closure
     from odeflow.anisotropic.fluctuations import Fluctuations
@@ -125,7 +128,8 @@ def integrate(
     fluctuations = Fluctuations.isotropic(closure.subspace, spread**2 / N)
     moments = trajectory(closure, u, fluctuations, per_time * times, rtol=rtol, max_steps=max_steps)
     try:
-        rows = [_row(closure, one, epsilons, weights=weights) for one in moments]
+        with threadpool_limits(1 if N < _BLAS_THREADS_FROM else None, "blas"):
+            rows = [_row(closure, one, epsilons, weights=weights) for one in moments]
     except StepError as error:
         raise IntegrationError(
             f"the theory of {rule}, {adversary} failed: {error}; a larger rtol or max_steps may help"
