@@ -11,7 +11,7 @@ from odeflow import Adversary, LearningRule
 from odeflow.anisotropic import Mixture, integrate, simulate
 
 ETA, EXAMPLES, RUNS = 0.01, 6000, 10
-DIMENSIONS = (100, 300, 784, 1500, 3072)
+DIMENSIONS = (100, 300, 784, 3072)
 SIMULATED = 784
 RANKS = (10, 50)
 ATTACKS = {"L-infinity 0.1": Adversary(0.1, norm="linf"), "L2 1": Adversary(1.0)}
