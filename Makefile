@@ -39,5 +39,5 @@ clean:
 	@touch $@
 
 .venv/installed-%: .venv/installed pyproject.toml constraints.txt
-	$(PIP) --group $*
+	$(PIP) --editable '.[deep]' --group $*
 	@touch $@

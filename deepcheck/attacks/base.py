@@ -1,0 +1,184 @@
+"""What every attack takes and returns, and the checks of its input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "Attack",
+    "Attacked",
+    "Bounds",
+    "Model",
+    "checked_bounds",
+    "checked_epsilons",
+    "checked_images",
+    "evaluating",
+]
+
+Model = Callable[[Tensor], Tensor]
+"""A function from images, shape (n, ...), to logits, shape (n, K)."""
+
+Bounds = tuple[float, float]
+"""Least and largest value of a pixel."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Attacked:
+    """What an attack found, for n examples.
+
+    With a list of E epsilons every field has a first axis of length E; with one number it has not.
+    """
+
+    images: Tensor
+    """The attacked images, shape (n, ...): of all restarts the one that is worst for the model on this example."""
+    objective: Tensor
+    """The objective there, shape (n,)."""
+    restart_objective: Tensor
+    """The objective at the end of every restart, shape (restarts, n)."""
+    prediction: Tensor
+    """The predicted class at the end of every restart, shape (restarts, n)."""
+    confidence: Tensor
+    """The probability of that class, shape (restarts, n)."""
+    length: Tensor
+    """Norm of the perturbation, shape (restarts, n), in the attack's norm."""
+
+    def __repr__(self) -> str:
+        return f"Attacked({self.images.shape[-4]} images, {self.prediction.shape[-2]} restarts)"
+
+
+class Attack(Protocol):
+    """An attack: a frozen configuration that is called with a model and examples."""
+
+    @property
+    def norm(self) -> object:
+        """The norm that `epsilon` bounds."""
+
+    def __call__(
+        self,
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        epsilon: float | Sequence[float],
+        generator: torch.Generator,
+        batch_size: int = ...,
+    ) -> Attacked:
+        """Attack the model on these examples."""
+
+
+@contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """Put a module, and every module in it, into eval mode, and restore afterwards what was found.
+
+    A function that is no module is left alone.
+    """
+    if not isinstance(model, nn.Module):
+        yield
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def checked_bounds(bounds: Bounds) -> Bounds:
+    """Return (low, high), low < high.
+
+    Raises
+    ------
+    ValueError
+        If they are not two numbers in this order.
+    """
+    low, high = bounds
+    if not low < high:
+        raise ValueError(f"bounds = {bounds!r} is not allowed: two numbers, the lower first, are")
+    return float(low), float(high)
+
+
+def checked_images(images: object, labels: object, bounds: Bounds) -> None:
+    """Raise if images and labels are not what a model can be attacked on.
+
+    Raises
+    ------
+    TypeError
+        If they are not tensors of numbers, images of a floating type and labels of integers.
+    ValueError
+        If their shapes or devices do not go together, if a pixel is NaN or out of `bounds`, or a label is negative.
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images are of the wrong type {kind}: allowed is a tensor of a floating type")
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
+        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"labels are of the wrong type {kind}: allowed is a tensor of torch.int64")
+    if images.ndim < 2 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"images of shape {tuple(images.shape)} and labels of shape {tuple(labels.shape)} do not go together: "
+            "allowed are (n, ...) and (n,)"
+        )
+    if images.device != labels.device:
+        raise ValueError(f"images are on {images.device}, but labels on {labels.device}: allowed is one device")
+    if images.numel() == 0:
+        return
+    least, largest = (float(value) for value in torch.aminmax(images))
+    if math.isnan(least) or math.isnan(largest):
+        example = int(images.isnan().flatten(1).any(1).nonzero()[0])
+        raise ValueError(f"images[{example}] has NaN pixels: allowed are numbers in {list(bounds)}")
+    if least < bounds[0] or largest > bounds[1]:
+        hint = "; divide bytes by 255, and leave normalisation to the model" if bounds == (0.0, 1.0) else ""
+        raise ValueError(f"images have pixels in [{least:g}, {largest:g}]: allowed is {list(bounds)}{hint}")
+    if int(labels.min()) < 0:
+        raise ValueError(f"labels have the value {int(labels.min())}: allowed is a class, 0 or more")
+
+
+def checked_epsilons(epsilon: float | Sequence[float]) -> tuple[tuple[float, ...], bool]:
+    """Return the epsilons, and whether one number was given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is none, or one is negative, infinite or no number.
+    """
+    single = isinstance(epsilon, int | float) or getattr(epsilon, "ndim", 1) == 0
+    try:
+        values = (float(epsilon),) if single else tuple(float(value) for value in epsilon)  # type: ignore[arg-type, union-attr]
+    except (TypeError, ValueError):
+        raise TypeError(f"epsilon = {epsilon!r} is of the wrong type: allowed is a number or a list of them") from None
+    if not values:
+        raise ValueError("epsilon = [] is not allowed: at least one number is")
+    for value in values:
+        if not 0 <= value < math.inf:
+            raise ValueError(f"epsilon = {value!r} is not allowed: a finite number >= 0 is")
+    return values, single
+
+
+def checked_logits(logits: Tensor, count: int, labels: Tensor) -> None:
+    """Raise if a model's output for `count` images is not logits for classes with these labels.
+
+    Raises
+    ------
+    ValueError
+        If its shape is not (n, K) with K >= 2, if it is not finite, or if a label is not below K.
+    """
+    if logits.ndim != 2 or len(logits) != count or logits.shape[1] < 2:
+        raise ValueError(
+            f"model returned logits of shape {tuple(logits.shape)} for {count} images: "
+            "allowed is (n, K) with K >= 2 classes"
+        )
+    if not bool(logits.isfinite().all()):
+        raise ValueError("model returned logits that are not finite: there is nothing to attack")
+    if len(labels) and int(labels.max()) >= logits.shape[1]:
+        raise ValueError(
+            f"labels have the value {int(labels.max())}, but the model has {logits.shape[1]} classes: "
+            f"allowed is 0..{logits.shape[1] - 1}"
+        )

@@ -1,0 +1,276 @@
+"""Geometry of the balls |delta| <= epsilon: length, projection, steepest step, uniform law, and what the box cuts off.
+
+Every function works on a batch of perturbations, shape (n, ...), each on its own: the result for one does not depend
+on the others. `epsilon` is a number or a tensor of shape (n,).
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from deepcheck.checks import checked_choice
+from odeflow.model import checked_count
+
+__all__ = ["L0", "L1", "L2", "NORMS", "LInf", "Norm", "norm"]
+
+Epsilon = float | Tensor
+
+
+def per_example(values: Tensor, like: Tensor) -> Tensor:
+    """Return values of shape (n,) as (n, 1, ...), to go with perturbations."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+def _radius(epsilon: Epsilon, like: Tensor) -> Epsilon:
+    return per_example(epsilon, like) if isinstance(epsilon, Tensor) and epsilon.ndim else epsilon
+
+
+class Norm(abc.ABC):
+    """A norm of perturbations (or the number of entries, L0) and the geometry of its ball."""
+
+    name: ClassVar[str]
+    dual: ClassVar[str | None]
+    """Name of the dual norm max{<g, d> : |d| <= 1}; None for L0, which is no norm."""
+    room_matters: ClassVar[bool] = True
+    """Whether the steepest step depends on which entries the box still lets move."""
+
+    @abc.abstractmethod
+    def length(self, delta: Tensor) -> Tensor:
+        """Return |delta|, shape (n,)."""
+
+    @abc.abstractmethod
+    def project(self, delta: Tensor, epsilon: Epsilon) -> Tensor:
+        """Return the point of the ball that is nearest to delta in Euclidean distance. Exact."""
+
+    @abc.abstractmethod
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the direction d with |d| = 1 that maximises <gradient, d>, and 0 where the gradient is 0."""
+
+    @abc.abstractmethod
+    def uniform(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Return perturbations of the shape of `like`, uniform in the ball; drawn on the generator's device."""
+
+    def confinement(self, images: Tensor, epsilon: Epsilon, bounds: tuple[float, float]) -> Callable[[Tensor], Tensor]:
+        """Return the map of points into the ball around `images` and the box; it may overwrite its argument.
+
+        The point is projected onto the ball, then clipped to the box. As the images are in the box, clipping moves no
+        entry away from its image, so the result is in both; for L-infinity it is the nearest point of both.
+        """
+
+        def confine(points: Tensor) -> Tensor:
+            return self.project(points.sub_(images), epsilon).add_(images).clamp_(*bounds)
+
+        return confine
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+@dataclass(frozen=True, repr=False)
+class LInf(Norm):
+    """The largest entry in absolute value."""
+
+    name = "linf"
+    dual = "l1"
+    room_matters = False
+
+    def length(self, delta: Tensor) -> Tensor:
+        """Return max_i |delta_i|, shape (n,)."""
+        return delta.flatten(1).abs().amax(1)
+
+    def project(self, delta: Tensor, epsilon: Epsilon) -> Tensor:
+        """Clip every entry to [-epsilon, epsilon]."""
+        epsilon = _radius(epsilon, delta)
+        return torch.clamp(delta, -epsilon, epsilon)  # type: ignore[arg-type]
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the sign of the gradient."""
+        return gradient.sign()
+
+    def uniform(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Draw every entry from U(-epsilon, epsilon)."""
+        return epsilon * _uniform(like, generator)
+
+    def confinement(self, images: Tensor, epsilon: Epsilon, bounds: tuple[float, float]) -> Callable[[Tensor], Tensor]:
+        """Return the map of points into the cube around `images` and the box: one clip of every entry."""
+        epsilon = _radius(epsilon, images)
+        low: Tensor = (images - epsilon).clamp_(min=bounds[0])
+        high: Tensor = (images + epsilon).clamp_(max=bounds[1])
+
+        def confine(points: Tensor) -> Tensor:
+            return points.clamp_(low, high)
+
+        return confine
+
+
+@dataclass(frozen=True, repr=False)
+class L2(Norm):
+    """The Euclidean length."""
+
+    name = "l2"
+    dual = "l2"
+
+    def length(self, delta: Tensor) -> Tensor:
+        """Return (sum_i delta_i^2)^(1/2), shape (n,)."""
+        length: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+        return length
+
+    def project(self, delta: Tensor, epsilon: Epsilon) -> Tensor:
+        """Shorten the perturbations that are longer than epsilon."""
+        return delta * per_example((epsilon / _positive(self.length(delta))).clamp(max=1.0), delta)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the gradient, of length 1."""
+        gradient = gradient / _positive(per_example(gradient.flatten(1).abs().amax(1), gradient))
+        return gradient / _positive(per_example(self.length(gradient), gradient))
+
+    def uniform(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Draw a uniform direction and a length epsilon U^(1/D), for D entries."""
+        direction = self.steepest(normal(like, generator))
+        U = uniform_number(like, generator)
+        return epsilon * direction * per_example(U ** (1 / _dimension(like)), like)
+
+
+@dataclass(frozen=True)
+class L1(Norm):
+    """The sum of the entries in absolute value."""
+
+    coordinates: int = 1
+    """Entries that a step moves, >= 1. One is the steepest step; with more, attacks on nets need fewer steps."""
+
+    name = "l1"
+    dual = "linf"
+
+    def __post_init__(self) -> None:
+        checked_count("coordinates", self.coordinates, 1)
+
+    def length(self, delta: Tensor) -> Tensor:
+        """Return sum_i |delta_i|, shape (n,)."""
+        return delta.flatten(1).abs().sum(1)
+
+    def project(self, delta: Tensor, epsilon: Epsilon) -> Tensor:
+        """Shrink every entry by the same threshold, to zero at most, so that the length is epsilon where it was more.
+
+        With the absolute values sorted, u_1 >= u_2 >= ..., the threshold is (u_1 + ... + u_k - epsilon) / k for the
+        largest k with u_k above it (Duchi et al., ICML 2008, figure 1).
+        """
+        size = delta.flatten(1).abs()
+        bound = torch.as_tensor(epsilon, dtype=size.dtype, device=size.device).expand(len(size))
+        u = size.sort(dim=1, descending=True).values
+        excess = u.cumsum(1) - bound[:, None]
+        k = torch.arange(1, size.shape[1] + 1, dtype=size.dtype, device=size.device)
+        # the condition holds for k = 1, ..., count
+        count = (u * k > excess).sum(1).clamp_(min=1)
+        threshold = excess.gather(1, count[:, None] - 1).squeeze(1) / count
+        shrunk = (size - threshold.clamp(min=0)[:, None]).clamp_(min=0).view_as(delta)
+        return torch.copysign(shrunk, delta) * per_example((bound > 0).to(size.dtype), delta)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the sign of the gradient at its largest entry, or 1/m of the signs at its m largest `coordinates`."""
+        m = min(self.coordinates, _dimension(gradient))
+        return _largest(gradient.flatten(1), m).sign_().div_(m).view_as(gradient)
+
+    def uniform(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Draw D + 1 exponential numbers; D of them with random signs, over their sum."""
+        numbers = [_uniform(like, generator), _uniform(like, generator)]
+        exponential = -torch.log1p(-numbers[0].abs().clamp(max=1 - 1e-7))
+        rest = -torch.log1p(-uniform_number(like, generator).clamp(max=1 - 1e-7))
+        total = exponential.flatten(1).sum(1) + rest
+        return epsilon * torch.copysign(exponential, numbers[1]) / _positive(per_example(total, like))
+
+
+@dataclass(frozen=True)
+class L0(Norm):
+    """The number of entries that are not zero. The ball of radius epsilon has floor(epsilon) of them."""
+
+    name = "l0"
+    dual = None
+
+    coordinates: int = 1
+    """Entries that a step moves, >= 1."""
+
+    def __post_init__(self) -> None:
+        checked_count("coordinates", self.coordinates, 1)
+
+    def length(self, delta: Tensor) -> Tensor:
+        """Return the number of entries that are not zero, shape (n,)."""
+        return (delta.flatten(1) != 0).sum(1).to(delta.dtype)
+
+    def project(self, delta: Tensor, epsilon: Epsilon) -> Tensor:
+        """Keep the floor(epsilon) entries that are largest in absolute value; of equal ones, the first."""
+        if not isinstance(epsilon, Tensor):
+            return _largest(delta.flatten(1), math.floor(min(epsilon, _dimension(delta)))).view_as(delta)
+        rank = delta.flatten(1).abs().argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        return delta * (rank < epsilon.floor().view(-1, 1)).view_as(delta)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the sign of the gradient at its largest `coordinates` entries."""
+        return _largest(gradient.flatten(1), min(self.coordinates, _dimension(gradient))).sign_().view_as(gradient)
+
+    def uniform(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Draw floor(epsilon) different entries, and a value in U(-1, 1) for each."""
+        order = _uniform(like, generator).flatten(1)
+        rank = order.argsort(dim=1).argsort(dim=1)
+        return _uniform(like, generator) * (rank < math.floor(epsilon)).view_as(like)
+
+    def confinement(self, images: Tensor, epsilon: Epsilon, bounds: tuple[float, float]) -> Callable[[Tensor], Tensor]:
+        """Return the map of points to the box, then to the floor(epsilon) largest changes: it stays in both."""
+
+        def confine(points: Tensor) -> Tensor:
+            delta = self.project(points.clamp_(*bounds).sub_(images), epsilon)
+            return torch.where(delta != 0, images + delta, images)
+
+        return confine
+
+
+NORMS: dict[str, Norm] = {"linf": LInf(), "l2": L2(), "l1": L1(), "l0": L0()}
+"""One of each, by name."""
+
+
+def norm(value: str | Norm) -> Norm:
+    """Return a norm by its name, or the norm itself.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the name is unknown.
+    """
+    return value if isinstance(value, Norm) else NORMS[checked_choice("norm", value, NORMS)]
+
+
+def normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw normal numbers in the shape of `like`."""
+    return torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
+
+
+def uniform_number(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw one number from U(0, 1) per example, shape (n,)."""
+    return torch.rand(len(like), generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
+
+
+def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw numbers from U(-1, 1) in the shape of `like`."""
+    drawn = torch.rand(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
+    return drawn.mul_(2).sub_(1).to(like.device)
+
+
+def _dimension(batch: Tensor) -> int:
+    return math.prod(batch.shape[1:])
+
+
+def _positive(values: Tensor) -> Tensor:
+    """Return what can be divided by: 1 instead of 0."""
+    return torch.where(values > 0, values, torch.ones_like(values))
+
+
+def _largest(rows: Tensor, count: int) -> Tensor:
+    """Return the rows, shape (n, D), with all but the `count` entries largest in absolute value set to zero."""
+    index = rows.abs().topk(count, dim=1).indices
+    return torch.zeros_like(rows).scatter_(1, index, rows.gather(1, index))

@@ -1,0 +1,216 @@
+"""What an attack maximises: functions of logits and labels, per example.
+
+The functions of probabilities are given as logarithms: the same ascent direction and order, and no underflow.
+Targeted forms take the class to reach where the others take the true class.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deepcheck.checks import checked_choice
+
+__all__ = [
+    "DLR",
+    "OBJECTIVES",
+    "AnyConfidence",
+    "CrossEntropy",
+    "Margin",
+    "Objective",
+    "TargetedCrossEntropy",
+    "TargetedDLR",
+    "TargetedMargin",
+    "WrongConfidence",
+    "objective",
+]
+
+
+class Objective(abc.ABC):
+    """A function to maximise, and when an example is finished."""
+
+    name: ClassVar[str]
+    targeted: ClassVar[bool] = False
+    """Whether it needs the class to reach."""
+
+    @abc.abstractmethod
+    def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return the objective, shape (n,), of logits of shape (n, K), labels and, where targeted, targets (n,)."""
+
+    def reached(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor | None:
+        """Return which examples are finished, shape (n,): here the misclassified ones. None: it can always be more."""
+        del targets
+        return logits.argmax(1) != labels
+
+
+class _Targeted(Objective):
+    targeted = True
+
+    def reached(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor | None:
+        """Return which examples are classified as their target, shape (n,)."""
+        del labels
+        return logits.argmax(1) == _given(targets)
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Objective):
+    """Cross-entropy of the true class, -log p_y."""
+
+    name = "cross_entropy"
+
+    def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return -log p_y."""
+        del targets
+        return F.cross_entropy(logits, labels, reduction="none")
+
+
+@dataclass(frozen=True)
+class Margin(Objective):
+    """Margin of Carlini and Wagner (2017): max over k != y of z_k, less z_y. Positive where misclassified."""
+
+    name = "margin"
+
+    def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return max over k != y of z_k, less z_y."""
+        del targets
+        return _largest_other(logits, labels) - _at(logits, labels)
+
+
+@dataclass(frozen=True)
+class WrongConfidence(Objective):
+    """Confidence in a wrong class: log of max over k != y of p_k. It is never finished."""
+
+    name = "wrong_confidence"
+
+    def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return log max over k != y of p_k."""
+        del targets
+        return _largest_other(logits, labels) - logits.logsumexp(1)
+
+    def reached(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor | None:
+        """Return None: there is always more confidence to gain."""
+
+
+@dataclass(frozen=True)
+class AnyConfidence(Objective):
+    """Confidence in any class, log max over k of p_k: for images that belong to none. It is never finished."""
+
+    name = "any_confidence"
+
+    def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return log max over k of p_k."""
+        del labels, targets
+        return logits.amax(1) - logits.logsumexp(1)
+
+    def reached(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor | None:
+        """Return None: there is always more confidence to gain."""
+
+
+@dataclass(frozen=True)
+class DLR(Objective):
+    """Difference of logits ratio (Croce and Hein, ICML 2020, eq. 6), the margin in units of the logits' spread.
+
+    -(z_y - max over k != y of z_k) / (z_1 - z_3), with the logits sorted, z_1 the largest. Needs 3 classes.
+    """
+
+    name = "dlr"
+
+    def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return (max over k != y of z_k - z_y) / (z_1 - z_3)."""
+        del targets
+        z = _sorted(logits, 3)
+        return (_largest_other(logits, labels) - _at(logits, labels)) / (z[:, 0] - z[:, 2] + 1e-12)
+
+
+@dataclass(frozen=True)
+class TargetedCrossEntropy(_Targeted):
+    """Log-probability of the target, log p_t."""
+
+    name = "targeted_cross_entropy"
+
+    def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return log p_t."""
+        del labels
+        return -F.cross_entropy(logits, _given(targets), reduction="none")
+
+
+@dataclass(frozen=True)
+class TargetedMargin(_Targeted):
+    """Margin of the target, z_t less max over k != t of z_k. Positive where the target is reached."""
+
+    name = "targeted_margin"
+
+    def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return z_t less max over k != t of z_k."""
+        del labels
+        targets = _given(targets)
+        return _at(logits, targets) - _largest_other(logits, targets)
+
+
+@dataclass(frozen=True)
+class TargetedDLR(_Targeted):
+    """Targeted difference of logits ratio (Croce and Hein, ICML 2020, eq. 7). Needs 4 classes.
+
+    -(z_y - z_t) / (z_1 - (z_3 + z_4)/2), with the logits sorted, z_1 the largest.
+    """
+
+    name = "targeted_dlr"
+
+    def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return (z_t - z_y) / (z_1 - (z_3 + z_4)/2)."""
+        z = _sorted(logits, 4)
+        return (_at(logits, _given(targets)) - _at(logits, labels)) / (z[:, 0] - (z[:, 2] + z[:, 3]) / 2 + 1e-12)
+
+
+OBJECTIVES: dict[str, Objective] = {
+    one.name: one
+    for one in (
+        CrossEntropy(),
+        Margin(),
+        WrongConfidence(),
+        AnyConfidence(),
+        DLR(),
+        TargetedCrossEntropy(),
+        TargetedMargin(),
+        TargetedDLR(),
+    )
+}
+"""One of each, by name."""
+
+
+def objective(value: str | Objective) -> Objective:
+    """Return an objective by its name, or the objective itself.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the name is unknown.
+    """
+    return value if isinstance(value, Objective) else OBJECTIVES[checked_choice("objective", value, OBJECTIVES)]
+
+
+def _given(targets: Tensor | None) -> Tensor:
+    if targets is None:
+        raise ValueError("targets = None is not allowed: a targeted objective needs the classes to reach")
+    return targets
+
+
+def _at(logits: Tensor, classes: Tensor) -> Tensor:
+    return logits.gather(1, classes[:, None]).squeeze(1)
+
+
+def _largest_other(logits: Tensor, classes: Tensor) -> Tensor:
+    """Return the largest logit of all classes but one."""
+    own = F.one_hot(classes, logits.shape[1]).bool()
+    return logits.masked_fill(own, -torch.inf).amax(1)
+
+
+def _sorted(logits: Tensor, needed: int) -> Tensor:
+    if logits.shape[1] < needed:
+        raise ValueError(f"the model has {logits.shape[1]} classes: this difference of logits ratio needs {needed}")
+    return logits.sort(1, descending=True).values

@@ -1,0 +1,84 @@
+"""Where an attack starts: perturbations in the ball, one per example."""
+
+from __future__ import annotations
+
+import abc
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deepcheck.attacks.norms import L0, Norm, normal, per_example, uniform_number
+
+__all__ = ["Gaussian", "OneOf", "Start", "UniformBall", "UniformLength", "Zero"]
+
+
+class Start(abc.ABC):
+    """A law of the first perturbation. What leaves the ball or the box is projected by the attack."""
+
+    @abc.abstractmethod
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Draw perturbations in the shape of `like`, shape (n, ...), for the ball of radius `epsilon`."""
+
+
+@dataclass(frozen=True)
+class Zero(Start):
+    """The image itself. Nothing is drawn."""
+
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Return zeros."""
+        del norm, epsilon, generator
+        return torch.zeros_like(like)
+
+
+@dataclass(frozen=True)
+class UniformBall(Start):
+    """Uniform in the ball."""
+
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Draw from the uniform law in the ball."""
+        return norm.uniform(like, epsilon, generator)
+
+
+@dataclass(frozen=True)
+class Gaussian(Start):
+    """Normal numbers of standard deviation epsilon / (2 ln D), D entries: few of them leave the L-infinity ball."""
+
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Draw normal numbers of that deviation."""
+        del norm
+        return epsilon / (2 * math.log(max(math.prod(like.shape[1:]), 2))) * normal(like, generator)
+
+
+@dataclass(frozen=True)
+class UniformLength(Start):
+    """Uniform direction (of normal numbers), times a length that is uniform in [0, epsilon]: denser near the image."""
+
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Draw a direction and a length for each example."""
+        direction = normal(like, generator)
+        length = epsilon * uniform_number(like, generator)
+        if isinstance(norm, L0):
+            return norm.project(direction, length + 1).clamp_(-1, 1)
+        return direction * per_example(length / norm.length(direction), like)
+
+
+@dataclass(frozen=True)
+class OneOf(Start):
+    """One of several laws for each example, with equal probabilities."""
+
+    starts: tuple[Start, ...]
+
+    def __post_init__(self) -> None:
+        if not self.starts:
+            raise ValueError("starts = () is not allowed: at least one start is")
+
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Draw from all laws, and choose one of them for each example."""
+        choice = (uniform_number(like, generator) * len(self.starts)).long().clamp_(max=len(self.starts) - 1)
+        delta = torch.zeros_like(like)
+        for index, start in enumerate(self.starts):
+            drawn = start(norm, like, epsilon, generator)
+            delta = torch.where(per_example(choice == index, like), drawn, delta)
+        return delta

@@ -1,0 +1,98 @@
+"""Networks and the state of their training in files: safetensors, with JSON in its header. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from deepcheck import models
+from odeflow.provenance import write_bytes
+
+__all__ = ["CheckpointError", "load_into", "load_model", "read", "write"]
+
+_VERSION = 1
+MODEL = "model."
+"""Prefix of the names of a network's tensors."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be used: it is missing, truncated, no checkpoint, or one of another network."""
+
+
+def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> Path:
+    """Write tensors and what JSON can hold to one file; a killed run leaves either the old file or the new one."""
+    header = {"deepcheck": json.dumps({"version": _VERSION, **info})}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path = Path(path)
+    write_bytes(path, to_bytes(plain, metadata=header))
+    return path
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors (on the CPU) and the information of a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing, truncated, or no checkpoint of this package.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{str(path)!r} does not exist: allowed is a checkpoint that `deepcheck train` has left")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{str(path)!r} is no whole safetensors file (truncated?): {error}") from None
+    if "deepcheck" not in header:
+        raise CheckpointError(f"{str(path)!r} is a safetensors file, but no checkpoint of deepcheck")
+    info = json.loads(header["deepcheck"])
+    if info["version"] != _VERSION:
+        raise CheckpointError(f"{str(path)!r} has format {info['version']}: allowed is {_VERSION}")
+    return tensors, info
+
+
+def load_model(path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> models.Network:
+    """Return the network of a checkpoint, in eval mode.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not a whole checkpoint.
+    """
+    tensors, info = read(path)
+    network = models.build(**info["model"])
+    _fill(network, tensors, path)
+    return network.to(device).eval()
+
+
+def load_into(network: models.Network, path: str | os.PathLike[str]) -> None:
+    """Give a network the weights of a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not a whole checkpoint, or one of another architecture.
+    """
+    tensors, info = read(path)
+    theirs, ours = info["model"], json.loads(json.dumps(network.spec))
+    if theirs != ours:
+        raise CheckpointError(f"{str(path)!r} holds a network {theirs}, which does not fit into {ours}")
+    _fill(network, tensors, path)
+
+
+def _fill(network: models.Network, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+    state = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{str(path)!r} does not hold the tensors of its network: {error}") from None
