@@ -1,0 +1,274 @@
+"""Networks: images in [0, 1] go in, logits come out. `build` makes one by its name."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from deepcheck.models.convolutional import conv_small, madry_mnist
+from deepcheck.models.linear import linear
+from deepcheck.models.normalisation import Normalisation, checked_channels
+from deepcheck.models.residual import preact_resnet18, resnet_ccat, wrn28_10
+from odeflow.model import checked_count
+
+__all__ = ["NAMES", "Network", "build"]
+
+_BODIES: dict[str, tuple[Callable[..., tuple[nn.Module, int]], int]] = {
+    "linear": (linear, 1),
+    "conv_small": (conv_small, 4),
+    "madry_mnist": (madry_mnist, 4),
+    "resnet_ccat": (resnet_ccat, 4),
+    "preact_resnet18": (preact_resnet18, 8),
+    "wrn28_10": (wrn28_10, 4),
+}
+"""What makes the features, whose keyword arguments, all counts, are the options; and the least height and width of an
+image, so that every halving of it leaves a pixel."""
+
+NAMES = tuple(_BODIES)
+"""Names of the networks."""
+
+
+class Network(nn.Module):
+    """A network as `build` returns it: logits = head(features(x)), features = body(normalisation(x)).
+
+    Parameters
+    ----------
+    spec
+        What it was built from: the arguments of `build`, but for the generator.
+    normalisation
+        From images, shape (n, channels, height, width), in [0, 1], to what the body takes.
+    body
+        From these to features, shape (n, d).
+    head
+        From features to logits, shape (n, num_classes).
+    """
+
+    def __init__(self, spec: dict[str, Any], normalisation: nn.Module, body: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self._spec = copy.deepcopy(spec)
+        self.in_shape: tuple[int, ...] = tuple(spec["in_shape"])
+        """Channels, height, width of an image."""
+        self.normalisation = normalisation
+        self.body = body
+        self.head = head
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """All arguments of `build` but the generator, defaults included, as JSON can hold them: `build(**spec)`."""
+        return copy.deepcopy(self._spec)
+
+    @property
+    def name(self) -> str:
+        """Name of the network, out of NAMES."""
+        return str(self._spec["name"])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, K."""
+        return self.head.out_features
+
+    @property
+    def num_weights(self) -> int:
+        """Number of trainable numbers."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the activations of the layer before the logits.
+
+        Parameters
+        ----------
+        x
+            Images, shape (n, *in_shape), in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            Shape (n, d). Of a linear network: the normalised pixels.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `x` has another shape, or holds whole numbers.
+        """
+        if x.ndim != 4 or x.shape[1:] != self.in_shape:
+            allowed = f"(n, {', '.join(map(str, self.in_shape))})"
+            raise ValueError(f"x has the shape {tuple(x.shape)}: allowed is {allowed}, a batch of n images")
+        if not x.is_floating_point():
+            raise TypeError(
+                f"x has the type {x.dtype}: allowed are floating-point numbers in [0, 1]; divide bytes by 255"
+            )
+        activations: Tensor = self.body(self.normalisation(x))
+        return activations
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, shape (n, num_classes), for images `x`; see `features`."""
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Tensor) -> Tensor:
+            """Return logits; nn.Module declares Any."""
+
+    def __repr__(self) -> str:
+        essential = {"name", "num_classes", "in_shape"}
+        options = [
+            f"{option}={value!r}"
+            for option, value in self._spec.items()
+            if option not in essential and value is not None
+        ]
+        arguments = ", ".join([repr(self.name), str(self.num_classes), str(self.in_shape), *options])
+        return f"Network({arguments}: {self.num_weights:,} weights)"
+
+
+def build(
+    name: str,
+    num_classes: int,
+    in_shape: Sequence[int],
+    *,
+    generator: torch.Generator | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    **options: int,
+) -> Network:
+    """Return a network with random weights, on the CPU, in training mode.
+
+    ===============  ===========================================================  ===============================
+    name             what it is                                                   options
+    ===============  ===========================================================  ===============================
+    linear           a linear classifier
+    conv_small       two convolutions, 100 hidden units (Wong and Kolter 2018)    width = 1: factor of channels
+    madry_mnist      two convolutions, 1024 hidden units (Madry et al. 2018)      width = 1: factor of channels
+    resnet_ccat      ResNet-20 with 64 channels (Stutz et al. 2020)               channels = 64; blocks = 3 a stage
+    preact_resnet18  ResNet-18 with pre-activation (He et al. 2016)               channels = 64
+    wrn28_10         wide ResNet (Zagoruyko and Komodakis 2016)                   depth = 28; width = 10
+    ===============  ===========================================================  ===============================
+
+    Weights and biases of layers with a bias are uniform in +-1 / sqrt(fan-in), PyTorch's default; convolutions without
+    one, in the residual networks, are normal with variance 2 / fan-out (He et al., ICCV 2015); norms are 1 x + 0. The
+    global random numbers are not used.
+
+    Parameters
+    ----------
+    name
+        Out of NAMES.
+    num_classes
+        Number of classes, >= 2.
+    in_shape
+        Channels, height, width of an image. Convolutional networks need 4 x 4 pixels, preact_resnet18 8 x 8.
+    generator
+        Source of the weights. None: a new one with a seed from the system.
+    mean, std
+        What is subtracted from each channel of the images, which are in [0, 1], and by what it is divided; one number
+        per channel, std > 0. If one of them is given, the other is 0 or 1. None: no normalisation.
+    **options
+        See the table; whole numbers >= 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the name or an option is unknown, a number out of range, or the images are too small.
+
+    Examples
+    --------
+    >>> network = build("conv_small", 10, (1, 28, 28), generator=torch.Generator().manual_seed(0))
+    >>> network
+    Network('conv_small', 10, (1, 28, 28), width=1: 166,406 weights)
+    >>> images = torch.rand(5, 1, 28, 28)
+    >>> network(images).shape, network.features(images).shape
+    (torch.Size([5, 10]), torch.Size([5, 100]))
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name = {name!r} is of the wrong type: allowed is one of {', '.join(NAMES)}")
+    if name not in NAMES:
+        raise ValueError(f"name = {name!r} is unknown{_guess(name, NAMES)}: allowed is one of {', '.join(NAMES)}")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator = {generator!r} is of the wrong type: allowed is a torch.Generator, or None")
+    make_body, least = _BODIES[name]
+    num_classes = checked_count("num_classes", num_classes, 2)
+    shape = _checked_shape(in_shape, least, name)
+    options = _checked_options(options, make_body, name)
+    normalisation: nn.Module = nn.Identity()
+    if mean is not None or std is not None:
+        mean = checked_channels("mean", [0.0] * shape[0] if mean is None else mean, shape[0])
+        std = checked_channels("std", [1.0] * shape[0] if std is None else std, shape[0], positive=True)
+        normalisation = Normalisation(mean, std)
+    with torch.device("meta"):  # no weights yet: PyTorch would draw them from the global random numbers
+        body, d = make_body(shape, **options)
+        head = nn.Linear(d, num_classes)
+    if generator is None:
+        generator = _fresh_generator()
+    for module in (body, head):
+        _initialise(module.to_empty(device="cpu"), generator)
+    spec = {"name": name, "num_classes": num_classes, "in_shape": list(shape), **options, "mean": mean, "std": std}
+    return Network(spec, normalisation, body, head)
+
+
+@torch.no_grad()
+def _initialise(network: nn.Module, generator: torch.Generator) -> None:
+    """Give every layer its first weights; see `build`."""
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_parameters()
+        elif isinstance(layer, nn.Conv2d) and layer.bias is None:
+            fan_out = layer.out_channels * math.prod(layer.kernel_size)
+            std = math.sqrt(2 / fan_out)
+            layer.weight.copy_(_like(layer.weight, generator).normal_(0.0, std, generator=generator))
+        elif isinstance(layer, nn.Conv2d | nn.Linear):
+            bound = 1 / math.sqrt(layer.weight[0].numel())
+            for parameter in layer.parameters():
+                parameter.copy_(_like(parameter, generator).uniform_(-bound, bound, generator=generator))
+
+
+def _like(parameter: Tensor, generator: torch.Generator) -> Tensor:
+    """Return a tensor for random numbers: in the shape of `parameter`, on the device of the generator."""
+    return torch.empty(parameter.shape, dtype=parameter.dtype, device=generator.device)
+
+
+def _fresh_generator() -> torch.Generator:
+    generator = torch.Generator("cpu")
+    generator.seed()
+    return generator
+
+
+def _checked_shape(in_shape: object, least: int, name: str) -> tuple[int, int, int]:
+    if isinstance(in_shape, str) or not isinstance(in_shape, Iterable):
+        raise TypeError(f"in_shape = {in_shape!r} is of the wrong type: allowed is (channels, height, width)")
+    sizes = [checked_count(f"in_shape[{index}]", size, 1) for index, size in enumerate(in_shape)]
+    if len(sizes) != 3:
+        raise ValueError(f"in_shape = {in_shape!r} has {len(sizes)} numbers: allowed is (channels, height, width)")
+    channels, height, width = sizes
+    if min(height, width) < least:
+        raise ValueError(
+            f"in_shape = {in_shape!r} is too small for {name}: allowed are images of {least} x {least} pixels and more"
+        )
+    return channels, height, width
+
+
+def _checked_options(given: dict[str, int], make_body: Callable[..., Any], name: str) -> dict[str, int]:
+    """Return all options of a network: the given ones, else their defaults."""
+    parameters = inspect.signature(make_body).parameters.values()
+    options = {
+        parameter.name: parameter.default for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    allowed = (*options, "mean", "std", "generator")
+    for option, value in given.items():
+        if option not in options:
+            raise TypeError(
+                f"option {option} = {value!r} is unknown for {name}{_guess(option, allowed)}: "
+                f"allowed are {', '.join(allowed)}"
+            )
+        options[option] = checked_count(option, value, 1)
+    return options
+
+
+def _guess(given: str, allowed: Sequence[str]) -> str:
+    close = difflib.get_close_matches(given.lower(), allowed, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,57 @@
+"""Records to test with: small, random, with equal confidences and attacks that were not run everywhere."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from hypothesis import strategies as st
+
+from deepcheck.evaluation.records import AttackRecord, assemble
+
+CLASSES = 3
+
+
+def random_attack(
+    rng: np.random.Generator,
+    n: int,
+    epsilons: tuple[float, ...],
+    restarts: int,
+    *,
+    norm: str = "linf",
+    hole: float = 0.2,
+) -> AttackRecord:
+    """Return an attack whose confidences are multiples of 1/8, and whose restarts but the first are not on all examples."""
+    shape = (len(epsilons), restarts, n)
+    prediction = rng.integers(0, CLASSES, shape)
+    confidence = rng.integers(1, 9, shape) / 8
+    length = rng.random(shape) * np.array(epsilons)[:, None, None]
+    missing = rng.random(shape) < hole
+    missing[:, 0] = False  # every epsilon was run
+    prediction[missing], confidence[missing], length[missing] = -1, np.nan, np.nan
+    return AttackRecord(norm, epsilons, prediction, confidence, length, objective="margin")
+
+
+def random_records(
+    seed: int, n: int, attacks: dict[str, AttackRecord] | None = None, *, no_class: bool = False
+) -> xr.Dataset:
+    """Return records of n examples: attacks "strong" and "late" in linf, "round" in l2, unless others are given."""
+    rng = np.random.default_rng(seed)
+    made = attacks or {
+        "strong": random_attack(rng, n, (0.1, 0.2, 0.3), 3),
+        "late": random_attack(rng, n, (0.3, 0.4), 1),
+        "round": random_attack(rng, n, (1.0,), 2, norm="l2"),
+    }
+    return assemble(
+        made,
+        label=np.full(n, -1) if no_class else rng.integers(0, CLASSES, n),
+        clean_prediction=rng.integers(0, CLASSES, n),
+        clean_confidence=rng.integers(1, 9, n) / 8,
+        validation_label=rng.integers(0, CLASSES, 20),
+        validation_prediction=rng.integers(0, CLASSES, 20),
+        validation_confidence=rng.integers(1, 9, 20) / 8,
+    )
+
+
+def some_records(**options: Any) -> st.SearchStrategy[xr.Dataset]:
+    """Return a strategy for random records of 1 to 12 examples."""
+    return st.builds(lambda seed, n: random_records(seed, n, **options), st.integers(0, 2**32 - 1), st.integers(1, 12))
