@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-__all__ = ["plot_confidences", "plot_images", "plot_robustness_curves", "plot_roc"]
+__all__ = ["plot_confidences", "plot_distal", "plot_images", "plot_robustness_curves", "plot_roc"]
 
 _DASHES = ("-", "--", "-.", ":")
 
@@ -208,6 +208,47 @@ def plot_images(
             ax.imshow(np.moveaxis(image, 0, -1).squeeze(-1) if len(image) == 1 else np.moveaxis(image, 0, -1), **colour)
             ax.set_title(text, fontsize=6.5, pad=2)
     return figure  # type: ignore[no-any-return]
+
+
+def plot_distal(records: xr.Dataset, class_names: Sequence[str] | None = None, *, columns: int = 8) -> Figure:
+    """Draw noise, and under it what an attack made of it, each with the predicted class and the confidence.
+
+    Parameters
+    ----------
+    records
+        From `deepcheck.evaluation.distal`.
+    class_names
+        Names of the classes; default: their numbers.
+    columns
+        Images in a row, at most so many of each kind of noise are shown.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If `records` have no images, or `columns` is less than 1.
+    """
+    if "image" not in records or "noise" not in records.coords:
+        raise ValueError("records lack image or noise: allowed is what deepcheck.evaluation.distal returns")
+    if columns < 1:
+        raise ValueError(f"columns = {columns!r} is out of range: allowed is 1 or more")
+    kinds = records["noise"].values[records["shown"].values]
+    images, titles, confidences = [], [], []
+    for kind in dict.fromkeys(kinds.tolist()):
+        places = np.flatnonzero(kinds == kind)[:columns]
+        one = records.isel(example=records["shown"].values[places])
+        attacked = one.isel(attack=0, epsilon=0, restart=0)
+        for pixels, prediction, confidence in (
+            ("noise_image", one["clean_prediction"], one["clean_confidence"]),
+            ("image", attacked["prediction"], attacked["confidence"]),
+        ):
+            images.append(records[pixels].values[places])
+            titles += [class_names[index] if class_names else str(index) for index in prediction.values]
+            confidences.append(confidence.values)
+    return plot_images(np.concatenate(images), titles, confidences=np.concatenate(confidences), columns=len(places))
 
 
 def _with_share(text: str, value: float) -> str:

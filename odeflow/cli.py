@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from odeflow.command_line import parsed
 from odeflow.model import Adversary, GaussianMixture, LearningRule, checked_count
 from odeflow.provenance import SaveError, check_target, load, package_version, save
 from odeflow.sweep_command import Sweep, output_times
@@ -217,33 +215,6 @@ def _fixed_point_table(result: xr.Dataset) -> str:
     return "\n".join(lines)
 
 
-def _parsed(arguments: list[str]) -> Any:
-    """Return the command that the arguments stand for; bad ones end the program with status 2 and one line."""
-    boxed = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(boxed):
-            return tyro.cli(
-                Command,
-                prog="odeflow",
-                description="Theory of adversarial training in a solvable model. odeflow --version prints the version.",
-                args=arguments or ["--help"],
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands),
-            )
-    except SystemExit as end:
-        if end.code:
-            command = f"odeflow {arguments[0]}" if arguments[0] in COMMANDS else "odeflow"
-            _fail(f"{_unboxed(boxed.getvalue())} ({command} --help says more)", 2)
-        raise
-
-
-def _unboxed(text: str) -> str:
-    """Return what one of tyro's messages says as a line: a box, or plain text under a title and a rule."""
-    lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
-    blocks = re.split(r"(?:^|\n)[-─]{5,}(?:\n|$)", "\n".join(lines))
-    message = " ".join((blocks[0] if "╭" in text or len(blocks) == 1 else blocks[1]).split())
-    return re.sub(r"^Error parsing __tyro\S*: ", "", message) or text
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run ``odeflow`` and return its exit status: 0 done, 1 a computation or save failed, 2 bad input."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -253,7 +224,8 @@ def main(arguments: list[str] | None = None) -> int:
     from odeflow.executors import SweepError
     from odeflow.integrate import IntegrationError
 
-    command = _parsed(arguments)
+    description = "Theory of adversarial training in a solvable model. odeflow --version prints the version."
+    command = parsed(Command, arguments, prog="odeflow", commands=COMMANDS, description=description)
     try:
         command.run()
         sys.stdout.flush()

@@ -8,25 +8,42 @@ from deepcheck.evaluation.detection import (
     roc,
     roc_auc,
 )
+from deepcheck.evaluation.distal import distal, noise_images
 from deepcheck.evaluation.records import AttackRecord, assemble, checked
 from deepcheck.evaluation.robustness import curve_area, robust_error, robustness_curve, worst_case
+from deepcheck.evaluation.run import evaluate
+from deepcheck.evaluation.sanity import Check, sanity_checks
+from deepcheck.evaluation.suites import THREATS, Planned, Threats, confidence_attack, suite
+from deepcheck.evaluation.summary import format_summary, summary
 from deepcheck.evaluation.thresholds import confidence_threshold, standard_error, test_error, threshold_of
 
 __all__ = [
+    "THREATS",
     "AttackRecord",
+    "Check",
+    "Planned",
+    "Threats",
     "assemble",
     "checked",
+    "confidence_attack",
     "confidence_threshold",
     "curve_area",
     "detection",
+    "distal",
+    "evaluate",
     "false_positive_rate",
+    "format_summary",
     "negative_confidences",
+    "noise_images",
     "positive_confidences",
     "robust_error",
     "robustness_curve",
     "roc",
     "roc_auc",
+    "sanity_checks",
     "standard_error",
+    "suite",
+    "summary",
     "test_error",
     "threshold_of",
     "worst_case",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from deepcheck.models.convolutional import conv_small, madry_mnist
+from deepcheck.models.convolutional import conv_small, conv_threshold, madry_mnist
 from deepcheck.models.linear import linear
 from deepcheck.models.normalisation import Normalisation, checked_channels
 from deepcheck.models.residual import preact_resnet18, resnet_ccat, wrn28_10
@@ -23,6 +23,7 @@ __all__ = ["NAMES", "Network", "build"]
 _BODIES: dict[str, tuple[Callable[..., tuple[nn.Module, int]], int]] = {
     "linear": (linear, 1),
     "conv_small": (conv_small, 4),
+    "conv_threshold": (conv_threshold, 4),
     "madry_mnist": (madry_mnist, 4),
     "resnet_ccat": (resnet_ccat, 4),
     "preact_resnet18": (preact_resnet18, 8),
@@ -53,7 +54,8 @@ class Network(nn.Module):
     def __init__(self, spec: dict[str, Any], normalisation: nn.Module, body: nn.Module, head: nn.Linear) -> None:
         super().__init__()
         self._spec = copy.deepcopy(spec)
-        self.in_shape: tuple[int, ...] = tuple(spec["in_shape"])
+        channels, height, width = spec["in_shape"]
+        self.in_shape: tuple[int, int, int] = (channels, height, width)
         """Channels, height, width of an image."""
         self.normalisation = normalisation
         self.body = body
@@ -145,6 +147,7 @@ def build(
     ===============  ===========================================================  ===============================
     linear           a linear classifier
     conv_small       two convolutions, 100 hidden units (Wong and Kolter 2018)    width = 1: factor of channels
+    conv_threshold   conv_small behind a pointwise layer                          width = 1; levels = 4 channels
     madry_mnist      two convolutions, 1024 hidden units (Madry et al. 2018)      width = 1: factor of channels
     resnet_ccat      ResNet-20 with 64 channels (Stutz et al. 2020)               channels = 64; blocks = 3 a stage
     preact_resnet18  ResNet-18 with pre-activation (He et al. 2016)               channels = 64

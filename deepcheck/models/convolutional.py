@@ -4,7 +4,28 @@ from __future__ import annotations
 
 from torch import nn
 
-__all__ = ["conv_small", "madry_mnist"]
+__all__ = ["conv_small", "conv_threshold", "madry_mnist"]
+
+
+def conv_threshold(in_shape: tuple[int, int, int], *, width: int = 1, levels: int = 4) -> tuple[nn.Module, int]:
+    """Return the features of conv_small behind a pointwise layer, and their number: 167,182 weights on MNIST.
+
+    A convolution of 1 x 1 pixels and a ReLU give every pixel `levels` soft thresholds of its own, of which the network
+    can compose a step: pixels that are nearly black or white then look the same after an attack as before. Networks that
+    withstand L-infinity attacks on MNIST learn such thresholds in their first layer (Madry et al., ICLR 2018, appendix C).
+
+    Parameters
+    ----------
+    in_shape
+        Channels, height, width of an image; at least 4 x 4 pixels.
+    width
+        Factor of the channels, 16 and 32.
+    levels
+        Channels of the pointwise layer.
+    """
+    in_channels, height, columns = in_shape
+    body, d = conv_small((levels, height, columns), width=width)
+    return nn.Sequential(nn.Conv2d(in_channels, levels, 1), nn.ReLU(), body), d
 
 
 def conv_small(in_shape: tuple[int, int, int], *, width: int = 1) -> tuple[nn.Module, int]:

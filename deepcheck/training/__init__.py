@@ -1,6 +1,21 @@
 """Training: one loop, and one file per method."""
 
-from deepcheck.training.loop import Trained, train
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from deepcheck.training.recipe import METHODS, RECIPES, Recipe, recipe
 
+if TYPE_CHECKING:
+    from deepcheck.training.loop import Trained, train
+
 __all__ = ["METHODS", "RECIPES", "Recipe", "Trained", "recipe", "train"]
+
+
+def __getattr__(name: str) -> object:
+    """Load the loop, and torch with it, only when it is asked for."""
+    if name in ("Trained", "train"):
+        from deepcheck.training import loop
+
+        return getattr(loop, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,23 +1,27 @@
-"""How a network is trained: one frozen configuration, and the ones that are used for each data set and method."""
+"""How a network is trained: one frozen configuration, and the ones that are used for each data set and method.
+
+Torch is loaded only when the method is made, so that a command line can be built from this quickly.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from deepcheck.attacks.pgd import PGD
 from deepcheck.checks import checked_choice
-from deepcheck.models import NAMES
-from deepcheck.training.adversarial import AdversarialTraining
-from deepcheck.training.ccat import CCAT, ccat_attack
-from deepcheck.training.methods import Method
 from deepcheck.training.schedules import SCHEDULES
-from deepcheck.training.standard import Standard
 from odeflow.model import checked_count, checked_number
+
+if TYPE_CHECKING:
+    from deepcheck.training.methods import Method
 
 __all__ = ["METHODS", "RECIPES", "Recipe", "recipe"]
 
-METHODS = ("standard", "at", "ccat")
+MethodName = Literal["standard", "at", "ccat"]
+ModelName = Literal[
+    "linear", "conv_small", "conv_threshold", "madry_mnist", "resnet_ccat", "preact_resnet18", "wrn28_10"
+]
+METHODS: tuple[str, ...] = get_args(MethodName)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +34,9 @@ class Recipe:
         If a field is out of its range.
     """
 
-    method: str = "standard"
+    method: MethodName = "standard"
     """standard, at (adversarial training) or ccat (confidence-calibrated adversarial training)."""
-    model: str = "conv_small"
+    model: ModelName = "conv_small"
     """Name of the network, out of `deepcheck.models.NAMES`."""
     epochs: int = 20
     """Passes over the training images, >= 1."""
@@ -46,7 +50,7 @@ class Recipe:
     """Momentum of sgd, in [0, 1)."""
     weight_decay: float = 2e-4
     """Factor of |w|^2 / 2 in the loss, >= 0."""
-    schedule: str = "cyclic"
+    schedule: Literal["cyclic", "step", "constant"] = "cyclic"
     """Learning rate over training: cyclic (up, then down to 0), step (a tenth at 1/2 and at 3/4) or constant."""
     average: float = 0.0
     """Decay per step of the exponential average of the weights, in [0, 1), which is then the result; 0: the last
@@ -79,7 +83,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         checked_choice("method", self.method, METHODS)
-        checked_choice("model", self.model, NAMES)
+        checked_choice("model", self.model, get_args(ModelName))
         checked_choice("optimiser", self.optimiser, ("sgd", "adam"))
         checked_choice("schedule", self.schedule, SCHEDULES)
         checked_choice("augmentation", self.augmentation, ("none", "crop", "crop_flip"))
@@ -102,6 +106,11 @@ class Recipe:
 
     def training_method(self) -> Method:
         """Return the method with its attack."""
+        from deepcheck.attacks.pgd import PGD
+        from deepcheck.training.adversarial import AdversarialTraining
+        from deepcheck.training.ccat import CCAT, ccat_attack
+        from deepcheck.training.standard import Standard
+
         if self.method == "standard":
             return Standard()
         if self.method == "ccat":
@@ -137,7 +146,12 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         _CIFAR10, method="ccat", model="resnet_ccat", epsilon=0.03, attack_steps=40, step_size=0.005, epochs=100
     ),
 }
-RECIPES |= {("digits", method): _with(RECIPES["mnist", method], batch_size=32, validation=200) for method in METHODS}
+_DIGITS = Recipe(epochs=60, batch_size=32, learning_rate=0.05, epsilon=0.2, validation=200)
+RECIPES |= {
+    ("digits", "standard"): _DIGITS,
+    ("digits", "at"): _with(_DIGITS, method="at", attack_steps=10, step_size=0.05, ramp=0.4),
+    ("digits", "ccat"): _with(_DIGITS, method="ccat", attack_steps=20, step_size=0.01),
+}
 """What is used for a data set and a method where nothing else is asked for."""
 
 

@@ -19,6 +19,7 @@ from deepcheck.models.residual import BasicBlock, PreActivationBlock, wrn28_10
 TINY: dict[str, dict[str, Any]] = {
     "linear": {},
     "conv_small": {},
+    "conv_threshold": {},
     "madry_mnist": {},
     "resnet_ccat": {"channels": 4, "blocks": 1},
     "preact_resnet18": {"channels": 4},
@@ -64,6 +65,7 @@ def global_random_numbers_untouched() -> Iterator[None]:
     [
         ("linear", (1, 28, 28), 7850),
         ("conv_small", (1, 28, 28), 166_406),  # Wong and Kolter
+        ("conv_threshold", (1, 28, 28), 166_406 + 4 * 2 + 3 * 4 * 4 * 16),  # 4 levels, seen by the next layer
         ("madry_mnist", (1, 28, 28), 3_274_634),  # Madry et al.
         (
             "resnet_ccat",

@@ -1,0 +1,170 @@
+"""Checks against false robustness: signs that an attack has failed, and not that a net has withstood it.
+
+After Carlini et al., "On Evaluating Adversarial Robustness" (2019), and Athalye, Carlini, Wagner, "Obfuscated Gradients
+Give a False Sense of Security" (ICML 2018).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from deepcheck.attacks.base import Model, checked_images, evaluating
+from deepcheck.attacks.objectives import CrossEntropy
+from deepcheck.attacks.pgd import PGD
+from deepcheck.attacks.square import Square
+from deepcheck.attacks.starts import UniformBall
+
+__all__ = ["Check", "sanity_checks"]
+
+_SHARE = 0.02
+"""Share of the examples that a check lets pass."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check, and what was found."""
+
+    name: str
+    """What should hold."""
+    passed: bool
+    found: str
+    """What was measured."""
+    advice: str
+    """What to do where it failed."""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.found}" + ("" if self.passed else f" ({self.advice})")
+
+
+def sanity_checks(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    generator: torch.Generator,
+    steps: int = 40,
+    queries: int = 1000,
+    batch_size: int = 500,
+) -> list[Check]:
+    """Look for signs of false robustness in L-infinity.
+
+    Parameters
+    ----------
+    model
+        A function from images to logits.
+    images, labels
+        Some test examples, shape (n, channels, height, width) in [0, 1], and (n,); a hundred will do.
+    epsilon
+        Size of the perturbation that robustness is claimed for, > 0.
+    generator
+        Source of all random numbers.
+    steps
+        Gradient steps that should be enough, >= 1.
+    queries
+        Evaluations of the black-box attack per example, >= 1.
+    batch_size
+        Examples that the model sees at once.
+
+    Returns
+    -------
+    list of Check
+        eval mode, output repeats, gradients, large epsilon, more iterations, black box; a failed one first.
+        Approximate: a net that passes may still be less robust than it seems.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If images or labels are not allowed.
+    """
+    checked_images(images, labels, (0.0, 1.0))
+    if not epsilon > 0:
+        raise ValueError(f"epsilon = {epsilon!r} is out of range: allowed is > 0")
+    checks = [_eval_mode(model), _output_repeats(model, images[:batch_size])]
+
+    def wrong(attack: PGD | Square, size: float) -> Tensor:
+        """Return which examples an attack turns, in any restart."""
+        found = attack(model, images, labels, epsilon=size, generator=generator, batch_size=batch_size)
+        return (found.prediction != labels).any(0)
+
+    with evaluating(model):
+        checks.append(_gradients(model, images, labels, batch_size))
+        largest = wrong(PGD("linf", "margin", steps=100, step_size=0.05, restarts=2), 1.0)
+        few = wrong(PGD("linf", "margin", steps=steps, relative_step_size=2.5 / steps, start=UniformBall()), epsilon)
+        white = few | wrong(PGD("linf", "cross_entropy", steps=steps, relative_step_size=2.5 / steps), epsilon)
+        many = wrong(PGD("linf", "margin", steps=5 * steps, relative_step_size=0.5 / steps), epsilon)
+        black = wrong(Square("linf", "margin", queries=queries), epsilon)
+    share = float(largest.double().mean())
+    checks.append(
+        Check(
+            "error rises to 1 at a large epsilon",
+            share >= 1 - _SHARE,
+            f"error {share:.3f} at epsilon = 1, where every image can become any other",
+            "the attack gets stuck: try other steps, starts and objectives",
+        )
+    )
+    gain = float(many.double().mean() - few.double().mean())
+    checks.append(
+        Check(
+            "more iterations do not help",
+            gain <= _SHARE,
+            f"error {float(few.double().mean()):.3f} after {steps} steps, {float(many.double().mean()):.3f} after {5 * steps}",
+            "attack with more steps",
+        )
+    )
+    only = float((black & ~white).double().mean())
+    checks.append(
+        Check(
+            "white box beats black box",
+            only <= _SHARE,
+            f"{only:.3f} of the examples fall to a random search of {queries} queries but not to gradients",
+            "the gradients mislead: do not trust attacks that use them",
+        )
+    )
+    return sorted(checks, key=lambda check: check.passed)
+
+
+def _eval_mode(model: Model) -> Check:
+    """Return whether no module is in train mode."""
+    training = (
+        [name for name, module in model.named_modules() if module.training] if isinstance(model, nn.Module) else []
+    )
+    return Check(
+        "the model is in eval mode",
+        not training,
+        f"{len(training)} modules are in train mode",
+        "call model.eval(); attacks here do so, other uses do not",
+    )
+
+
+@torch.no_grad()
+def _output_repeats(model: Model, x: Tensor) -> Check:
+    """Return whether the model says the same twice. In eval mode; random layers of one's own stay random."""
+    with evaluating(model):
+        change = float((model(x) - model(x)).abs().max()) if len(x) else 0.0
+    return Check(
+        "the output repeats",
+        change <= 1e-4,
+        f"logits change by {change:.2g} from call to call",
+        "attack their mean over many calls",
+    )
+
+
+def _gradients(model: Model, images: Tensor, labels: Tensor, batch_size: int) -> Check:
+    """Return whether the cross-entropy has a gradient at the images."""
+    zero = 0
+    for x, y in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
+        z = x.clone().requires_grad_()
+        value = CrossEntropy()(model(z).float(), y).sum()
+        gradient = torch.autograd.grad(value, z)[0] if value.requires_grad else torch.zeros_like(z)
+        zero += int((gradient.flatten(1).abs().amax(1) == 0).sum())
+    share = zero / max(len(images), 1)
+    return Check(
+        "gradients are not zero",
+        share <= _SHARE,
+        f"the cross-entropy has no gradient at {share:.3f} of the images",
+        "attack the margin of the logits instead",
+    )

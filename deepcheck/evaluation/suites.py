@@ -1,0 +1,133 @@
+"""Which attacks an evaluation runs, and at which sizes of the perturbation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from deepcheck.attacks.base import Attack
+from deepcheck.attacks.noise import UniformNoise
+from deepcheck.attacks.pgd import PGD
+from deepcheck.attacks.square import Square
+from deepcheck.attacks.starts import Gaussian, OneOf, UniformLength, Zero
+from deepcheck.checks import checked_choice
+from odeflow.model import checked_count
+
+__all__ = ["THREATS", "Planned", "Threats", "confidence_attack", "suite"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An attack, and the sizes it is run at."""
+
+    attack: Attack
+    epsilons: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Threats:
+    """Sizes of the perturbations that a net is attacked with. Pixels are in [0, 1]."""
+
+    linf: tuple[float, ...]
+    """The training attack's size first, then larger ones."""
+    l2: float
+    l1: float
+    l0: float
+    """Number of pixels, times channels, that are changed."""
+    curve: tuple[float, ...] = ()
+    """Smaller sizes in L-infinity, for the robustness curve."""
+
+
+THREATS = {
+    "mnist": Threats(linf=(0.3, 0.4), l2=3.0, l1=18.0, l0=15.0, curve=(0.05, 0.1, 0.15, 0.2, 0.25)),
+    "digits": Threats(linf=(0.2, 0.3), l2=1.0, l1=4.0, l0=4.0, curve=(0.05, 0.1, 0.15)),
+    "cifar10": Threats(linf=(0.03, 0.06), l2=1.0, l1=18.0, l0=10.0, curve=(0.005, 0.01, 0.02)),
+}
+"""By data set; those of MNIST and CIFAR-10 are those of Stutz, Hein and Schiele (ICML 2020), where they are given."""
+
+_STEP_SIZES = {"linf": 0.05, "l2": 0.1, "l1": 0.1, "l0": 0.5}
+"""First step of the attacks on confidence, as a share of epsilon."""
+
+
+def confidence_attack(norm: str, *, steps: int, restarts: int) -> PGD:
+    """Return the attack on confidence: ascent on max over k != y of p_k, with momentum, backtracking and mixed starts.
+
+    Its step is a twentieth of epsilon in L-infinity at first, and shrinks by a tenth where it would lose confidence.
+    """
+    return PGD(
+        norm,
+        "wrong_confidence",
+        steps=steps,
+        relative_step_size=_STEP_SIZES[norm],
+        momentum=0.9,
+        backtracking=1.1,
+        start=OneOf((Gaussian(), UniformLength(), Zero())),
+        restarts=restarts,
+    )
+
+
+def suite(
+    threats: Threats | str, *, steps: int = 1000, restarts: int = 5, queries: int = 5000, squares: bool = True
+) -> dict[str, Planned]:
+    """Return the attacks of an evaluation, by name.
+
+    ==================== ======= ========================== ===================== ==============
+    name                 norm    objective                  steps                 restarts
+    ==================== ======= ========================== ===================== ==============
+    pgd_NORM             any     cross-entropy              `steps` / 5           `restarts`
+    confidence_NORM      any     confidence in wrong class  `steps`               `restarts`
+    curve_linf           linf    cross-entropy              `steps` / 10          1
+    curve_confidence     linf    confidence in wrong class  `steps` / 10          2
+    square_linf, _l2     ...     confidence in wrong class  `queries` evaluations 1
+    noise_linf           linf    confidence in wrong class  `queries` / 50 draws  1
+    ==================== ======= ========================== ===================== ==============
+
+    Parameters
+    ----------
+    threats
+        Sizes of the perturbations, or the name of a data set out of THREATS.
+    steps
+        Gradient steps of the attacks on confidence, >= 10.
+    restarts
+        Starts of an attack, >= 1. The worst case for each example counts.
+    queries
+        Evaluations per example in the Square Attack, >= 50.
+    squares
+        Whether to run the Square Attack: it needs images.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a number is out of range, or the data set unknown.
+    """
+    checked_count("steps", steps, 10)
+    checked_count("restarts", restarts, 1)
+    checked_count("queries", queries, 50)
+    if isinstance(threats, str):
+        threats = THREATS[checked_choice("threats", threats, THREATS)]
+    sizes = {"linf": threats.linf, "l2": (threats.l2,), "l1": (threats.l1,), "l0": (threats.l0,)}
+    planned: dict[str, Planned] = {}
+    for norm, epsilons in sizes.items():
+        share = 0.1 if norm in ("linf", "l2") else 0.5
+        pgd = PGD(
+            norm, steps=steps // 5, relative_step_size=share, restarts=restarts, stop_when_reached=False
+        )  # it goes on after the class has changed: a threshold asks how confident the prediction is
+        planned[f"pgd_{norm}"] = Planned(pgd, epsilons)
+        planned[f"confidence_{norm}"] = Planned(confidence_attack(norm, steps=steps, restarts=restarts), epsilons)
+    if threats.curve:
+        few = max(steps // 10, 1)
+        planned["curve_linf"] = Planned(PGD("linf", steps=few, relative_step_size=0.1), threats.curve)
+        planned["curve_confidence"] = Planned(confidence_attack("linf", steps=few, restarts=2), threats.curve)
+    if squares:
+        square = Square("linf", "wrong_confidence", queries=queries)
+        planned["square_linf"] = Planned(square, threats.linf)
+        planned["square_l2"] = Planned(replace(square, norm="l2"), (threats.l2,))
+    noise = UniformNoise("linf", "wrong_confidence", draws=max(queries // 50, 1))
+    planned["noise_linf"] = Planned(noise, threats.linf)
+    return planned
+
+
+def described(planned: Mapping[str, Planned]) -> dict[str, Any]:
+    """Return text for each attack, for the attributes of a result."""
+    return {name: {"attack": repr(one.attack), "epsilons": list(one.epsilons)} for name, one in planned.items()}
