@@ -55,9 +55,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
         raise CheckpointError(f"{str(path)!r} is no whole safetensors file (truncated?): {error}") from None
     if "deepcheck" not in header:
         raise CheckpointError(f"{str(path)!r} is a safetensors file, but no checkpoint of deepcheck")
-    info = json.loads(header["deepcheck"])
-    if info["version"] != _VERSION:
-        raise CheckpointError(f"{str(path)!r} has format {info['version']}: allowed is {_VERSION}")
+    info: dict[str, Any] = json.loads(header["deepcheck"])
+    if info.get("version") != _VERSION:
+        raise CheckpointError(f"{str(path)!r} has format {info.get('version')}: allowed is {_VERSION}")
     return tensors, info
 
 
@@ -70,6 +70,8 @@ def load_model(path: str | os.PathLike[str], *, device: torch.device | str = "cp
         If the file is not a whole checkpoint.
     """
     tensors, info = read(path)
+    if "model" not in info:
+        raise CheckpointError(f"{str(path)!r} holds no network")
     network = models.build(**info["model"])
     _fill(network, tensors, path)
     return network.to(device).eval()
@@ -84,7 +86,7 @@ def load_into(network: models.Network, path: str | os.PathLike[str]) -> None:
         If the file is not a whole checkpoint, or one of another architecture.
     """
     tensors, info = read(path)
-    theirs, ours = info["model"], json.loads(json.dumps(network.spec))
+    theirs, ours = info.get("model"), json.loads(json.dumps(network.spec))
     if theirs != ours:
         raise CheckpointError(f"{str(path)!r} holds a network {theirs}, which does not fit into {ours}")
     _fill(network, tensors, path)

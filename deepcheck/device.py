@@ -56,6 +56,5 @@ def memory_advice(batch_size: int) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise MemoryError(
-            f"batch_size = {batch_size} needs more memory than the GPU has: try {max(batch_size // 2, 1)}"
-        ) from error
+        advice = batch_size // 2 or "device = 'cpu'"
+        raise MemoryError(f"batch_size = {batch_size} needs more memory than the GPU has: try {advice}") from error

@@ -155,6 +155,7 @@ def plot_images(
     *,
     confidences: npt.ArrayLike | None = None,
     columns: int | None = None,
+    row_names: Sequence[str] | None = None,
     size: float = 0.85,
 ) -> Figure:
     """Draw images in a grid, row by row, each under its title and confidence.
@@ -169,6 +170,8 @@ def plot_images(
         A number for each, shown as a percentage after the title; NaN shows none.
     columns
         Images in a row; default: 8, or n if less.
+    row_names
+        A text for each row, to its left.
     size
         Width of an image in inches.
 
@@ -196,13 +199,19 @@ def plot_images(
     if columns < 1:
         raise ValueError(f"columns = {columns!r} is out of range: allowed is 1 or more")
     rows = math.ceil(count / columns)
+    if row_names is not None and len(row_names) != rows:
+        raise ValueError(f"row_names are {len(row_names)}: allowed is one for each of the {rows} rows")
     texts = [_with_share(text, value) for text, value in zip(texts, shown, strict=True)]
     height = size * images.shape[2] / images.shape[3] + (0.2 if any(texts) else 0)
     with style():
-        figure, axes = new_figure(rows, columns, width=columns * (size + 0.06), height=rows * (height + 0.04))
+        width = columns * (size + 0.06) + (0.2 if row_names else 0)
+        figure, axes = new_figure(rows, columns, width=width, height=rows * (height + 0.04))
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
         for ax in axes.flat:
             ax.set_axis_off()
+        for ax, name in zip(axes[:, 0], row_names or (), strict=False):
+            place = {"va": "center", "ha": "right", "rotation": 90, "transform": ax.transAxes}
+            ax.text(-0.06, 0.5, name, fontsize=7, **place)
         for ax, image, text in zip(axes.flat, images, texts, strict=False):
             colour: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1} if len(image) == 1 else {}
             ax.imshow(np.moveaxis(image, 0, -1).squeeze(-1) if len(image) == 1 else np.moveaxis(image, 0, -1), **colour)

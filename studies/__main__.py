@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import NoReturn
 
 from deepcheck.data import DataError
 from odeflow import IntegrationError, SaveError
-from studies.registry import STUDIES, run_study
+from studies.registry import STUDIES, Unavailable, run_study
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.out == Path("results"):
         options.out.mkdir(exist_ok=True)
 
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     status = 0
     for name in names:
         start = time.perf_counter()
@@ -60,11 +62,16 @@ def main(arguments: list[str] | None = None) -> int:
         except (FileNotFoundError, PermissionError) as error:
             print(f"--out: {error}", file=sys.stderr)
             return 2
+        except Unavailable as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            status = status if options.command == "all" else 2
+            continue
         except (SaveError, IntegrationError, DataError, ImportError) as error:
             print(error, file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            print(f"{name}: interrupted, nothing of it was written", file=sys.stderr)
+            kept = "what is finished of it is kept: run it again" if STUDIES[name].long else "nothing of it was written"
+            print(f"{name}: interrupted, {kept}", file=sys.stderr)
             return 1
         print(f"\n{name}: {STUDIES[name].title}\n\n{outcome.table}\n")
         for claim in outcome.claims:

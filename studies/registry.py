@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-__all__ = ["STUDIES", "Claim", "Outcome", "Study", "run_study"]
+__all__ = ["STUDIES", "Claim", "Outcome", "Study", "Unavailable", "run_study"]
+
+
+class Unavailable(RuntimeError):
+    """A study cannot be run on this machine; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,14 @@ class Study:
     name: str
     title: str
     module: str
-    """It has a function ``run(name, *, quick)`` that returns an Outcome."""
+    """It has a function ``run(name, *, quick)`` that returns an Outcome; with `long`, also ``folder``."""
+    long: bool = False
+    """Whether it keeps intermediate results in a folder, and goes on from there when it is run again."""
 
-    def run(self, *, quick: bool = False) -> Outcome:
-        """Run the study; `quick` with fewer points and runs."""
+    def run(self, *, quick: bool = False, folder: Path | None = None) -> Outcome:
+        """Run the study; `quick` with fewer points and runs. A long one keeps its intermediate results in `folder`."""
         run: Callable[..., Outcome] = import_module(self.module).run
-        return run(self.name, quick=quick)
+        return run(self.name, quick=quick, folder=folder) if self.long else run(self.name, quick=quick)
 
 
 _ALL = (
@@ -79,6 +85,13 @@ _ALL = (
         "theory on means and covariances of real images, with the noise of SGD: through SGD on the images",
         "studies.theory_on_data",
     ),
+    Study(
+        "ccat_mnist",
+        "standard, adversarial and confidence-calibrated adversarial training on MNIST, with and without rejection",
+        "studies.ccat",
+        long=True,
+    ),
+    Study("ccat_cifar10", "the same on CIFAR-10, for a CUDA GPU", "studies.ccat", long=True),
 )
 STUDIES = {study.name: study for study in _ALL}
 """All studies by name."""
@@ -87,7 +100,8 @@ STUDIES = {study.name: study for study in _ALL}
 def run_study(study: Study, *, out: Path, quick: bool = False) -> tuple[Outcome, list[Path]]:
     """Run a study and save its data (.nc) and figure (.pdf, .png) under its name in the folder `out`.
 
-    Where there are several figures, the name of each is added: NAME_KEY.pdf and NAME_KEY.png.
+    Where there are several figures, the name of each is added: NAME_KEY.pdf and NAME_KEY.png. A long study keeps its
+    intermediate results in the folder NAME, or NAME_quick.
 
     Raises
     ------
@@ -95,11 +109,13 @@ def run_study(study: Study, *, out: Path, quick: bool = False) -> tuple[Outcome,
         If the folder cannot be written to; before any work.
     SaveError
         If writing fails.
+    Unavailable
+        If the study needs another machine.
     """
     from odeflow.plot import save_figure
 
     check_target(out / f"{study.name}.nc")
-    outcome = study.run(quick=quick)
+    outcome = study.run(quick=quick, folder=out / (f"{study.name}_quick" if quick else study.name))
     outcome.data.attrs |= {
         "study": study.name,
         "quick": json.dumps(quick),

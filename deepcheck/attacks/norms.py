@@ -225,7 +225,7 @@ class L0(Norm):
 
         def confine(points: Tensor) -> Tensor:
             delta = self.project(points.clamp_(*bounds).sub_(images), epsilon)
-            return torch.where(delta != 0, images + delta, images)
+            return torch.where(delta != 0, (images + delta).clamp_(*bounds), images)  # x + (z - x) may round past z
 
         return confine
 

@@ -27,7 +27,8 @@ class AdversarialTraining(Method):
     epsilon: float
     """Its radius, >= 0."""
     share: float = 1.0
-    """Share of the batch that is attacked, in (0, 1]: 1, or 1/2 as in Szegedy et al. The first examples stay clean."""
+    """Share of the batch that is attacked, in (0, 1]: 1, or 1/2 as in Szegedy et al. The first examples stay clean;
+    at least one is attacked."""
     ramp: float = 0.0
     """Share of the training over which the radius grows linearly from 0 to epsilon, in [0, 1]. A small convolutional
     net that meets epsilon = 0.3 on MNIST at once may never leave the uniform prediction."""
@@ -36,7 +37,7 @@ class AdversarialTraining(Method):
         self, model: Model, images: Tensor, labels: Tensor, *, progress: float, generator: torch.Generator
     ) -> Tensor:
         """Return the mean cross-entropy of the batch, attacked in part or whole."""
-        clean = round((1 - self.share) * len(images))
+        clean = min(round((1 - self.share) * len(images)), len(images) - 1)
         epsilon = self.epsilon * (min(progress / self.ramp, 1.0) if self.ramp else 1.0)
         with evaluating(model):
             attacked = self.attack.perturb(model, images[clean:], labels[clean:], epsilon, generator)

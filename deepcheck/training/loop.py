@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -127,8 +128,11 @@ class _Run:
                 f"{images.name} has {len(images.train_images)} training images, too few for validation = "
                 f"{recipe.validation} and batch_size = {recipe.batch_size}"
             )
-        if recipe.batch_size % group.size:
-            raise ValueError(f"batch_size = {recipe.batch_size} is not a multiple of the {group.size} processes")
+        if recipe.batch_size % group.size or recipe.batch_size < 2 * group.size:
+            raise ValueError(
+                f"batch_size = {recipe.batch_size} cannot be shared by {group.size} processes: "
+                f"allowed is {2 * group.size} or a larger multiple of {group.size}"
+            )
         self.recipe, self.device, self.group = recipe, device, group
         self.source = {"dataset": images.name, "train_images": len(images.train_images)}
         self.method = recipe.training_method()
@@ -140,7 +144,10 @@ class _Run:
         weights = torch.Generator().manual_seed(recipe.seed)
         self.order = torch.Generator().manual_seed(recipe.seed + 1_000_003)  # the same in every process
         self.noise = torch.Generator(device).manual_seed(recipe.seed + 2_000_003 + 7919 * group.rank)
-        network = models.build(recipe.model, len(images.class_names), images.shape, generator=weights)
+        options: dict[str, Any] = dict(recipe.model_options())
+        if recipe.normalised:
+            options |= _moments(images, count)
+        network = models.build(recipe.model, len(images.class_names), images.shape, generator=weights, **options)
         self.network = network.to(device, memory_format=self.format)  # type: ignore[call-overload]
         self.average = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.optimiser = self._new_optimiser()
@@ -183,7 +190,7 @@ class _Run:
             done = (self.epoch * steps + step) / (recipe.epochs * steps)
             total += self._step(model, batch, done)
         self.epoch += 1
-        clean, robust = self._accuracies(model)
+        clean, robust = map(self.group.agreed, self._accuracies(model))
         if robust > self.best:
             self.best, self.best_epoch = robust, self.epoch
         row = {
@@ -289,6 +296,11 @@ class _Run:
         def part(start: str) -> dict[str, Tensor]:
             return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
+        missing = {"generator.order", "generator.noise", *(prefix + name for name in self.average)} - tensors.keys()
+        if missing:
+            raise checkpoint.CheckpointError(
+                f"{str(path)!r} cannot be resumed: it lacks {', '.join(sorted(missing))} (are they weights alone?)"
+            )
         self.network.load_state_dict(part(prefix))
         for name, tensor in part(checkpoint.MODEL).items():
             self.average[name].copy_(tensor)
@@ -304,6 +316,17 @@ class _Run:
             self.noise.manual_seed(self.noise.initial_seed() + information["epoch"])
         self.epoch, self.best, self.best_epoch = (information[name] for name in ("epoch", "best", "best_epoch"))
         self.history = information["history"]
+
+
+def _moments(images: Images, count: int) -> dict[str, list[float]]:
+    """Return mean and standard deviation of each channel over the first images, pixels in [0, 1]."""
+    values = np.arange(256) / 255
+    shares = [
+        np.bincount(images.train_images[:count, channel].ravel(), minlength=256) for channel in range(images.shape[0])
+    ]
+    mean = [float(np.average(values, weights=share)) for share in shares]
+    variance = [float(np.average((values - m) ** 2, weights=share)) for m, share in zip(mean, shares, strict=True)]
+    return {"mean": mean, "std": [max(v, 1e-12) ** 0.5 for v in variance]}
 
 
 class _Swapped:

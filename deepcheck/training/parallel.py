@@ -38,6 +38,14 @@ class Group:
         for gradient, mean in zip(gradients, flat.split([one.numel() for one in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
+    def agreed(self, value: float) -> float:
+        """Return the value of the first process, with which all then decide the same."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor([value], dtype=torch.float64)
+        dist.broadcast(shared, 0)
+        return float(shared)
+
     def wait(self) -> None:
         """Wait for all processes."""
         if self.size > 1:
@@ -49,5 +57,5 @@ def group() -> Group:
     if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
         return Group()
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     return Group(dist.get_rank(), dist.get_world_size())

@@ -38,6 +38,10 @@ class Recipe:
     """standard, at (adversarial training) or ccat (confidence-calibrated adversarial training)."""
     model: ModelName = "conv_small"
     """Name of the network, out of `deepcheck.models.NAMES`."""
+    width: int | None = None
+    """Channels of a residual network, or the factor of the channels of another, >= 1; None: as published."""
+    normalised: bool = False
+    """Let the network subtract the mean of the training images and divide by their standard deviation, by channel."""
     epochs: int = 20
     """Passes over the training images, >= 1."""
     batch_size: int = 64
@@ -91,8 +95,9 @@ class Recipe:
         least = {"epochs": 1, "batch_size": 2, "padding": 0, "attack_steps": 1, "validation": 1, "seed": 0}
         for name, low in least.items():
             checked_count(name, getattr(self, name), low)
-        if self.patience is not None:
-            checked_count("patience", self.patience, 1)
+        for name in ("patience", "width"):
+            if getattr(self, name) is not None:
+                checked_count(name, getattr(self, name), 1)
         for name in ("learning_rate", "step_size", "rho"):
             checked_number(name, getattr(self, name), above=0)
         for name in ("momentum", "average"):
@@ -103,6 +108,12 @@ class Recipe:
         if self.method == "ccat":
             checked_number("epsilon", self.epsilon, above=0)
         checked_number("epsilon", self.epsilon, least=0)
+
+    def model_options(self) -> dict[str, int]:
+        """Return the options of `deepcheck.models.build`."""
+        if self.width is None:
+            return {}
+        return {"channels" if self.model in ("resnet_ccat", "preact_resnet18") else "width": self.width}
 
     def training_method(self) -> Method:
         """Return the method with its attack."""
@@ -123,6 +134,7 @@ class Recipe:
 _MNIST = Recipe(epochs=20, learning_rate=0.05, average=0.999)
 _CIFAR10 = Recipe(
     model="preact_resnet18",
+    normalised=True,
     epochs=30,
     batch_size=128,
     learning_rate=0.2,

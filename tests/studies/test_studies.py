@@ -20,7 +20,7 @@ def test_every_study_keeps_its_claims(name: str, tmp_path: Path, capsys: pytest.
     printed = capsys.readouterr().out
     assert "pass  " in printed
     assert "FAIL" not in printed
-    assert {path.suffix for path in tmp_path.iterdir()} == {".nc", ".pdf", ".png"}
+    assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".nc", ".pdf", ".png"}
     data = load(tmp_path / f"{name}.nc")
     assert data.attrs["study"] == name
     assert json.loads(data.attrs["quick"]) is True
@@ -48,8 +48,8 @@ def test_a_claim_that_fails_is_status_1(
 ) -> None:
     real = Study.run
 
-    def doubtful(self: Study, *, quick: bool = False) -> Outcome:
-        outcome = real(self, quick=quick)
+    def doubtful(self: Study, *, quick: bool = False, folder: Path | None = None) -> Outcome:
+        outcome = real(self, quick=quick, folder=folder)
         return replace(outcome, claims=(*outcome.claims, Claim("the moon is cheese", "it is not", False)))
 
     monkeypatch.setattr(Study, "run", doubtful)
