@@ -10,7 +10,7 @@ from pathlib import Path
 from odeflow.provenance import provenance
 from odeflow.threads import threads
 
-SECTIONS = ("ode", "variants", "sweep", "equilibria", "anisotropic", "monte_carlo", "startup")
+SECTIONS = ("ode", "variants", "sweep", "equilibria", "anisotropic", "monte_carlo", "deep", "startup")
 
 
 def main(names: list[str]) -> int:

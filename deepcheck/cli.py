@@ -59,12 +59,14 @@ class Train:
         from deepcheck.training.loop import train
 
         out = self.out
-        if out is None:
-            Path("runs").mkdir(exist_ok=True)
-            out = Path("runs") / f"{self.dataset}_{self.recipe.method}"
+        if out is not None and out.exists() and not out.is_dir():
+            raise ValueError(f"out = {str(out)!r} is a file: allowed is a folder")
         images = _load(self.dataset, self.data_dir)
         if self.examples is not None:
             images = _first(images, self.examples)
+        if out is None:
+            Path("runs").mkdir(exist_ok=True)
+            out = Path("runs") / f"{self.dataset}_{self.recipe.method}"
         trained = train(
             self.recipe,
             images,
@@ -245,9 +247,9 @@ class Evaluate(_OnImages):
             "configuration": about,
             "progress": True,
         }
-        (x, y), _ = split(images, min(examples, 200), 0, device)
+        (x, y), _ = split(images, examples, validation, device)
         checks = evaluation.sanity_checks(
-            network, x, y, epsilon=threats.linf[0], generator=stream(self.seed, "sanity", device)
+            network, x[:200], y[:200], epsilon=threats.linf[0], generator=stream(self.seed, "sanity", device)
         )
         records = evaluation.evaluate(network, images, planned, examples=examples, validation=validation, **common)
         noise = evaluation.distal(

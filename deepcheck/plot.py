@@ -238,10 +238,10 @@ def plot_distal(records: xr.Dataset, class_names: Sequence[str] | None = None, *
     Raises
     ------
     ValueError
-        If `records` have no images, or `columns` is less than 1.
+        If `records` have no images, `columns` is less than 1, or there are fewer names than classes predicted.
     """
-    if "image" not in records or "noise" not in records.coords:
-        raise ValueError("records lack image or noise: allowed is what deepcheck.evaluation.distal returns")
+    if "image_prediction" not in records or "noise" not in records.coords:
+        raise ValueError("records lack image_prediction or noise: allowed is what deepcheck.evaluation.distal returns")
     if columns < 1:
         raise ValueError(f"columns = {columns!r} is out of range: allowed is 1 or more")
     kinds = records["noise"].values[records["shown"].values]
@@ -249,12 +249,17 @@ def plot_distal(records: xr.Dataset, class_names: Sequence[str] | None = None, *
     for kind in dict.fromkeys(kinds.tolist()):
         places = np.flatnonzero(kinds == kind)[:columns]
         one = records.isel(example=records["shown"].values[places])
-        attacked = one.isel(attack=0, epsilon=0, restart=0)
+        attacked = records.isel(shown=places)
         for pixels, prediction, confidence in (
             ("noise_image", one["clean_prediction"], one["clean_confidence"]),
-            ("image", attacked["prediction"], attacked["confidence"]),
+            ("image", attacked["image_prediction"], attacked["image_confidence"]),
         ):
             images.append(records[pixels].values[places])
+            largest = int(prediction.max())
+            if class_names is not None and largest >= len(class_names):
+                raise ValueError(
+                    f"class_names has {len(class_names)} names: allowed is one for each class, of which {largest} is predicted"
+                )
             titles += [class_names[index] if class_names else str(index) for index in prediction.values]
             confidences.append(confidence.values)
     return plot_images(np.concatenate(images), titles, confidences=np.concatenate(confidences), columns=len(places))

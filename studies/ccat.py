@@ -92,7 +92,8 @@ def _setting(name: str, dataset: str, *, quick: bool) -> Setting:
             for training, one in recipes.items()
         }
     if not quick:
-        return Setting(dataset, recipes, threats, published=published)
+        effort = {"steps": 500, "restarts": 4} if dataset == "mnist" else {}
+        return Setting(dataset, recipes, threats, published=published, **effort)
     few: dict[str, Any] = {"steps": 50, "restarts": 2, "queries": 200, "published": published}
     if name == "ccat_cifar10":  # only that everything runs
         changes: dict[str, Any] = {"width": 8, "epochs": 1, "batch_size": 50, "attack_steps": 2, "validation": 50}
@@ -105,7 +106,9 @@ def _setting(name: str, dataset: str, *, quick: bool) -> Setting:
     steps = {"standard": 1, "at": 5, "ccat": 10}
     sizes = {"standard": 0.1, "at": 0.12, "ccat": 0.03}
     recipes = {
-        training: replace(one, epochs=epochs[training], attack_steps=steps[training], step_size=sizes[training])
+        training: replace(
+            one, epochs=epochs[training], attack_steps=steps[training], step_size=sizes[training], width=None
+        )
         for training, one in recipes.items()
     }
     return Setting(dataset, recipes, threats, train_images=10_000, examples=200, **few)

@@ -50,7 +50,7 @@ class Attacked:
     """Norm of the perturbation, shape (restarts, n), in the attack's norm."""
 
     def __repr__(self) -> str:
-        return f"Attacked({self.images.shape[-4]} images, {self.prediction.shape[-2]} restarts)"
+        return f"Attacked({self.prediction.shape[-1]} images, {self.prediction.shape[-2]} restarts)"
 
 
 class Attack(Protocol):
@@ -99,10 +99,13 @@ def checked_bounds(bounds: Bounds) -> Bounds:
     ValueError
         If they are not two numbers in this order.
     """
-    low, high = bounds
+    try:
+        low, high = (float(value) for value in bounds)
+    except (TypeError, ValueError):
+        low = high = math.nan
     if not low < high:
         raise ValueError(f"bounds = {bounds!r} is not allowed: two numbers, the lower first, are")
-    return float(low), float(high)
+    return low, high
 
 
 def checked_images(images: object, labels: object, bounds: Bounds) -> None:
@@ -137,8 +140,7 @@ def checked_images(images: object, labels: object, bounds: Bounds) -> None:
     if least < bounds[0] or largest > bounds[1]:
         hint = "; divide bytes by 255, and leave normalisation to the model" if bounds == (0.0, 1.0) else ""
         raise ValueError(f"images have pixels in [{least:g}, {largest:g}]: allowed is {list(bounds)}{hint}")
-    if int(labels.min()) < 0:
-        raise ValueError(f"labels have the value {int(labels.min())}: allowed is a class, 0 or more")
+    _check_least("labels", labels)
 
 
 def checked_epsilons(epsilon: float | Sequence[float]) -> tuple[tuple[float, ...], bool]:
@@ -150,7 +152,10 @@ def checked_epsilons(epsilon: float | Sequence[float]) -> tuple[tuple[float, ...
         If there is none, or one is negative, infinite or no number.
     """
     single = isinstance(epsilon, int | float) or getattr(epsilon, "ndim", 1) == 0
+    given: object = epsilon
     try:
+        if isinstance(given, str):  # "12" is not [1, 2]
+            raise TypeError
         values = (float(epsilon),) if single else tuple(float(value) for value in epsilon)  # type: ignore[arg-type, union-attr]
     except (TypeError, ValueError):
         raise TypeError(f"epsilon = {epsilon!r} is of the wrong type: allowed is a number or a list of them") from None
@@ -177,8 +182,26 @@ def checked_logits(logits: Tensor, count: int, labels: Tensor) -> None:
         )
     if not bool(logits.isfinite().all()):
         raise ValueError("model returned logits that are not finite: there is nothing to attack")
-    if len(labels) and int(labels.max()) >= logits.shape[1]:
+    checked_classes("labels", labels, logits.shape[1])
+
+
+def checked_classes(name: str, classes: Tensor, count: int) -> None:
+    """Raise if classes, shape (n,), are not in 0..count - 1.
+
+    Raises
+    ------
+    ValueError
+        If one is not.
+    """
+    if not len(classes):
+        return
+    _check_least(name, classes)
+    if int(classes.max()) >= count:
         raise ValueError(
-            f"labels have the value {int(labels.max())}, but the model has {logits.shape[1]} classes: "
-            f"allowed is 0..{logits.shape[1] - 1}"
+            f"{name} have the value {int(classes.max())}, but the model has {count} classes: allowed is 0..{count - 1}"
         )
+
+
+def _check_least(name: str, classes: Tensor) -> None:
+    if int(classes.min()) < 0:
+        raise ValueError(f"{name} have the value {int(classes.min())}: allowed is a class, 0 or more")

@@ -16,6 +16,7 @@ from deepcheck.attacks.base import (
     Bounds,
     Model,
     checked_bounds,
+    checked_classes,
     checked_epsilons,
     checked_images,
     checked_logits,
@@ -61,7 +62,7 @@ class RandomSearch(abc.ABC):
         object.__setattr__(self, "norm", as_norm(self.norm))
         object.__setattr__(self, "objective", as_objective(self.objective))
         object.__setattr__(self, "bounds", checked_bounds(self.bounds))
-        checked_count("restarts", self.restarts, 1)
+        object.__setattr__(self, "restarts", checked_count("restarts", self.restarts, 1))
         if not isinstance(self.stop_when_reached, bool):
             raise TypeError(f"stop_when_reached = {self.stop_when_reached!r} is not a bool: allowed is True or False")
 
@@ -112,11 +113,14 @@ class RandomSearch(abc.ABC):
         epsilons, single = checked_epsilons(epsilon)
         checked_images(images, labels, self.bounds)
         self._check_shape(tuple(images.shape))
-        checked_count("batch_size", batch_size, 1)
+        batch_size = checked_count("batch_size", batch_size, 1)
         self._check_targets(labels, targets)
         with evaluating(model), torch.no_grad():
             if len(images):
-                checked_logits(model(images[:1]), 1, labels)
+                logits = model(images[:1])
+                checked_logits(logits, 1, labels)
+                if targets is not None:
+                    checked_classes("targets", targets, logits.shape[1])
             total = len(epsilons) * self.restarts * self._queries
             with tqdm(total=total, desc=repr(self), unit="query", disable=None if progress else True) as bar:
                 results = [
@@ -277,7 +281,7 @@ class UniformNoise(RandomSearch):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checked_count("draws", self.draws, 1)
+        object.__setattr__(self, "draws", checked_count("draws", self.draws, 1))
 
     @property
     def _queries(self) -> int:

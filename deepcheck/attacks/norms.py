@@ -149,7 +149,7 @@ class L1(Norm):
     dual = "linf"
 
     def __post_init__(self) -> None:
-        checked_count("coordinates", self.coordinates, 1)
+        object.__setattr__(self, "coordinates", checked_count("coordinates", self.coordinates, 1))
 
     def length(self, delta: Tensor) -> Tensor:
         """Return sum_i |delta_i|, shape (n,)."""
@@ -197,14 +197,14 @@ class L0(Norm):
     """Entries that a step moves, >= 1."""
 
     def __post_init__(self) -> None:
-        checked_count("coordinates", self.coordinates, 1)
+        object.__setattr__(self, "coordinates", checked_count("coordinates", self.coordinates, 1))
 
     def length(self, delta: Tensor) -> Tensor:
         """Return the number of entries that are not zero, shape (n,)."""
         return (delta.flatten(1) != 0).sum(1).to(delta.dtype)
 
     def project(self, delta: Tensor, epsilon: Epsilon) -> Tensor:
-        """Keep the floor(epsilon) entries that are largest in absolute value; of equal ones, the first."""
+        """Keep the floor(epsilon) entries that are largest in absolute value; of equal ones, any."""
         if not isinstance(epsilon, Tensor):
             return _largest(delta.flatten(1), math.floor(min(epsilon, _dimension(delta)))).view_as(delta)
         rank = delta.flatten(1).abs().argsort(dim=1, descending=True, stable=True).argsort(dim=1)

@@ -19,6 +19,7 @@ from deepcheck.attacks.base import (
     Bounds,
     Model,
     checked_bounds,
+    checked_classes,
     checked_epsilons,
     checked_images,
     checked_logits,
@@ -29,7 +30,7 @@ from deepcheck.attacks.norms import norm as as_norm
 from deepcheck.attacks.objectives import Objective
 from deepcheck.attacks.objectives import objective as as_objective
 from deepcheck.attacks.starts import Start, UniformBall, Zero
-from odeflow.model import checked_count
+from odeflow.model import checked_count, checked_number
 
 __all__ = ["PGD", "bim", "fgsm", "mim", "pgd"]
 
@@ -96,28 +97,26 @@ class PGD:
         object.__setattr__(self, "norm", as_norm(self.norm))
         object.__setattr__(self, "objective", as_objective(self.objective))
         object.__setattr__(self, "bounds", checked_bounds(self.bounds))
-        checked_count("steps", self.steps, 1)
-        checked_count("restarts", self.restarts, 1)
+        object.__setattr__(self, "steps", checked_count("steps", self.steps, 1))
+        object.__setattr__(self, "restarts", checked_count("restarts", self.restarts, 1))
         if (self.step_size is None) == (self.relative_step_size is None):
             raise ValueError(
                 f"step_size = {self.step_size!r} and relative_step_size = {self.relative_step_size!r}: "
                 "allowed is one of the two, and the other None"
             )
         for name in ("step_size", "relative_step_size"):
-            value = getattr(self, name)
-            _check(name, value, value is None or 0 < value < math.inf, "a number > 0")
+            if getattr(self, name) is not None:
+                checked_number(name, getattr(self, name), above=0)
         _check("momentum_of", self.momentum_of, self.momentum_of in ("direction", "gradient"), "direction or gradient")
         limit = 1.0 if self.momentum_of == "direction" else math.inf
-        _check("momentum", self.momentum, 0 <= self.momentum < limit, f"a number in [0, {limit:g})")
-        _check(
-            "backtracking",
-            self.backtracking,
-            self.backtracking is None or self.backtracking > 1,
-            "a number > 1 or None",
-        )
+        checked_number("momentum", self.momentum, least=0, below=limit)
+        if self.backtracking is not None:
+            checked_number("backtracking", self.backtracking, above=1)
         _check("start", self.start, isinstance(self.start, Start), "a Start, say Zero() or UniformBall()")
         _check("keep", self.keep, self.keep in ("best", "last"), "best or last")
         _check("targets", self.targets, self.targets in ("given", "least_likely"), "given or least_likely")
+        if not isinstance(self.stop_when_reached, bool):
+            raise TypeError(f"stop_when_reached = {self.stop_when_reached!r} is not a bool: allowed is True or False")
         _check(
             "stop_when_reached",
             self.stop_when_reached,
@@ -171,12 +170,15 @@ class PGD:
         """
         epsilons, single = checked_epsilons(epsilon)
         checked_images(images, labels, self.bounds)
-        checked_count("batch_size", batch_size, 1)
+        batch_size = checked_count("batch_size", batch_size, 1)
         with evaluating(model):
             if len(images):
                 with torch.no_grad():
-                    checked_logits(_logits(model, images[:1]), 1, labels)
+                    logits = _logits(model, images[:1])
+                checked_logits(logits, 1, labels)
             targets = self._targets(model, images, labels, targets, batch_size)
+            if targets is not None and len(images):
+                checked_classes("targets", targets, logits.shape[1])
             total = len(epsilons) * self.restarts * math.ceil(len(images) / batch_size)
             with tqdm(total=total, desc=repr(self), unit="batch", disable=None if progress else True) as bar:
                 results = [
@@ -304,7 +306,7 @@ class PGD:
             if not self.stop_when_reached:
                 kept.put_better(None, now)
                 continue
-            kept.put_better(rows if len(rows) < len(kept.value) else None, now)
+            kept.put_better(rows if len(rows) < len(kept.value) else None, now, final=True)
             going = ~kept.reached[rows]
             if going.sum() <= 0.75 * len(rows):  # a smaller batch pays
                 going = going.nonzero().squeeze(1)
@@ -394,13 +396,19 @@ class Points:
             mine, its = getattr(self, name), getattr(other, name)
             torch.where(per_example(chosen, mine), its, mine, out=mine)
 
-    def put_better(self, rows: Tensor | None, other: Points) -> None:
-        """Put the points of the examples `rows` (None: of all) in where they are better than what is here."""
+    def put_better(self, rows: Tensor | None, other: Points, *, final: bool = False) -> None:
+        """Put the points of the examples `rows` (None: of all) in where they are better than what is here.
+
+        With `final`, points here that reach the goal stay.
+        """
+        mine = self if rows is None else self.at(rows)
+        better = other.better_than(mine)
+        if final:
+            better &= ~mine.reached
         if rows is None:
-            self.put_where(other.better_than(self), other)
-            return
-        better = other.better_than(self.at(rows))
-        self.put(rows[better], other.at(better))
+            self.put_where(better, other)
+        else:
+            self.put(rows[better], other.at(better))
 
     def better_than(self, other: Points) -> Tensor:
         """Return where these points are better: they reach the goal first, or have the larger objective."""

@@ -54,7 +54,7 @@ class Square(RandomSearch):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checked_count("queries", self.queries, 1)
+        object.__setattr__(self, "queries", checked_count("queries", self.queries, 1))
         checked_number("p_init", self.p_init, above=0, most=1)
         if self._norm.name not in ("linf", "l2"):
             raise ValueError(f"norm = {self.norm!r} is not allowed for the Square Attack: linf or l2 is")

@@ -71,7 +71,7 @@ def noise_images(kind: str, count: int, in_shape: tuple[int, int, int], generato
     checked_count("count", count, 0)
     device = generator.device
     x = torch.rand((count, *in_shape), generator=generator, device=device)
-    if kind == "uniform":
+    if kind == "uniform" or not count:
         return x
     sigma, gamma = (
         low + (high - low) * torch.rand(count, generator=generator, device=device)
@@ -131,7 +131,8 @@ def distal(
     Dataset
         Records, see `deepcheck.evaluation.records`: "clean" are the noise images themselves, and every label is -1. The
         coordinate noise (example) says which of NOISES an image is. In addition, for the first images of each kind,
-        image and noise_image (shown, channel, row, column): with and without the attack, for restart 0.
+        image and noise_image (shown, channel, row, column): with the attack, after the restart that reached the largest
+        objective, and without; image_prediction and image_confidence (shown) are the net's for image.
 
     Raises
     ------
@@ -141,6 +142,7 @@ def distal(
         If a batch does not fit into the memory of the GPU.
     """
     checked_count("count", count, 1)
+    checked_count("batch_size", batch_size, 1)
     if not 0 < epsilon < math.inf:
         raise ValueError(f"epsilon = {epsilon!r} is out of range: allowed is a finite number > 0")
     device = torch.device(device)
@@ -166,9 +168,13 @@ def distal(
     shown = np.concatenate([kind * count + np.arange(min(count, SHOWN)) for kind in range(len(NOISES))])
     pixels = ("shown", "channel", "row", "column")
     text = {"units": "1", "long_name": "pixels of the distal adversarial example"}
+    pictures = found.images[0, shown]
+    prediction, confidence = predictions(model, pictures, batch_size)
     return records.assign(
-        image=(pixels, found.images[0, shown].cpu().numpy(), text),
+        image=(pixels, pictures.cpu().numpy(), text),
         noise_image=(pixels, x[shown].cpu().numpy(), {**text, "long_name": "pixels of the noise"}),
+        image_prediction=("shown", prediction, {**text, "long_name": "predicted class of image"}),
+        image_confidence=("shown", confidence, {**text, "long_name": "largest class probability on image"}),
     ).assign_coords(
         shown=("shown", shown, {"units": "1", "long_name": "index of the example that is shown"}),
         noise=("example", np.repeat(np.array(NOISES, object), count), {"units": "1", "long_name": "kind of the noise"}),

@@ -77,6 +77,9 @@ def evaluate(
         If a batch does not fit into the memory of the GPU.
     """
     checked_count("seed", seed, 0)
+    checked_count("batch_size", batch_size, 1)
+    if not planned or not {"", "clean"}.isdisjoint(planned):
+        raise ValueError(f"planned = {list(planned)} is not allowed: one attack or more is, not named '' or 'clean'")
     device = torch.device(device)
     (x, y), (x_apart, y_apart) = split(images, examples, validation, device)
     with memory_advice(batch_size):

@@ -16,6 +16,7 @@ from deepcheck.attacks.objectives import CrossEntropy
 from deepcheck.attacks.pgd import PGD
 from deepcheck.attacks.square import Square
 from deepcheck.attacks.starts import UniformBall
+from odeflow.model import checked_count
 
 __all__ = ["Check", "sanity_checks"]
 
@@ -78,20 +79,28 @@ def sanity_checks(
     Raises
     ------
     ValueError, TypeError
-        If images or labels are not allowed.
+        If images or labels are not allowed, or a number is out of range.
     """
     checked_images(images, labels, (0.0, 1.0))
+    for name, count in (("steps", steps), ("queries", queries), ("batch_size", batch_size)):
+        checked_count(name, count, 1)
+    if not len(images):
+        raise ValueError("images are none: allowed is one or more")
     if not epsilon > 0:
         raise ValueError(f"epsilon = {epsilon!r} is out of range: allowed is > 0")
     checks = [_eval_mode(model), _output_repeats(model, images[:batch_size])]
 
+    def attached(x: Tensor) -> Tensor:
+        """Return the logits, with a gradient of 0 where the model has none at all, as after a comparison of pixels."""
+        return model(x) + 0 * x.flatten(1).sum(1, keepdim=True)
+
     def wrong(attack: PGD | Square, size: float) -> Tensor:
         """Return which examples an attack turns, in any restart."""
-        found = attack(model, images, labels, epsilon=size, generator=generator, batch_size=batch_size)
+        found = attack(attached, images, labels, epsilon=size, generator=generator, batch_size=batch_size)
         return (found.prediction != labels).any(0)
 
     with evaluating(model):
-        checks.append(_gradients(model, images, labels, batch_size))
+        checks.append(_gradients(attached, images, labels, batch_size))
         largest = wrong(PGD("linf", "margin", steps=100, step_size=0.05, restarts=2), 1.0)
         few = wrong(PGD("linf", "margin", steps=steps, relative_step_size=2.5 / steps, start=UniformBall()), epsilon)
         white = few | wrong(PGD("linf", "cross_entropy", steps=steps, relative_step_size=2.5 / steps), epsilon)
@@ -135,7 +144,7 @@ def _eval_mode(model: Model) -> Check:
     return Check(
         "the model is in eval mode",
         not training,
-        f"{len(training)} modules are in train mode",
+        f"modules in train mode: {len(training)}",
         "call model.eval(); attacks here do so, other uses do not",
     )
 
@@ -144,7 +153,7 @@ def _eval_mode(model: Model) -> Check:
 def _output_repeats(model: Model, x: Tensor) -> Check:
     """Return whether the model says the same twice. In eval mode; random layers of one's own stay random."""
     with evaluating(model):
-        change = float((model(x) - model(x)).abs().max()) if len(x) else 0.0
+        change = float((model(x) - model(x)).abs().max())
     return Check(
         "the output repeats",
         change <= 1e-4,
@@ -159,9 +168,9 @@ def _gradients(model: Model, images: Tensor, labels: Tensor, batch_size: int) ->
     for x, y in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
         z = x.clone().requires_grad_()
         value = CrossEntropy()(model(z).float(), y).sum()
-        gradient = torch.autograd.grad(value, z)[0] if value.requires_grad else torch.zeros_like(z)
+        (gradient,) = torch.autograd.grad(value, z)
         zero += int((gradient.flatten(1).abs().amax(1) == 0).sum())
-    share = zero / max(len(images), 1)
+    share = zero / len(images)
     return Check(
         "gradients are not zero",
         share <= _SHARE,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from deepcheck.attacks.base import Attack
+from deepcheck.attacks.base import Attack, checked_epsilons
 from deepcheck.attacks.noise import UniformNoise
 from deepcheck.attacks.pgd import PGD
 from deepcheck.attacks.square import Square
@@ -19,10 +19,22 @@ __all__ = ["THREATS", "Planned", "Threats", "confidence_attack", "suite"]
 
 @dataclass(frozen=True)
 class Planned:
-    """An attack, and the sizes it is run at."""
+    """An attack, and the sizes it is run at.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the sizes are not different finite numbers >= 0, one at least.
+    """
 
     attack: Attack
     epsilons: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        epsilons, _ = checked_epsilons(self.epsilons)
+        if len(set(epsilons)) < len(epsilons):
+            raise ValueError(f"epsilon = {list(epsilons)} is not allowed: different numbers are")
+        object.__setattr__(self, "epsilons", epsilons)
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,7 @@ def suite(
     checked_count("steps", steps, 10)
     checked_count("restarts", restarts, 1)
     checked_count("queries", queries, 50)
-    if isinstance(threats, str):
+    if not isinstance(threats, Threats):
         threats = THREATS[checked_choice("threats", threats, THREATS)]
     sizes = {"linf": threats.linf, "l2": (threats.l2,), "l1": (threats.l1,), "l0": (threats.l0,)}
     planned: dict[str, Planned] = {}

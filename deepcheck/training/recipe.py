@@ -131,7 +131,7 @@ class Recipe:
         return AdversarialTraining(attack, self.epsilon, self.attacked_share, self.ramp)
 
 
-_MNIST = Recipe(epochs=20, learning_rate=0.05, average=0.999)
+_MNIST = Recipe(epochs=12, learning_rate=0.05, average=0.999)
 _CIFAR10 = Recipe(
     model="preact_resnet18",
     normalised=True,
@@ -150,8 +150,18 @@ def _with(base: Recipe, **changes: Any) -> Recipe:
 
 RECIPES: dict[tuple[str, str], Recipe] = {
     ("mnist", "standard"): _MNIST,
-    ("mnist", "at"): _with(_MNIST, method="at", epochs=40, attack_steps=7, step_size=0.1, ramp=0.4),
-    ("mnist", "ccat"): _with(_MNIST, method="ccat", attack_steps=40, step_size=0.01, epochs=20),
+    ("mnist", "at"): _with(
+        _MNIST,
+        method="at",
+        width=2,
+        epochs=28,
+        attack_steps=5,
+        step_size=0.12,
+        ramp=0.4,
+        augmentation="crop",
+        padding=1,
+    ),
+    ("mnist", "ccat"): _with(_MNIST, method="ccat", epochs=24, batch_size=100, attack_steps=40, step_size=0.01),
     ("cifar10", "standard"): _CIFAR10,
     ("cifar10", "at"): _with(_CIFAR10, method="at", attack_steps=10, step_size=2 / 255),
     ("cifar10", "ccat"): _with(

@@ -1,0 +1,81 @@
+"""Choice of the device, and advice where memory is short."""
+
+import re
+
+import pytest
+import torch
+
+from deepcheck.device import choose, describe, memory_advice
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A machine with so many GPUs."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: request.param)
+
+
+@pytest.mark.parametrize("gpus", [0], indirect=True)
+@pytest.mark.usefixtures("gpus")
+def test_auto_falls_back_to_the_cpu_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    assert choose("auto") == torch.device("cpu")
+    assert caplog.messages == ["no CUDA device is available: running on the CPU"]
+
+
+@pytest.mark.parametrize("gpus", [2], indirect=True)
+@pytest.mark.usefixtures("gpus")
+def test_auto_takes_the_first_gpu(caplog: pytest.LogCaptureFixture) -> None:
+    assert choose("auto") == choose("cuda") == torch.device("cuda:0")
+    assert choose("cuda:1") == torch.device("cuda:1")
+    assert choose("cpu") == torch.device("cpu")
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("gpus", "name", "allowed"),
+    [
+        (0, "cuda", "auto, cpu"),
+        (0, "cuda:0", "auto, cpu"),
+        (0, "gpu", "auto, cpu"),
+        (0, "", "auto, cpu"),
+        (2, "cuda:2", "auto, cpu, cuda:0, cuda:1"),
+        (2, "cuda:-1", "auto, cpu, cuda:0, cuda:1"),
+    ],
+    indirect=["gpus"],
+)
+@pytest.mark.usefixtures("gpus")
+def test_absent_devices(name: str, allowed: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"device = {name!r} is not available")) as caught:
+        choose(name)
+    assert str(caught.value).endswith(f": allowed here are {allowed}")
+
+
+@pytest.mark.parametrize("gpus", [0], indirect=True)
+@pytest.mark.usefixtures("gpus")
+def test_a_build_without_cuda_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: False)
+    with pytest.raises(ValueError, match=re.escape(f"(torch {torch.__version__} is built without CUDA)")):
+        choose("cuda")
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    with pytest.raises(ValueError, match="is not available: allowed"):
+        choose("cuda")
+
+
+def test_the_cpu_needs_no_description() -> None:
+    assert describe(torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize(("batch_size", "advice"), [(500, "250"), (3, "1"), (1, "device = 'cpu'")])
+def test_short_memory_names_a_batch_size_to_try(batch_size: int, advice: str) -> None:
+    message = f"batch_size = {batch_size} needs more memory than the GPU has: try {advice}"
+    with pytest.raises(MemoryError, match=re.escape(message) + "$") as caught, memory_advice(batch_size):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
+
+
+def test_other_errors_pass() -> None:
+    error = RuntimeError("something else")
+    with pytest.raises(RuntimeError, match="something else") as caught, memory_advice(8):
+        raise error
+    assert caught.value is error
+    with memory_advice(8):
+        pass
