@@ -1,1 +1,4 @@
-"""Deep experiments that match the theory in `odeflow`. `deepcheck.data` has the images."""
+"""Deep nets under attack, made to be compared with the theory in `odeflow`.
+
+`data` has the images, `models` the nets, `training` and `attacks` what is done to them, `evaluation` what is measured.
+"""

@@ -92,7 +92,7 @@ def _setting(name: str, dataset: str, *, quick: bool) -> Setting:
             for training, one in recipes.items()
         }
     if not quick:
-        effort = {"steps": 500, "restarts": 4} if dataset == "mnist" else {}
+        effort = {"steps": 500, "restarts": 3} if dataset == "mnist" else {}
         return Setting(dataset, recipes, threats, published=published, **effort)
     few: dict[str, Any] = {"steps": 50, "restarts": 2, "queries": 200, "published": published}
     if name == "ccat_cifar10":  # only that everything runs

@@ -11,7 +11,7 @@ from deepcheck.evaluation.detection import (
 from deepcheck.evaluation.distal import distal, noise_images
 from deepcheck.evaluation.records import AttackRecord, assemble, checked
 from deepcheck.evaluation.robustness import curve_area, robust_error, robustness_curve, worst_case
-from deepcheck.evaluation.run import evaluate
+from deepcheck.evaluation.run import evaluate, split
 from deepcheck.evaluation.sanity import Check, sanity_checks
 from deepcheck.evaluation.suites import THREATS, Planned, Threats, confidence_attack, suite
 from deepcheck.evaluation.summary import format_summary, summary
@@ -41,6 +41,7 @@ __all__ = [
     "roc",
     "roc_auc",
     "sanity_checks",
+    "split",
     "standard_error",
     "suite",
     "summary",
