@@ -1,6 +1,7 @@
 # make        install into .venv, run the two scenarios, leave their figures and data in results/
 # make test   install what tests need, run ruff, mypy and pytest
 # make docs   build the documentation into docs/_build/html
+# make external  test the attacks against Foolbox, the Adversarial Robustness Toolbox and CVXPY
 # make bench  measure speed, side by side with other solvers, and rewrite docs/benchmarks.md
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := scenarios
-.PHONY: scenarios test docs bench clean
+.PHONY: scenarios test external docs bench clean
 
 scenarios: .venv/installed
 	$(BIN)/python -m studies run scenario1 scenario2 --out results
@@ -18,6 +19,9 @@ test: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+external: .venv/installed-external
+	$(BIN)/python -m pytest tests/external
 
 docs: .venv/installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

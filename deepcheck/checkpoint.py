@@ -97,4 +97,6 @@ def _fill(network: models.Network, tensors: Mapping[str, Tensor], path: str | os
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f"{str(path)!r} does not hold the tensors of its network: {error}") from None
+        raise CheckpointError(
+            f"{str(path)!r} does not hold the tensors of its network: {' '.join(str(error).split())}"
+        ) from None

@@ -385,7 +385,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error, 2)
     except KeyboardInterrupt:
         again = (
-            "; the last whole epoch is saved: run the same command with --resume" if isinstance(command, Train) else ""
+            "; the last whole epoch, if there was one, is saved: run the same command with --resume"
+            if isinstance(command, Train)
+            else ""
         )
         return _fail(f"interrupted{again}", 1)
     except BrokenPipeError:  # nobody reads what is printed, as with `| head`

@@ -179,11 +179,13 @@ def _one(training: str, setting: Setting, images: Images, folder: Path, device: 
     result["noise_confidence"] = (("noise", "image"), noise.clean_confidence.values.reshape(2, count))
     result["distal_confidence"] = (("noise", "image"), best.reshape(2, count))
     result["distal_image"], result["noise_image"] = noise.image, noise.noise_image
-    shown = noise.isel(example=noise.shown.values, attack=0, epsilon=0, restart=0)
-    for variable, values in (("distal", shown.prediction), ("noise", shown.clean_prediction)):
-        result[f"shown_{variable}_prediction"] = ("shown", values.values)
-    result["shown_distal_confidence"] = ("shown", shown.confidence.values)
-    result["shown_noise_confidence"] = ("shown", shown.clean_confidence.values)
+    shown = noise.isel(example=noise.shown.values)
+    for variable, prediction, confidence in (
+        ("distal", noise.image_prediction, noise.image_confidence),
+        ("noise", shown.clean_prediction, shown.clean_confidence),
+    ):
+        result[f"shown_{variable}_prediction"] = ("shown", prediction.values)
+        result[f"shown_{variable}_confidence"] = ("shown", confidence.values)
     result = result.drop_vars([name for name in ("shown",) if name in result.coords])
     result["seconds"] = sum(row["seconds"] for row in trained.history)
     result["epochs"] = len(trained.history)

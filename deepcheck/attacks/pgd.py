@@ -160,8 +160,8 @@ class PGD:
         Returns
         -------
         Attacked
-            Approximate: a lower bound on the largest objective in the ball; exact for linear models (within rounding,
-            once the steps reach the boundary).
+            Approximate: a lower bound on the largest objective in the ball. Exact for linear models of two classes,
+            within rounding and with enough steps, in L-infinity, and in L2 and L1 where no pixel meets the bounds.
 
         Raises
         ------

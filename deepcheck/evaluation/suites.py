@@ -8,9 +8,10 @@ from typing import Any
 
 from deepcheck.attacks.base import Attack, checked_epsilons
 from deepcheck.attacks.noise import UniformNoise
+from deepcheck.attacks.norms import L0, L1, L2, LInf, Norm
 from deepcheck.attacks.pgd import PGD
 from deepcheck.attacks.square import Square
-from deepcheck.attacks.starts import Gaussian, OneOf, UniformLength, Zero
+from deepcheck.attacks.starts import Gaussian, OneOf, UniformBall, UniformLength, Zero
 from deepcheck.checks import checked_choice
 from odeflow.model import checked_count
 
@@ -58,6 +59,8 @@ THREATS = {
 }
 """By data set; those of MNIST and CIFAR-10 are those of Stutz, Hein and Schiele (ICML 2020), where they are given."""
 
+_NORMS: dict[str, Norm] = {"linf": LInf(), "l2": L2(), "l1": L1(coordinates=32), "l0": L0(coordinates=8)}
+"""Steps in L1 and L0 change several pixels: one alone reaches its bound, and the projection then takes others back."""
 _STEP_SIZES = {"linf": 0.05, "l2": 0.1, "l1": 0.1, "l0": 0.5}
 """First step of the attacks on confidence, as a share of epsilon."""
 
@@ -68,7 +71,7 @@ def confidence_attack(norm: str, *, steps: int, restarts: int) -> PGD:
     Its step is a twentieth of epsilon in L-infinity at first, and shrinks by a tenth where it would lose confidence.
     """
     return PGD(
-        norm,
+        _NORMS[norm],
         "wrong_confidence",
         steps=steps,
         relative_step_size=_STEP_SIZES[norm],
@@ -122,8 +125,14 @@ def suite(
     planned: dict[str, Planned] = {}
     for norm, epsilons in sizes.items():
         share = 0.1 if norm in ("linf", "l2") else 0.5
+        start = OneOf((UniformBall(), Zero())) if norm == "l0" else UniformBall()
         pgd = PGD(
-            norm, steps=steps // 5, relative_step_size=share, restarts=restarts, stop_when_reached=False
+            _NORMS[norm],
+            steps=steps // 5,
+            relative_step_size=share,
+            start=start,
+            restarts=restarts,
+            stop_when_reached=False,
         )  # it goes on after the class has changed: a threshold asks how confident the prediction is
         planned[f"pgd_{norm}"] = Planned(pgd, epsilons)
         planned[f"confidence_{norm}"] = Planned(confidence_attack(norm, steps=steps, restarts=restarts), epsilons)

@@ -97,11 +97,13 @@ def train(
     out = Path(out)
     if not out.parent.is_dir():
         raise FileNotFoundError(f"out = {str(out)!r} cannot be made: its folder {str(out.parent)!r} does not exist")
-    out.mkdir(exist_ok=True)
     run = _Run(recipe, images, place, group, channels_last=channels_last)
+    out.mkdir(exist_ok=True)
     last = out / LAST
     if last.exists() and not resume:
-        raise ValueError(f"out = {str(out)!r} holds a training already: allowed is another folder, or resume=True")
+        raise ValueError(
+            f"out = {str(out)!r} holds a training already: allowed is another folder, or resume=True (--resume)"
+        )
     if last.exists():
         run.restore(last)
         _LOG.info("going on after epoch %d of %d", run.epoch, recipe.epochs)

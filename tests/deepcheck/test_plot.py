@@ -8,8 +8,9 @@ import pytest
 import xarray as xr
 
 from deepcheck.evaluation.detection import roc
+from deepcheck.evaluation.records import AttackRecord, assemble
 from deepcheck.evaluation.robustness import robustness_curve
-from deepcheck.plot import plot_confidences, plot_images, plot_robustness_curves, plot_roc
+from deepcheck.plot import plot_confidences, plot_distal, plot_images, plot_robustness_curves, plot_roc
 from odeflow import GaussianMixture
 from odeflow import robustness_curve as theory
 from tests.deepcheck.evaluation_cases import random_records
@@ -59,10 +60,54 @@ def test_images_are_drawn_as_they_are(channels: int) -> None:
     assert [ax.get_title() for ax in plot_images(images, confidences=np.full(5, 0.5)).axes] == ["50%"] * 5
 
 
+def distal_records(count: int, channels: int = 1) -> xr.Dataset:
+    """Noise of two kinds, of which the first two of each are shown; class and confidence of restarts are not theirs."""
+    n = 2 * count
+    rng = np.random.default_rng(0)
+    attack = AttackRecord("linf", (0.2,), np.full((1, 2, n), 3), np.full((1, 2, n), 0.99), np.full((1, 2, n), 0.2))
+    records = assemble(
+        {"distal": attack},
+        label=np.full(n, -1),
+        clean_prediction=np.full(n, 2),
+        clean_confidence=np.where(np.arange(n) < count, 0.125, 0.375),
+    )
+    pixels = ("shown", "channel", "row", "column")
+    images, noise_images = rng.random((2, 4, channels, 5, 5))
+    return records.assign(
+        image=(pixels, images),
+        noise_image=(pixels, noise_images),
+        image_prediction=("shown", [0, 1, 2, 0]),
+        image_confidence=("shown", [0.75, 0.9, 0.85, 1.0]),
+    ).assign_coords(
+        shown=[0, 1, count, count + 1], noise=("example", np.repeat(np.array(["uniform", "smooth"], object), count))
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_distal_examples_are_under_their_noise(channels: int) -> None:
+    records = distal_records(5, channels)
+    figure = plot_distal(records)
+    noise = records.noise_image.values
+    drawn = np.concatenate([noise[:2], records.image[:2], noise[2:], records.image[2:]])
+    assert len(figure.axes) == 8
+    for ax, image in zip(figure.axes, drawn, strict=True):
+        np.testing.assert_array_equal(np.asarray(ax.images[0].get_array()), np.moveaxis(image, 0, -1).squeeze())
+    titles = ["2 (12%)", "2 (12%)", "0 (75%)", "1 (90%)", "2 (38%)", "2 (38%)", "2 (85%)", "0 (100%)"]
+    assert [ax.get_title() for ax in figure.axes] == titles
+
+
+def test_distal_examples_have_names_and_fit_into_the_columns() -> None:
+    records = distal_records(4)
+    figure = plot_distal(records, ["zero", "one", "two"], columns=1)
+    assert [ax.get_title() for ax in figure.axes] == ["two (12%)", "zero (75%)", "two (38%)", "two (85%)"]
+    assert all(len(ax.images) == 1 for ax in figure.axes)
+
+
 def test_no_global_setting_changes() -> None:
     before = dict(mpl.rcParams)
     plot_roc({"a": roc([0.9], [0.2])})
     plot_images(np.zeros((1, 1, 2, 2)))
+    plot_distal(distal_records(2))
     assert dict(mpl.rcParams) == before
 
 
@@ -83,6 +128,17 @@ def test_no_global_setting_changes() -> None:
             "titles are 1: allowed is one for each of the 2",
         ),
         (lambda: plot_images(np.zeros((2, 1, 4, 4)), columns=0), ValueError, "columns = 0"),
+        (
+            lambda: plot_distal(random_records(0, 5)),
+            ValueError,
+            "records lack image_prediction or noise: allowed is what",
+        ),
+        (lambda: plot_distal(distal_records(2), columns=0), ValueError, "columns = 0 is out of range: allowed is 1"),
+        (
+            lambda: plot_distal(distal_records(2), ["a"]),
+            ValueError,
+            "class_names has 1 names: .* of which 2 is predicted",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(draw: Any, error: type[Exception], message: str) -> None:

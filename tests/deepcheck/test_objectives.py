@@ -1,0 +1,209 @@
+"""Objectives against their formulas, one example at a time; gradients, invariances, and when they are reached."""
+
+import math
+import re
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor
+
+from deepcheck.attacks.objectives import (
+    DLR,
+    OBJECTIVES,
+    AnyConfidence,
+    CrossEntropy,
+    Margin,
+    Objective,
+    TargetedCrossEntropy,
+    TargetedDLR,
+    TargetedMargin,
+    WrongConfidence,
+    objective,
+)
+
+Row = npt.NDArray[np.float64]
+
+
+def examples(n: int = 40, K: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, labels, and targets that are other classes."""
+    draw = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(n, K, generator=draw, dtype=torch.float64)
+    labels = torch.randint(K, (n,), generator=draw)
+    targets = (labels + torch.randint(1, K, (n,), generator=draw)) % K
+    return logits, labels, targets
+
+
+def softmax(z: Row) -> Row:
+    p: Row = np.exp(z) / np.exp(z).sum()
+    return p
+
+
+def largest_other(z: Row, k: int) -> float:
+    return max(float(value) for index, value in enumerate(z) if index != k)
+
+
+def formula(name: str, z: Row, y: int, t: int) -> float:
+    p, s = softmax(z), np.sort(z)[::-1]
+    values = {
+        "cross_entropy": -math.log(p[y]),
+        "margin": largest_other(z, y) - z[y],
+        "wrong_confidence": math.log(largest_other(p, y)),
+        "any_confidence": math.log(p.max()),
+        "dlr": -(z[y] - largest_other(z, y)) / (s[0] - s[2]),
+        "targeted_cross_entropy": math.log(p[t]),
+        "targeted_margin": z[t] - largest_other(z, t),
+        "targeted_dlr": -(z[y] - z[t]) / (s[0] - (s[2] + s[3]) / 2),
+    }
+    return float(values[name])
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_is_its_formula(name: str) -> None:
+    logits, labels, targets = examples()
+    values = OBJECTIVES[name](logits, labels, targets)
+    expected = [formula(name, z, int(y), int(t)) for z, y, t in zip(logits.numpy(), labels, targets, strict=True)]
+    np.testing.assert_allclose(values.numpy(), expected, rtol=1e-11, atol=1e-13)
+
+
+def gradient(one: Objective, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    z = logits.clone().requires_grad_()
+    (g,) = torch.autograd.grad(one(z, labels, targets).sum(), z)
+    return g
+
+
+def test_gradients_in_closed_form() -> None:
+    """With unit vectors e: e_k - e_y for a margin, and p - e_y or e_k - p for logarithms of probabilities."""
+    logits, y, t = examples()
+    p = logits.softmax(1)
+
+    def e(classes: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(classes, 5).double()
+
+    k = (logits - 1e9 * e(y)).argmax(1)
+    k_t = (logits - 1e9 * e(t)).argmax(1)
+    expected: list[tuple[Objective, Tensor]] = [
+        (CrossEntropy(), p - e(y)),
+        (Margin(), e(k) - e(y)),
+        (WrongConfidence(), e(k) - p),
+        (AnyConfidence(), e(logits.argmax(1)) - p),
+        (TargetedCrossEntropy(), e(t) - p),
+        (TargetedMargin(), e(t) - e(k_t)),
+    ]
+    for one, g in expected:
+        torch.testing.assert_close(gradient(one, logits, y, t), g, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_gradients_by_finite_differences(name: str) -> None:
+    logits, labels, targets = examples()
+    one, h = OBJECTIVES[name], 1e-6
+    g = gradient(one, logits, labels, targets)
+    for k in range(5):
+        step = torch.zeros(5, dtype=torch.float64)
+        step[k] = h
+        slope = (one(logits + step, labels, targets) - one(logits - step, labels, targets)) / (2 * h)
+        torch.testing.assert_close(g[:, k], slope, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["dlr", "targeted_dlr"])
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1e-3), (7.0, 1.0), (-300.0, 50.0)])
+def test_ratios_do_not_change_with_shift_and_scale_of_the_logits(name: str, shift: float, scale: float) -> None:
+    logits, labels, targets = examples()
+    torch.testing.assert_close(
+        OBJECTIVES[name](scale * logits + shift, labels, targets),
+        OBJECTIVES[name](logits, labels, targets),
+        rtol=1e-8,
+        atol=1e-10,
+    )
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_no_objective_changes_with_the_shift_of_the_logits(name: str) -> None:
+    logits, labels, targets = examples()
+    shifted = OBJECTIVES[name](logits + 12.5, labels, targets)
+    torch.testing.assert_close(shifted, OBJECTIVES[name](logits, labels, targets), rtol=1e-10, atol=1e-12)
+
+
+def test_signs_tell_whether_an_example_is_misclassified_or_its_target_reached() -> None:
+    logits, labels, targets = examples(400)
+    prediction = logits.argmax(1)
+    for one in (Margin(), DLR()):
+        assert torch.equal(one(logits, labels) > 0, prediction != labels)
+    assert torch.equal(TargetedMargin()(logits, labels, targets) > 0, prediction == targets)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_when_it_is_reached(name: str) -> None:
+    logits, labels, targets = examples(400)
+    one = OBJECTIVES[name]
+    reached = one.reached(logits, labels, targets)
+    if name in ("wrong_confidence", "any_confidence"):
+        assert reached is None
+        return
+    prediction = logits.numpy().argmax(1)
+    expected = prediction == targets.numpy() if one.targeted else prediction != labels.numpy()
+    assert reached is not None
+    assert reached.tolist() == expected.tolist()
+    assert 0 < expected.sum() < 400
+    assert one.targeted == name.startswith("targeted")
+
+
+def test_logarithms_do_not_underflow() -> None:
+    """In single precision exp(-1000) is 0, but its logarithm has a value and a slope."""
+    logits = torch.tensor([[1000.0, 0.0, -500.0]])
+    y, t = torch.tensor([0]), torch.tensor([2])
+    for one, value in ((WrongConfidence(), -1000), (TargetedCrossEntropy(), -1500), (CrossEntropy(), 0)):
+        assert float(one(logits, y, t)) == value
+    assert gradient(WrongConfidence(), logits, y, t).tolist() == [[-1, 1, 0]]
+    assert gradient(TargetedCrossEntropy(), logits, y, t).tolist() == [[-1, 0, 1]]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_equal_logits_give_finite_values_and_slopes(name: str) -> None:
+    logits, labels, targets = torch.zeros(3, 4), torch.tensor([0, 1, 2]), torch.tensor([3, 2, 1])
+    assert OBJECTIVES[name](logits, labels, targets).isfinite().all()
+    assert gradient(OBJECTIVES[name], logits, labels, targets).isfinite().all()
+
+
+def test_two_classes_are_enough_for_all_but_the_ratios() -> None:
+    """With two classes, the confidence in the wrong one is the cross-entropy's log(1 - p_y)."""
+    logits, _, _ = examples(K=2)
+    labels = torch.zeros(len(logits), dtype=torch.int64)
+    difference = logits[:, 1] - logits[:, 0]
+    torch.testing.assert_close(Margin()(logits, labels), difference)
+    torch.testing.assert_close(WrongConfidence()(logits, labels), torch.nn.functional.logsigmoid(difference))
+    torch.testing.assert_close(CrossEntropy()(logits, labels), -torch.nn.functional.logsigmoid(-difference))
+
+
+# --- names and bad input ---
+
+
+def test_objectives_by_name() -> None:
+    assert len(OBJECTIVES) == 8
+    for name, one in OBJECTIVES.items():
+        assert objective(name) == one
+        assert one.name == name
+    own = DLR()
+    assert objective(own) is own
+
+
+def test_bad_input() -> None:
+    logits, labels, targets = examples(K=3)
+    allowed = "allowed is one of cross_entropy, margin, wrong_confidence, any_confidence, dlr"
+    with pytest.raises(ValueError, match=re.escape("objective = 'crossentropy' is unknown (did you mean 'cross_ent")):
+        objective("crossentropy")
+    with pytest.raises(ValueError, match=re.escape(f"objective = 'hinge' is unknown: {allowed}")):
+        objective("hinge")
+    with pytest.raises(TypeError, match=re.escape(f"objective = 3 is of the wrong type: {allowed}")):
+        objective(3)  # type: ignore[arg-type]
+    for one in (TargetedCrossEntropy(), TargetedMargin(), TargetedDLR()):
+        with pytest.raises(ValueError, match="targets = None is not allowed"):
+            one(torch.zeros(2, 4), torch.tensor([0, 1]))
+        with pytest.raises(ValueError, match="targets = None is not allowed"):
+            one.reached(torch.zeros(2, 4), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="the model has 3 classes: this difference of logits ratio needs 4"):
+        TargetedDLR()(logits, labels, targets)
+    with pytest.raises(ValueError, match="the model has 2 classes: this difference of logits ratio needs 3"):
+        DLR()(logits[:, :2], labels.clamp(max=1))

@@ -1,0 +1,58 @@
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deepcheck.attacks.norms import Norm
+from deepcheck.attacks.starts import Start
+from deepcheck.data import load
+from deepcheck.models import build
+
+
+@dataclass(frozen=True)
+class Case:
+    """A net trained for some seconds, and the test images."""
+
+    net: nn.Module
+    images: Tensor
+    labels: Tensor
+
+    def right(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.as_tensor(self.net(images).argmax(1) == self.labels)
+
+    def accuracy(self, images: Tensor) -> float:
+        return float(self.right(images).double().mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Given(Start):
+    """Perturbations that another library has drawn."""
+
+    delta: Tensor
+
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        del norm, epsilon, generator
+        assert self.delta.shape == like.shape
+        return self.delta.to(like)
+
+
+@pytest.fixture(scope="session")
+def case() -> Case:
+    data = load("digits")
+    X, y = torch.tensor(data.train_images).float() / 255, torch.tensor(data.train_labels)
+    draw = torch.Generator().manual_seed(0)
+    net = build("conv_small", 10, (1, 8, 8), generator=draw)
+    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+    for _epoch in range(8):
+        for batch in torch.randperm(len(X), generator=draw).split(64):
+            optimizer.zero_grad()
+            F.cross_entropy(net(X[batch]), y[batch]).backward()
+            optimizer.step()
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    found = Case(net.eval(), torch.tensor(data.test_images).float() / 255, torch.tensor(data.test_labels))
+    assert found.accuracy(found.images) > 0.9
+    return found

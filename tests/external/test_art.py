@@ -1,0 +1,141 @@
+"""The same attacks in the Adversarial Robustness Toolbox: image by image where nothing is random, else no better."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from deepcheck.attacks.pgd import PGD, bim, fgsm, mim, pgd
+from tests.external.conftest import Case, Given
+
+REASON = "compares with the Adversarial Robustness Toolbox: make external"
+art_classification = pytest.importorskip("art.estimators.classification", reason=REASON)
+art_utils = pytest.importorskip("art.utils", reason=REASON)
+evasion = pytest.importorskip("art.attacks.evasion", reason=REASON)
+
+# the toolbox and what it imports are not ours to repair
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+EPSILONS = {"linf": [0.02, 0.05, 0.1, 0.15], "l2": [0.1, 0.3, 0.6, 1.0]}
+ORDER = {"linf": math.inf, "l2": 2}
+STEPS, SHARE = 20, 0.1
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """NumPy's global random numbers, which the toolbox draws from, start anew, and go on afterwards."""
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def theirs(
+    name: str, norm: str, case: Case, epsilon: float, bounds: tuple[float, float] = (0.0, 1.0), seed: int = 0
+) -> Tensor:
+    classifier = art_classification.PyTorchClassifier(
+        case.net,
+        loss=torch.nn.CrossEntropyLoss(),
+        input_shape=(1, 8, 8),
+        nb_classes=10,
+        clip_values=bounds,
+        device_type="cpu",
+    )
+    options: dict[str, Any] = {"norm": ORDER[norm], "eps": epsilon, "batch_size": 500}
+    if name == "fgsm":
+        attack = evasion.FastGradientMethod(classifier, **options)
+    elif name == "mim":
+        attack = evasion.MomentumIterativeMethod(
+            classifier, eps_step=SHARE * epsilon, max_iter=STEPS, decay=1.0, verbose=False, **options
+        )
+    else:
+        attack = evasion.ProjectedGradientDescent(
+            classifier,
+            eps_step=SHARE * epsilon,
+            max_iter=STEPS,
+            num_random_init=int(name == "pgd"),
+            verbose=False,
+            **options,
+        )
+    with seeded(seed):
+        return torch.from_numpy(attack.generate(case.images.numpy(), case.labels.numpy()))
+
+
+def their_start(norm: str, case: Case, epsilon: float, seed: int) -> Tensor:
+    """The first perturbation of `theirs` with this seed."""
+    n, D = len(case.images), case.images[0].numel()
+    with seeded(seed):
+        delta = art_utils.random_sphere(n, D, epsilon, ORDER[norm])
+    return torch.from_numpy(delta.astype(np.float32)).view_as(case.images)
+
+
+@pytest.mark.parametrize(
+    ("norm", "name", "attack"),
+    [
+        ("linf", "fgsm", fgsm()),
+        ("l2", "fgsm", fgsm("l2")),
+        ("linf", "bim", bim(steps=STEPS, relative_step_size=SHARE)),
+        ("l2", "bim", bim("l2", steps=STEPS, relative_step_size=SHARE)),
+        ("linf", "mim", mim(steps=STEPS, relative_step_size=SHARE)),
+        ("l2", "mim", mim("l2", steps=STEPS, relative_step_size=SHARE)),
+    ],
+    ids=["fgsm-linf", "fgsm-l2", "bim-linf", "bim-l2", "mim-linf", "mim-l2"],
+)
+def test_without_a_random_start_the_images_are_the_same(norm: str, name: str, attack: PGD, case: Case) -> None:
+    """In a box that is wide: at its edge, the L2 steps here do not lose length to pixels that cannot move.
+
+    Where a gradient is next to zero its sign is up to rounding, so nearly all pixels agree, not all.
+    """
+    wide = (-9.0, 9.0)
+    for epsilon in EPSILONS[norm]:
+        own = replace(attack, bounds=wide, keep="last")(
+            case.net, case.images, case.labels, epsilon=epsilon, generator=generator()
+        ).images
+        agree = (own - theirs(name, norm, case, epsilon, wide)).abs() < 1e-4 * epsilon
+        assert float(agree.double().mean()) > 0.999
+
+
+@pytest.mark.parametrize(("norm", "name"), [("linf", "fgsm"), ("l2", "fgsm"), ("linf", "mim")])
+def test_without_a_random_start_accuracy_is_no_higher(norm: str, name: str, case: Case) -> None:
+    attack = fgsm(norm) if name == "fgsm" else mim(norm, steps=STEPS, relative_step_size=SHARE)
+    clean = case.accuracy(case.images)
+    accuracies = [case.accuracy(theirs(name, norm, case, epsilon)) for epsilon in EPSILONS[norm]]
+    own = attack(case.net, case.images, case.labels, epsilon=EPSILONS[norm], generator=generator()).images
+    assert all(case.accuracy(images) <= accuracy for images, accuracy in zip(own, accuracies, strict=True))
+    assert min(accuracies) < clean - 0.2  # theirs is an attack
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_from_the_same_random_starts_accuracy_is_no_higher(norm: str, case: Case) -> None:
+    """Whatever is misclassified at the end there was so at some step here.
+
+    In L2, where steps here differ at the edge of the box, that holds for the mean over some starts.
+    """
+    for epsilon in EPSILONS[norm]:
+        mine, its = [], []
+        for seed in range(4):
+            attack = replace(
+                pgd(norm, steps=STEPS, relative_step_size=SHARE), start=Given(their_start(norm, case, epsilon, seed))
+            )
+            own = attack(case.net, case.images, case.labels, epsilon=epsilon, generator=generator()).images
+            mine.append(case.right(own).double())
+            its.append(case.right(theirs("pgd", norm, case, epsilon, seed=seed)).double())
+        assert torch.stack(mine).mean() <= torch.stack(its).mean()
+        if norm == "linf":
+            assert (torch.stack(mine) <= torch.stack(its)).all()
+    assert torch.stack(its).mean() < 0.3  # theirs is an attack
