@@ -160,12 +160,13 @@ class AttackCommand(_OnImages):
         """Run the command."""
         from deepcheck.attacks import PGD
         from deepcheck.evaluation import Planned, evaluate, robust_error, standard_error, test_error
+        from deepcheck.evaluation.suites import BOX_NORMS
 
         checked_count("steps", self.steps, 1)
         if self.step_size is not None:
             checked_number("step_size", self.step_size, above=0)
         attack = PGD(
-            self.norm,
+            BOX_NORMS[self.norm],
             self.objective,
             steps=self.steps,
             step_size=self.step_size,

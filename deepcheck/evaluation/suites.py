@@ -59,7 +59,7 @@ THREATS = {
 }
 """By data set; those of MNIST and CIFAR-10 are those of Stutz, Hein and Schiele (ICML 2020), where they are given."""
 
-_NORMS: dict[str, Norm] = {"linf": LInf(), "l2": L2(), "l1": L1(coordinates=32), "l0": L0(coordinates=8)}
+BOX_NORMS: dict[str, Norm] = {"linf": LInf(), "l2": L2(), "l1": L1(coordinates=32), "l0": L0(coordinates=8)}
 """Steps in L1 and L0 change several pixels: one alone reaches its bound, and the projection then takes others back."""
 _STEP_SIZES = {"linf": 0.05, "l2": 0.1, "l1": 0.1, "l0": 0.5}
 """First step of the attacks on confidence, as a share of epsilon."""
@@ -71,7 +71,7 @@ def confidence_attack(norm: str, *, steps: int, restarts: int) -> PGD:
     Its step is a twentieth of epsilon in L-infinity at first, and shrinks by a tenth where it would lose confidence.
     """
     return PGD(
-        _NORMS[norm],
+        BOX_NORMS[norm],
         "wrong_confidence",
         steps=steps,
         relative_step_size=_STEP_SIZES[norm],
@@ -127,7 +127,7 @@ def suite(
         share = 0.1 if norm in ("linf", "l2") else 0.5
         start = OneOf((UniformBall(), Zero())) if norm == "l0" else UniformBall()
         pgd = PGD(
-            _NORMS[norm],
+            BOX_NORMS[norm],
             steps=steps // 5,
             relative_step_size=share,
             start=start,
