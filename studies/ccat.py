@@ -22,6 +22,7 @@ from deepcheck.evaluation import (
     Threats,
     distal,
     evaluate,
+    joined,
     robust_error,
     robustness_curve,
     sanity_checks,
@@ -126,6 +127,8 @@ def run(name: str, *, quick: bool = False, folder: Path | None = None) -> Outcom
     if setting.train_images is not None:
         count = setting.train_images
         images = replace(images, train_images=images.train_images[:count], train_labels=images.train_labels[:count])
+    if images.name not in name:
+        folder = folder.with_name(f"{folder.name}_{images.name}")
     folder.mkdir(exist_ok=True)
     parts = [_one(training, setting, images, folder, device) for training in TRAININGS]
     data = xr.concat(parts, xr.DataArray(list(TRAININGS), dims="training", name="training"), data_vars="all")
@@ -228,12 +231,24 @@ def _records(
     checks = sanity_checks(
         network, x, y, epsilon=epsilon, generator=stream(SEED, "sanity", device), queries=setting.queries
     )
-    records = evaluate(network, images, planned, examples=setting.examples, validation=setting.validation, **common)
+    parts = {}
+    for name, one in planned.items():  # each is kept: an evaluation that is stopped goes on with the next attack
+        file = folder / f"{training}_{name}.nc"
+        if not file.exists() or load_result(file).attrs.get("key") != key:
+            part = evaluate(
+                network, images, {name: one}, examples=setting.examples, validation=setting.validation, **common
+            )
+            part.attrs["key"] = key
+            save(part, file)
+        parts[name] = load_result(file)
+    records = joined(parts.values())
     noise = distal(network, images.shape, epsilon=epsilon, count=setting.examples, steps=setting.steps, **common)
     records.attrs["checks"] = json.dumps([{"passed": check.passed, "text": str(check)} for check in checks])
     for result, file in zip((records, noise), files, strict=True):
         result.attrs["key"] = key
         save(result, file)
+    for name in planned:
+        (folder / f"{training}_{name}.nc").unlink(missing_ok=True)
     return records, noise
 
 

@@ -9,7 +9,7 @@ from deepcheck.evaluation.detection import (
     roc_auc,
 )
 from deepcheck.evaluation.distal import distal, noise_images
-from deepcheck.evaluation.records import AttackRecord, assemble, checked
+from deepcheck.evaluation.records import AttackRecord, assemble, checked, joined
 from deepcheck.evaluation.robustness import curve_area, robust_error, robustness_curve, worst_case
 from deepcheck.evaluation.run import evaluate, split
 from deepcheck.evaluation.sanity import Check, sanity_checks
@@ -33,6 +33,7 @@ __all__ = [
     "evaluate",
     "false_positive_rate",
     "format_summary",
+    "joined",
     "negative_confidences",
     "noise_images",
     "positive_confidences",

@@ -43,7 +43,7 @@ from odeflow.provenance import provenance
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["AttackRecord", "assemble", "checked"]
+__all__ = ["AttackRecord", "assemble", "checked", "joined"]
 
 ATTACKED = ("attack", "epsilon", "restart", "example")
 VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
@@ -225,6 +225,55 @@ def assemble(
         attrs=provenance("assemble", seed=seed, device=device, **(configuration or {})),
     )
     return labelled(records)
+
+
+def joined(parts: Iterable[xr.Dataset]) -> xr.Dataset:
+    """Return the records of several evaluations of the same net on the same examples as one.
+
+    Parameters
+    ----------
+    parts
+        Records, whose attacks have different names.
+
+    Returns
+    -------
+    Dataset
+        Records with all attacks, in the order given. The attributes are the first one's; "parts" holds those of all.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is none, if a name is there twice, or if the parts are of other examples or another net.
+    """
+    every = [checked(part) for part in parts]
+    if not every:
+        raise ValueError("parts = [] is not allowed: at least one Dataset of records is")
+    same = [name for name, (dims, _) in VARIABLES.items() if dims != ATTACKED]
+    attacks: dict[str, AttackRecord] = {}
+    for part in every:
+        for name in same:
+            if not np.array_equal(part[name].values, every[0][name].values):
+                raise ValueError(f"parts differ in {name}: allowed are records of the same net on the same examples")
+        for index, name in enumerate(texts(part, "attack")):
+            if name in attacks:
+                raise ValueError(f"parts have the attack {name!r} twice: allowed are different names")
+            attacks[name] = _attack_record(part.isel(attack=index))
+    clean: dict[str, Any] = {name: every[0][name].values for name in same}
+    sources = [{str(key): str(value) for key, value in part.attrs.items()} for part in every]
+    return assemble(attacks, **clean).assign_attrs({**every[0].attrs, "parts": json.dumps(sources)})
+
+
+def _attack_record(one: xr.Dataset) -> AttackRecord:
+    """Return what one attack did, without the epsilons and restarts at which it was not run."""
+    run = one["prediction"].values >= 0
+    rows, restarts = run.any(axis=(1, 2)), run.any(axis=(0, 2))
+    prediction, confidence, length = (
+        one[name].values[rows][:, restarts] for name in ("prediction", "confidence", "length")
+    )
+    epsilons = tuple(one["epsilon"].values[rows].tolist())
+    return AttackRecord(
+        str(one["norm"].item()), epsilons, prediction, confidence, length, objective=str(one["objective"].item())
+    )
 
 
 def checked(records: object) -> xr.Dataset:

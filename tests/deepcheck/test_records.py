@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given
 
-from deepcheck.evaluation.records import VARIABLES, AttackRecord, assemble, checked
+from deepcheck.evaluation.records import VARIABLES, AttackRecord, assemble, checked, joined
 from deepcheck.evaluation.robustness import worst_case
 from odeflow.provenance import load, save
-from tests.deepcheck.evaluation_cases import random_attack, random_records
+from tests.deepcheck.evaluation_cases import random_attack, random_records, some_records
 
 
 def one_attack(**changes: Any) -> AttackRecord:
@@ -148,3 +149,24 @@ def test_what_is_no_record_is_refused() -> None:
         checked(records.assign(confidence=records.confidence * 4))
     with pytest.raises(ValueError, match="prediction has the value -4"):
         checked(records.assign(prediction=records.prediction - 4))
+
+
+@given(records=some_records())
+def test_what_is_taken_apart_is_joined_again(records: xr.Dataset) -> None:
+    """Whatever the order of the parts: attacks keep their epsilons, restarts, holes, norms and objectives."""
+    names = [str(name) for name in records.attack.values]
+    parts = [records.sel(attack=[name]) for name in names]
+    xr.testing.assert_equal(joined(parts), records)
+    again = joined([records.sel(attack=names[1:]), records.sel(attack=names[:1])])
+    xr.testing.assert_equal(again.sel(attack=names), records)
+
+
+def test_parts_of_other_nets_are_not_joined() -> None:
+    records = random_records(1, 5)
+    first, second = records.isel(attack=[0]), records.isel(attack=[1])
+    with pytest.raises(ValueError, match="the attack 'strong' twice"):
+        joined([first, first])
+    with pytest.raises(ValueError, match="parts differ in clean_confidence: allowed are records of the same net"):
+        joined([first, second.assign(clean_confidence=second.clean_confidence / 2)])
+    with pytest.raises(ValueError, match="at least one Dataset"):
+        joined([])
