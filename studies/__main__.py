@@ -1,4 +1,4 @@
-"""Command line of the studies: ``python -m studies list | run NAME ... | all``."""
+"""Command line of the studies: ``python -m studies list | run NAME ... | all | report``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import NoReturn
 from deepcheck.data import DataError
 from odeflow import IntegrationError, SaveError
 from studies.registry import STUDIES, Unavailable, run_study
+from studies.report import write_report
 
 
 class _Parser(argparse.ArgumentParser):
@@ -24,16 +25,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status: 0 done, 1 a claim or a save failed, 2 bad input."""
     parser = _Parser(
         prog="python -m studies",
-        description="Each study leaves NAME.nc and its figures NAME*.pdf and NAME*.png, and checks its claims.",
+        description="Each study leaves NAME.nc and its figures NAME*.pdf, .png and .svg, and checks its claims. "
+        "'report' shows all of them on one page, report.html.",
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="list | run | all")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="list | run | all | report")
     commands.add_parser("list", help="name the studies")
     run = commands.add_parser("run", help="run some studies", allow_abbrev=False)
     run.add_argument("names", nargs="+", metavar="NAME", help=f"one of {', '.join(STUDIES)}")
     every = commands.add_parser("all", help="run all studies", allow_abbrev=False)
+    report = commands.add_parser("report", help="show what has been found on one page", allow_abbrev=False)
     for command in (run, every):
         command.add_argument("--quick", action="store_true", help="fewer points and runs, for a first look")
+    for command in (run, every, report):
         command.add_argument("--out", type=Path, default=Path("results"), help="folder to write to (default: results)")
     options = parser.parse_args(arguments)
 
@@ -42,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         for study in STUDIES.values():
             print(f"{study.name:{width}}  {study.title}")
         return 0
+    if options.command == "report":
+        return _report(options.out)
 
     names = options.names if options.command == "run" else list(STUDIES)
     for name in names:
@@ -79,6 +85,29 @@ def main(arguments: list[str] | None = None) -> int:
             status = status if claim.holds else 1
         print(f"\n{', '.join(map(str, files))}  ({time.perf_counter() - start:.1f} s)")
     return status
+
+
+def _report(out: Path) -> int:
+    """Write the report of a folder of results and return the exit status."""
+    if out == Path("results"):
+        out.mkdir(exist_ok=True)
+    try:
+        report = write_report(out)
+    except (FileNotFoundError, PermissionError) as error:
+        print(f"--out: {error}", file=sys.stderr)
+        return 2
+    except SaveError as error:
+        print(error, file=sys.stderr)
+        return 1
+    missing = [result.study.name for result in report.results if result.missing]
+    for result in report.results:
+        for text in (result.problem, *result.notes):
+            if text:
+                print(f"{result.study.name}: {text}", file=sys.stderr)
+    if missing:
+        print(f"not there yet: python -m studies run {' '.join(missing)}", file=sys.stderr)
+    print(report.path)
+    return 0
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def _setting(name: str, dataset: str, *, quick: bool) -> Setting:
             for training, one in recipes.items()
         }
     if not quick:
-        effort = {"steps": 500, "restarts": 3} if dataset == "mnist" else {}
+        effort = {"steps": 200, "restarts": 2, "queries": 1000} if dataset == "mnist" else {}
         return Setting(dataset, recipes, threats, published=published, **effort)
     few: dict[str, Any] = {"steps": 50, "restarts": 2, "queries": 200, "published": published}
     if name == "ccat_cifar10":  # only that everything runs
@@ -156,9 +156,11 @@ def _images(name: str, *, download: bool) -> tuple[Images, str]:
 
 def _one(training: str, setting: Setting, images: Images, folder: Path, device: torch.device) -> xr.Dataset:
     """Train and attack one net, and return everything that is shown of it."""
-    trained = train(
-        setting.recipes[training], images, out=folder / training, device=str(device), resume=True, progress=True
-    )
+    options: dict[str, Any] = {"device": str(device), "resume": True, "progress": True}
+    try:
+        trained = train(setting.recipes[training], images, out=folder / training, **options)
+    except checkpoint.CheckpointError as error:
+        raise Unavailable(f"{error}; remove {str(folder)!r} to start afresh") from None
     records, noise = _records(training, setting, images, trained.network, trained.checkpoint, folder, device)
     result = summary(records, noise)
     tau = result.tau.item()

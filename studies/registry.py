@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -9,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from odeflow.provenance import check_target, save
+from odeflow.provenance import check_target, save, write_bytes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -98,10 +99,10 @@ STUDIES = {study.name: study for study in _ALL}
 
 
 def run_study(study: Study, *, out: Path, quick: bool = False) -> tuple[Outcome, list[Path]]:
-    """Run a study and save its data (.nc) and figure (.pdf, .png) under its name in the folder `out`.
+    """Run a study and save its data (.nc) and figure (.pdf, .png, .svg) under its name in the folder `out`.
 
-    Where there are several figures, the name of each is added: NAME_KEY.pdf and NAME_KEY.png. A long study keeps its
-    intermediate results in the folder NAME, or NAME_quick.
+    Where there are several figures, the name of each is added: NAME_KEY.pdf, NAME_KEY.png and NAME_KEY.svg. A long
+    study keeps its intermediate results in the folder NAME, or NAME_quick.
 
     Raises
     ------
@@ -116,14 +117,31 @@ def run_study(study: Study, *, out: Path, quick: bool = False) -> tuple[Outcome,
 
     check_target(out / f"{study.name}.nc")
     outcome = study.run(quick=quick, folder=out / (f"{study.name}_quick" if quick else study.name))
+    figure = outcome.figure
+    figures = {f"_{key}": one for key, one in figure.items()} if isinstance(figure, Mapping) else {"": figure}
     outcome.data.attrs |= {
         "study": study.name,
         "quick": json.dumps(quick),
         "claims": json.dumps([asdict(claim) for claim in outcome.claims]),
+        "table": outcome.table,
+        "figures": json.dumps(list(figures)),
     }
     files = [save(outcome.data, out / f"{study.name}.nc")]
-    figure = outcome.figure
-    figures = {f"_{key}": one for key, one in figure.items()} if isinstance(figure, Mapping) else {"": figure}
     for key, one in figures.items():
         files += [save_figure(one, out / f"{study.name}{key}{suffix}") for suffix in (".pdf", ".png")]
+        files.append(_save_svg(one, out / f"{study.name}{key}.svg"))
     return outcome, files
+
+
+def _save_svg(figure: Figure, path: Path) -> Path:
+    """Save a figure as SVG with its text as outlines: a browser does not have the fonts of its formulas."""
+    import matplotlib as mpl
+
+    from odeflow.plot import style
+
+    target = check_target(path, (".svg",))
+    content = io.BytesIO()
+    with style(), mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": target.stem}):
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    write_bytes(target, content.getbuffer())
+    return target

@@ -48,7 +48,9 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 
 def test_without_mnist_it_takes_the_digits_and_says_so(short: SimpleNamespace) -> None:
-    expected = {"ccat_mnist.nc"} | {f"ccat_mnist_{name}.{suffix}" for name in FIGURES for suffix in ("pdf", "png")}
+    expected = {"ccat_mnist.nc"} | {
+        f"ccat_mnist_{name}.{suffix}" for name in FIGURES for suffix in ("pdf", "png", "svg")
+    }
     assert {path.name for path in short.files} == expected
     assert short.outcome.table.startswith("Not mnist, but scikit-learn's digits of 8 x 8 pixels, because there is none")
     assert short.data.attrs["data_set"] == "digits"
@@ -90,14 +92,14 @@ def test_it_goes_on_where_it_stopped(short: SimpleNamespace, monkeypatch: pytest
     monkeypatch.setattr(ccat, "_setting", _short)
     evaluated = Mock(wraps=evaluate)
     monkeypatch.setattr(ccat, "evaluate", evaluated)
-    times = {path: path.stat().st_mtime_ns for path in (short.folder / "ccat_mnist_quick").rglob("*")}
+    times = {path: path.stat().st_mtime_ns for path in (short.folder / "ccat_mnist_quick_digits").rglob("*")}
     again = ccat.run("ccat_mnist", quick=True, folder=short.folder / "ccat_mnist_quick")
     assert not evaluated.called
-    assert times == {path: path.stat().st_mtime_ns for path in (short.folder / "ccat_mnist_quick").rglob("*")}
+    assert times == {path: path.stat().st_mtime_ns for path in (short.folder / "ccat_mnist_quick_digits").rglob("*")}
     np.testing.assert_array_equal(again.data.robust_error, short.data.robust_error)
     monkeypatch.setattr(ccat, "SEED", ccat.SEED + 1)
     ccat.run("ccat_mnist", quick=True, folder=short.folder / "ccat_mnist_quick")
-    assert evaluated.call_count == 3
+    assert evaluated.call_count == 3 * 13
 
 
 def test_the_claims_can_fail(short: SimpleNamespace) -> None:
@@ -147,5 +149,18 @@ def test_the_whole_of_cifar10_needs_a_gpu(tmp_path: Path, capsys: pytest.Capture
 def test_the_configuration_has_recipes_and_attacks(short: SimpleNamespace) -> None:
     options = json.loads(short.data.attrs["configuration"])["options"]
     assert options["setting"]["recipes"]["ccat"]["rho"] == 10.0
-    records = load_result(short.folder / "ccat_mnist_quick" / "at_records.nc")
+    records = load_result(short.folder / "ccat_mnist_quick_digits" / "at_records.nc")
     assert "WrongConfidence" in records.attrs["configuration"]
+
+
+def test_nets_of_another_recipe_are_named_and_left_alone(
+    short: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ccat, "load", _missing)
+    last = short.folder / "ccat_mnist_quick_digits" / "standard" / "last.safetensors"
+    before = last.stat().st_mtime_ns
+    assert main(["run", "ccat_mnist", "--quick", "--out", str(short.folder)]) == 2
+    message = capsys.readouterr().err
+    assert "cannot be resumed: it has epochs = 3 and not 60" in message
+    assert "remove " in message
+    assert last.stat().st_mtime_ns == before

@@ -42,7 +42,7 @@ def without_mnist(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 
 def test_without_mnist_it_takes_the_digits_and_says_so(without_mnist: SimpleNamespace) -> None:
-    expected = {"mnist_3v7.nc"} | {f"mnist_3v7_{name}.{suffix}" for name in FIGURES for suffix in ("pdf", "png")}
+    expected = {"mnist_3v7.nc"} | {f"mnist_3v7_{name}.{suffix}" for name in FIGURES for suffix in ("pdf", "png", "svg")}
     assert {path.name for path in without_mnist.files} == expected
     assert all(path.stat().st_size > 5000 for path in without_mnist.files)
     assert all(claim.holds for claim in without_mnist.outcome.claims)
@@ -107,7 +107,10 @@ def test_a_study_with_several_figures_saves_each(
 
     monkeypatch.setattr(Study, "run", run)
     assert main(["run", "mnist_3v7", "--out", str(tmp_path)]) == 0
-    names = ["mnist_3v7.nc", *(f"mnist_3v7_{key}.{suffix}" for key in ("one", "two") for suffix in ("pdf", "png"))]
+    names = [
+        "mnist_3v7.nc",
+        *(f"mnist_3v7_{key}.{suffix}" for key in ("one", "two") for suffix in ("pdf", "png", "svg")),
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     printed = capsys.readouterr().out
     assert all(str(tmp_path / name) in printed for name in names)

@@ -20,7 +20,7 @@ def test_every_study_keeps_its_claims(name: str, tmp_path: Path, capsys: pytest.
     printed = capsys.readouterr().out
     assert "pass  " in printed
     assert "FAIL" not in printed
-    assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".nc", ".pdf", ".png"}
+    assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".nc", ".pdf", ".png", ".svg"}
     data = load(tmp_path / f"{name}.nc")
     assert data.attrs["study"] == name
     assert json.loads(data.attrs["quick"]) is True

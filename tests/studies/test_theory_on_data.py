@@ -36,7 +36,7 @@ def test_without_data_sets_it_studies_the_digits_and_says_what_is_missing(digits
     out, printed = digits_alone
     assert printed.count("MISSING, and so left out: mnist: mnist is not on this shelf") == 1
     assert "FAIL" not in printed
-    figures = {f"theory_on_data_digits_3_vs_7{suffix}" for suffix in (".pdf", ".png")}
+    figures = {f"theory_on_data_digits_3_vs_7{suffix}" for suffix in (".pdf", ".png", ".svg")}
     assert {path.name for path in out.iterdir()} == {"theory_on_data.nc"} | figures
     data = load_result(out / "theory_on_data.nc")
     assert set(data.pair.values) == {"digits 3 vs 7"}
