@@ -37,7 +37,7 @@ class Attacked:
     """
 
     images: Tensor
-    """The attacked images, shape (n, ...): of all restarts the one that is worst for the model on this example."""
+    """The attacked images, shape (n, ...); of all restarts the one that is worst for the model on this example."""
     objective: Tensor
     """The objective there, shape (n,)."""
     restart_objective: Tensor

@@ -56,7 +56,7 @@ def noise_images(kind: str, count: int, in_shape: tuple[int, int, int], generato
     Returns
     -------
     Tensor
-        Shape (count, *in_shape), in [0, 1], float32.
+        Shape (count, channels, height, width), in [0, 1], float32.
 
     Raises
     ------

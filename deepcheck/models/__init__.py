@@ -87,7 +87,7 @@ class Network(nn.Module):
         Parameters
         ----------
         x
-            Images, shape (n, *in_shape), in [0, 1].
+            Images, shape (n, channels, height, width), in [0, 1].
 
         Returns
         -------

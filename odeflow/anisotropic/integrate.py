@@ -63,7 +63,7 @@ def integrate(
         Increasing output times >= 0, shape (alpha,) or (examples,): in examples per dimension, or in examples. One of
         the two.
     w0
-        Initial weights: an array of shape (N,), or a number, the root mean square length |w(0)| of Gaussian weights
+        Initial weights: an array of shape (N,), or a number, the root mean square length of Gaussian weights
         that differ from run to run. Default: 1 if the rule keeps the weights normalised, otherwise 0.03.
     b0
         Initial bias.
