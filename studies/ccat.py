@@ -324,7 +324,7 @@ def _table(data: xr.Dataset, rows: dict[str, xr.DataArray], setting: Setting) ->
         lines.append(f"{name:22}" + "".join(cells))
     lines.append(f"{'training time, s':22}" + "".join(f"{value:9.0f}         " for value in data.seconds.values))
     lines += [
-        f"FAILED, {training}: {text}"
+        f"sign of false robustness, {training}: {text}"
         for training, text in zip(TRAININGS, data.failed_checks.values, strict=True)
         if text
     ]

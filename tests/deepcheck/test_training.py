@@ -448,7 +448,7 @@ def test_a_signal_leaves_whole_files(digits: Images, tmp_path: Path) -> None:
                 with pytest.raises(subprocess.TimeoutExpired):
                     process.wait(0.05)
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=20)
+            _, errors = process.communicate(timeout=120)
         finally:
             process.kill()
     assert process.returncode not in (0, None)

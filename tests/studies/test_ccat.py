@@ -150,7 +150,7 @@ def test_the_configuration_has_recipes_and_attacks(short: SimpleNamespace) -> No
     options = json.loads(short.data.attrs["configuration"])["options"]
     assert options["setting"]["recipes"]["ccat"]["rho"] == 10.0
     records = load_result(short.folder / "ccat_mnist_quick_digits" / "at_records.nc")
-    assert "WrongConfidence" in records.attrs["configuration"]
+    assert "WrongConfidence" in records.attrs["parts"]
 
 
 def test_nets_of_another_recipe_are_named_and_left_alone(
