@@ -8,8 +8,9 @@ from deepcheck.training.recipe import METHODS, RECIPES, Recipe, recipe
 
 if TYPE_CHECKING:
     from deepcheck.training.loop import Trained, train
+    from deepcheck.training.online import train_online
 
-__all__ = ["METHODS", "RECIPES", "Recipe", "Trained", "recipe", "train"]
+__all__ = ["METHODS", "RECIPES", "Recipe", "Trained", "recipe", "train", "train_online"]
 
 
 def __getattr__(name: str) -> object:
@@ -18,4 +19,8 @@ def __getattr__(name: str) -> object:
         from deepcheck.training import loop
 
         return getattr(loop, name)
+    if name == "train_online":
+        from deepcheck.training.online import train_online
+
+        return train_online
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

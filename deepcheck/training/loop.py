@@ -250,7 +250,7 @@ class _Run:
         x = self.images[self.count :].float().div_(255).contiguous(memory_format=self.format)
         y = self.labels[self.count :]
         generator = torch.Generator(self.device).manual_seed(recipe.seed)
-        attack = PGD("linf", steps=10, relative_step_size=0.25)
+        attack = PGD(recipe.norm, steps=10, relative_step_size=0.25)
         with self.averaged(), evaluating(self.network), self._precision(), torch.no_grad():
             clean = torch.cat([model(part).argmax(1) for part in torch.split(x, 500)])
             with torch.enable_grad():
@@ -285,7 +285,13 @@ class _Run:
         """Continue from a checkpoint."""
         tensors, information = checkpoint.read(path)
         given = json.loads(json.dumps({**asdict(self.recipe), **self.source}))
-        found = {**information.get("recipe", {}), **{name: information.get(name) for name in self.source}}
+        # a field that an earlier version did not have has the default
+        recorded = information.get("recipe", {})
+        found = {
+            **(asdict(Recipe()) if recorded else {}),
+            **recorded,
+            **{name: information.get(name) for name in self.source},
+        }
         different = [
             f"{name} = {found.get(name)!r} and not {value!r}"
             for name, value in given.items()

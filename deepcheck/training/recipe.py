@@ -63,8 +63,10 @@ class Recipe:
     """Random shifts by up to `padding` pixels, and mirror images."""
     padding: int = 4
     """Largest shift of the augmentation in pixels, >= 0."""
+    norm: Literal["linf", "l2"] = "linf"
+    """Norm of the training attack; ccat: linf."""
     epsilon: float = 0.3
-    """Radius of the training attack in L-infinity, >= 0; ccat: > 0."""
+    """Radius of the training attack, >= 0; ccat: > 0."""
     attack_steps: int = 10
     """Steps of the training attack, >= 1."""
     step_size: float = 0.06
@@ -105,6 +107,7 @@ class Recipe:
         checked_number("weight_decay", self.weight_decay, least=0)
         checked_number("ramp", self.ramp, least=0, most=1)
         checked_number("attacked_share", self.attacked_share, above=0, most=1)
+        checked_choice("norm", self.norm, ("linf", "l2") if self.method != "ccat" else ("linf",))
         if self.method == "ccat":
             checked_number("epsilon", self.epsilon, above=0)
         checked_number("epsilon", self.epsilon, least=0)
@@ -127,7 +130,7 @@ class Recipe:
         if self.method == "ccat":
             attack = ccat_attack(steps=self.attack_steps, step_size=self.step_size)
             return CCAT(attack, self.epsilon, self.rho)
-        attack = PGD("linf", steps=self.attack_steps, step_size=self.step_size, keep="last", stop_when_reached=False)
+        attack = PGD(self.norm, steps=self.attack_steps, step_size=self.step_size, keep="last", stop_when_reached=False)
         return AdversarialTraining(attack, self.epsilon, self.attacked_share, self.ramp)
 
 

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deepcheck import data
-from deepcheck.data import DataError, Images, load, two_classes
+from deepcheck.data import DataError, Images, load, sources, two_classes
 
 MNIST = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 CIFAR10 = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
@@ -72,8 +71,8 @@ def nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{unused.getsockname()[1]}/"
-    monkeypatch.setattr(data, "_MNIST_URLS", (nobody, nobody))
-    monkeypatch.setattr(data, "_CIFAR10_URLS", (nobody,))
+    monkeypatch.setattr(sources, "_MNIST_URLS", (nobody, nobody))
+    monkeypatch.setattr(sources, "_CIFAR10_URLS", (nobody,))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
@@ -86,7 +85,7 @@ REAL = os.environ.get("DEEPCHECK_DATA", "")
 def real(name: str) -> Images:
     if not REAL:
         pytest.skip("DEEPCHECK_DATA is not set: the real data are missing")
-    if data._look(Path(REAL), name)[1]:
+    if sources._look(Path(REAL), name)[1]:
         pytest.skip(f"DEEPCHECK_DATA has no {name}")
     return load(name, data_dir=REAL)
 
@@ -371,10 +370,10 @@ def site(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     archive = folder / "cifar-10-binary.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(batches, "cifar-10-batches-bin")
-    monkeypatch.setattr(data, "_MNIST_URLS", (server.url,))
-    monkeypatch.setattr(data, "_MNIST_SHA256", {f"{name}.gz": sha256(folder / f"{name}.gz") for name in MNIST})
-    monkeypatch.setattr(data, "_CIFAR10_URLS", (server.url,))
-    monkeypatch.setattr(data, "_CIFAR10_SHA256", sha256(archive))
+    monkeypatch.setattr(sources, "_MNIST_URLS", (server.url,))
+    monkeypatch.setattr(sources, "_MNIST_SHA256", {f"{name}.gz": sha256(folder / f"{name}.gz") for name in MNIST})
+    monkeypatch.setattr(sources, "_CIFAR10_URLS", (server.url,))
+    monkeypatch.setattr(sources, "_CIFAR10_SHA256", sha256(archive))
     return folder
 
 
@@ -424,7 +423,7 @@ def test_the_mirror_helps_out(site: Path, server: Server, monkeypatch: pytest.Mo
     for name in MNIST:
         (site / f"{name}.gz").rename(site / "mirror" / f"{name}.gz")
     (site / f"{MNIST[1]}.gz").write_text("not what was published")
-    monkeypatch.setattr(data, "_MNIST_URLS", (server.url, server.url + "mirror/"))
+    monkeypatch.setattr(sources, "_MNIST_URLS", (server.url, server.url + "mirror/"))
     assert len(load("mnist").train_images) == 20
 
 
@@ -606,7 +605,7 @@ def test_without_download_a_missing_data_set_is_an_error_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("DEEPCHECK_DATA", raising=False)
-    monkeypatch.setattr(data, "_cache", lambda _: tmp_path)
-    monkeypatch.setattr(data, "_download", lambda *_: pytest.fail("downloads"))
-    with pytest.raises(data.DataError, match=r"mnist is not in the cache .*; download the four files"):
-        data.load("mnist", download=False)
+    monkeypatch.setattr(sources, "_cache", lambda _: tmp_path)
+    monkeypatch.setattr(sources, "_download", lambda *_: pytest.fail("downloads"))
+    with pytest.raises(DataError, match=r"mnist is not in the cache .*; download the four files"):
+        load("mnist", download=False)

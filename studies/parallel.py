@@ -1,0 +1,43 @@
+"""Many independent computations on all processors."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, TypeVar
+
+__all__ = ["in_processes"]
+
+Result = TypeVar("Result")
+
+
+def in_processes(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]) -> list[Result]:
+    """Return [function(*task) for task in tasks], computed in one process per processor, each with one thread.
+
+    Small nets gain little from threads. The function must be one of a module, and the tasks and results must be
+    picklable; results do not depend on the number of processes. With a CUDA device, or one processor or task, all is
+    done in this process.
+    """
+    import torch
+
+    todo = list(tasks)
+    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, len(todo))
+    if workers <= 1 or torch.cuda.is_available():
+        return [function(*task) for task in todo]
+    context = multiprocessing.get_context("spawn")  # forked threads would hang
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+        try:
+            return [future.result() for future in [pool.submit(function, *task) for task in todo]]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    import torch
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    torch.set_num_threads(1)
+    threadpool_limits(1)
