@@ -344,7 +344,13 @@ class PGD:
             logits = _logits(model, z)
             value = self._objective(logits, y, targets)
             if with_gradient:
-                (gradient,) = torch.autograd.grad(value.sum(), z)
+                found = torch.autograd.grad(value.sum(), z, allow_unused=True)[0] if value.requires_grad else None
+                if found is None:
+                    raise ValueError(
+                        "model has no gradient by its images: allowed is one that is differentiable in torch; for "
+                        "others there are the attacks Square and UniformNoise"
+                    )
+                gradient = found
         z.requires_grad_(False)
         logits, value = logits.detach(), value.detach()
         reached = self._objective.reached(logits, y, targets)

@@ -48,6 +48,7 @@ def train_online(
     hidden: Sequence[int] = (),
     attack: Literal["fgsm", "pgd"] = "fgsm",
     steps: int = 5,
+    initial: StackedNets | None = None,
 ) -> Iterator[tuple[float, StackedNets]]:
     """Train nets side by side, each on its own examples, and hand them out at the output times.
 
@@ -75,6 +76,9 @@ def train_online(
         the example.
     steps
         Of pgd, >= 1.
+    initial
+        Nets to go on from, with the N, `runs` and `hidden` given here; they are copied, and alpha counts from there.
+        Default: new ones.
 
     Yields
     ------
@@ -109,7 +113,7 @@ def train_online(
     steps = checked_count("steps", steps, 1) if attack == "pgd" else 1
     times = checked_alpha(alpha)
 
-    nets = _start(mixture, widths, runs, generator)
+    nets = _start(mixture, widths, runs, generator) if initial is None else _copied(initial, runs, widths)
     done = 0
     for time in times:
         for _ in range(done, end := round(time * N), BLOCK):
@@ -139,6 +143,16 @@ def _start(mixture: GaussianMixture, widths: tuple[int, ...], runs: int, generat
     _, inputs = nets.forward(draw(mixture, (runs, 1000), widths[0], generator)[0])
     nets.scale(1 / nets.gradient(inputs).norm(dim=2).mean(1))
     return nets
+
+
+def _copied(initial: StackedNets, runs: int, widths: tuple[int, ...]) -> StackedNets:
+    """Return a copy of the nets, or raise if they are not of this number and shape."""
+    if not isinstance(initial, StackedNets):
+        raise TypeError(f"initial = {initial!r} is of the wrong type: allowed are StackedNets")
+    found, allowed = (len(initial), *(W.shape[2] for W in initial.weights)), (runs, *widths)
+    if found != allowed:
+        raise ValueError(f"initial has (runs, N, *hidden) = {found}: allowed is {allowed}, as in the other arguments")
+    return StackedNets([W.clone() for W in initial.weights], [c.clone() for c in initial.biases])
 
 
 def _learn(nets: StackedNets, rule: LearningRule, xi: Tensor, tau: Tensor, epsilon: float, steps: int) -> None:

@@ -778,6 +778,11 @@ NAN[3, 0, 2, 1] = math.nan
         ),
         ({"model": lambda x: x.flatten(1)[:, :1]}, "model returned logits of shape (1, 1) for 1 images: allowed is"),
         ({"model": lambda x: x.flatten(1)[:, :4] / 0}, "model returned logits that are not finite"),
+        ({"model": lambda x: x.detach().flatten(1)[:, :4]}, "model has no gradient by its images: allowed is one that"),
+        (
+            {"model": lambda x: torch.zeros(len(x), 4, requires_grad=True)},
+            "model has no gradient by its images: allowed is one that",
+        ),
     ],
 )
 def test_bad_input(change: dict[str, object], message: str) -> None:
