@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from deepcheck.data import DataError
 from odeflow import IntegrationError, SaveError
+from studies.gallery import write_gallery
 from studies.registry import STUDIES, Unavailable, run_study
 from studies.report import write_report
 
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("names", nargs="+", metavar="NAME", help=f"one of {', '.join(STUDIES)}")
     every = commands.add_parser("all", help="run all studies", allow_abbrev=False)
     report = commands.add_parser("report", help="show what has been found on one page", allow_abbrev=False)
+    report.add_argument("--gallery", type=Path, metavar="DIR", help="also write gallery.md, with its figures, to DIR")
     for command in (run, every):
         command.add_argument("--quick", action="store_true", help="fewer points and runs, for a first look")
     for command in (run, every, report):
@@ -47,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{study.name:{width}}  {study.title}")
         return 0
     if options.command == "report":
-        return _report(options.out)
+        return _report(options.out, options.gallery)
 
     names = options.names if options.command == "run" else list(STUDIES)
     for name in names:
@@ -87,14 +89,22 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
-def _report(out: Path) -> int:
-    """Write the report of a folder of results and return the exit status."""
+def _report(out: Path, gallery: Path | None) -> int:
+    """Write the report of a folder of results, and a gallery on request, and return the exit status."""
     if out == Path("results"):
         out.mkdir(exist_ok=True)
     try:
         report = write_report(out)
     except (FileNotFoundError, PermissionError) as error:
         print(f"--out: {error}", file=sys.stderr)
+        return 2
+    except SaveError as error:
+        print(error, file=sys.stderr)
+        return 1
+    try:
+        page = write_gallery(report.results, gallery) if gallery else None
+    except (FileNotFoundError, PermissionError) as error:
+        print(f"--gallery: {error}", file=sys.stderr)
         return 2
     except SaveError as error:
         print(error, file=sys.stderr)
@@ -107,6 +117,8 @@ def _report(out: Path) -> int:
     if missing:
         print(f"not there yet: python -m studies run {' '.join(missing)}", file=sys.stderr)
     print(report.path)
+    if page:
+        print(page)
     return 0
 
 

@@ -22,7 +22,7 @@ from odeflow import load
 from odeflow.provenance import check_target, package_version, write_bytes
 from studies.registry import STUDIES, Claim, Study
 
-__all__ = ["Report", "StudyResult", "read_result", "write_report"]
+__all__ = ["Report", "StudyResult", "explanation", "read_result", "write_report"]
 
 _IMAGES = {".svg": "image/svg+xml", ".png": "image/png"}
 """Suffixes of figures that a page can show, the preferred one first, and their media types."""
@@ -206,7 +206,7 @@ def _section(result: StudyResult) -> str:
     if result.missing:
         parts.append(f'<p class="note">There is no {study.name}.nc: the study has not been run.</p>')
     parts += [f'<p class="note">{escape(note)}</p>' for note in result.notes]
-    parts += _explanation(study)
+    parts += map(_paragraph, explanation(study))
     if result.figures:
         parts.append(f'<div class="figures">{"".join(_figure(study, *figure) for figure in result.figures)}</div>')
     if attributes:
@@ -228,17 +228,20 @@ def _sentence(text: str) -> str:
     return escape(text[:1].upper() + text[1:])
 
 
-def _explanation(study: Study) -> list[str]:
-    """Return what the study's module says of itself after its first line, without importing it."""
+def explanation(study: Study) -> list[str]:
+    """Return the paragraphs of what the study's module says of itself after its first line, without importing it.
+
+    Those that are code are indented.
+    """
     spec = util.find_spec(study.module)
     if spec is None or spec.origin is None:
         return []
     text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
-    parts = [part.removesuffix(":") if part.endswith("::") else part for part in text.split("\n\n")[1:]]
-    return [
-        f"<pre>{escape(dedent(part))}</pre>" if part.startswith(" ") else f"<p>{escape(' '.join(part.split()))}</p>"
-        for part in parts
-    ]
+    return [part.removesuffix(":") if part.endswith("::") else part for part in text.split("\n\n")[1:]]
+
+
+def _paragraph(text: str) -> str:
+    return f"<pre>{escape(dedent(text))}</pre>" if text.startswith(" ") else f"<p>{escape(' '.join(text.split()))}</p>"
 
 
 def _figure(study: Study, key: str, path: Path) -> str:

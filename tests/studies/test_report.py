@@ -78,7 +78,7 @@ def test_the_page_has_everything_that_is_there(folder: Path, capsys: pytest.Capt
     assert "python -m studies run scenario1 --quick" in page.text
     assert "rule.eta_w" in page.text
     assert data.attrs["device"] in page.text
-    assert "1 of 10 studies have results; 6 of 6 claims hold." in page.text
+    assert f"1 of {len(STUDIES)} studies have results; 6 of 6 claims hold." in page.text
     assert [image["alt"] for image in page.images] == ["Figure of scenario1", ""]  # the empty one is for zooming
     assert page.images[0]["src"].startswith("data:image/svg+xml;base64,")
 
@@ -101,7 +101,7 @@ def test_the_page_needs_nothing_else_and_every_link_resolves(folder: Path) -> No
 
 def test_an_empty_folder_says_what_to_run(tmp_path: Path) -> None:
     page = _page(tmp_path)
-    assert "0 of 10 studies have results." in page.text
+    assert f"0 of {len(STUDIES)} studies have results." in page.text
     assert f"python -m studies run {' '.join(STUDIES)}" in page.text
     assert "There is no scenario1.nc: the study has not been run." in page.text
 
@@ -132,7 +132,7 @@ def test_a_damaged_file_is_one_line_and_the_rest_is_built(
     page = _Page((folder / "report.html").read_text(encoding="utf-8"))
     assert "scenario2.nc cannot be used: " in page.text
     assert "cannot be read" in page.text
-    assert "1 of 10 studies have results; 6 of 6 claims hold." in page.text
+    assert f"1 of {len(STUDIES)} studies have results; 6 of 6 claims hold." in page.text
     assert f"python -m studies run {' '.join(name for name in STUDIES if name != 'scenario1')}" in page.text
 
 
@@ -234,3 +234,21 @@ def test_the_page_works_in_a_browser(folder: Path, tmp_path: Path) -> None:
     title = re.search("<title>(.*?)</title>", seen.dom)
     assert title is not None
     assert title[1] == "seen: true | 0.5 | Not drawn anew: p (allowed: &gt; 0 and &lt; 1) | true | false"
+
+
+def test_the_gallery_has_what_the_report_has(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    assert main(["report", "--out", str(folder), "--gallery", str(docs)]) == 0
+    assert str(docs / "gallery.md") in capsys.readouterr().out
+    page = (docs / "gallery.md").read_text()
+    figures = re.findall(r"!\[[^]]*]\(([^)]*)\)", page)
+    assert figures == ["gallery/scenario1.png"]
+    assert (docs / figures[0]).read_bytes().startswith(b"\x89PNG")
+    data = load(folder / "scenario1.nc")
+    assert data.attrs["table"] in page
+    assert page.count("- pass: ") == len(json.loads(data.attrs["claims"]))
+    assert "(scenario1)=" in page
+    assert "scenario2" not in page
+    assert main(["report", "--out", str(folder), "--gallery", str(tmp_path / "none")]) == 2
+    assert "--gallery: " in capsys.readouterr().err
