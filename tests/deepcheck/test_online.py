@@ -106,6 +106,26 @@ def test_deep_nets_learn_and_keep_the_length_of_their_gradient() -> None:
     assert abs(length - 1) < 0.15
 
 
+def test_learning_goes_on_from_given_nets_and_leaves_them_as_they_are() -> None:
+    model = GaussianMixture(p=0.7), LearningRule(), Adversary(0.5)
+    options: dict[str, Any] = {"N": 20, "runs": 3, "hidden": (5,)}
+    ((_, first),) = train_online(*model, alpha=[64.0], generator=seeded(), **options)
+    kept = [W.clone() for W in first.weights + first.biases]
+    start, later = (
+        [W.clone() for W in nets.weights + nets.biases]
+        for _, nets in train_online(*model, alpha=[0.0, 5.0], generator=seeded(1), initial=first, **options)
+    )
+    for given, now, W, moved in zip(kept, first.weights + first.biases, start, later, strict=True):
+        torch.testing.assert_close(now, given, rtol=0, atol=0)
+        torch.testing.assert_close(W, given, rtol=0, atol=0)
+        assert not torch.equal(moved, given)
+    for changes in ({"runs": 2}, {"hidden": (6,)}, {"hidden": ()}, {"N": 21}):
+        with pytest.raises(ValueError, match=r"initial has \(runs, N, \*hidden\) = \(3, 20, 5\): allowed is"):
+            next(train_online(*model, alpha=[1.0], generator=seeded(), initial=first, **(options | changes)))
+    with pytest.raises(TypeError, match="initial"):
+        next(train_online(*model, alpha=[1.0], generator=seeded(), initial=[first], **options))  # type: ignore[arg-type]
+
+
 def test_the_mixture_as_it_should_be() -> None:
     mixture = GaussianMixture(p=0.7, rho=3.0, v1=0.5, v2=2.0)
     pair = mixture_classes(mixture, N=4, train=20_000, test=100, rng=1)
