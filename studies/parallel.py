@@ -36,8 +36,10 @@ def in_processes(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...
 
 
 def _one_thread() -> None:
+    import numba
     import torch
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+    numba.set_num_threads(1)  # first: it starts numba's threads, which changes the number that torch uses
     torch.set_num_threads(1)
     threadpool_limits(1)
