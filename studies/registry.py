@@ -93,6 +93,35 @@ _ALL = (
         long=True,
     ),
     Study("ccat_cifar10", "the same on CIFAR-10, for a CUDA GPU", "studies.ccat", long=True),
+    Study(
+        "deep_on_mixture",
+        "do deeper nets that learn online from the mixture follow the theory?",
+        "studies.deep_on_mixture",
+    ),
+    Study(
+        "deep_on_mnist",
+        "3 against 7: is the robustness of deep nets that of their linear approximations?",
+        "studies.deep_on_mnist",
+        long=True,
+    ),
+    Study(
+        "collapse",
+        "unequal priors: from which training epsilon on does a classifier know one class only?",
+        "studies.collapse",
+        long=True,
+    ),
+    Study(
+        "tradeoff_deep",
+        "clean against adversarial error along the training epsilon, for theory, linear and deep nets",
+        "studies.tradeoff_deep",
+        long=True,
+    ),
+    Study(
+        "confidence",
+        "how confidence separates right from wrong near the data, for theory, linear and deep nets",
+        "studies.confidence",
+        long=True,
+    ),
 )
 STUDIES = {study.name: study for study in _ALL}
 """All studies by name."""

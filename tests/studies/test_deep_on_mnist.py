@@ -1,0 +1,145 @@
+"""The study of deep nets on two digits: exact where the net is linear, and its claims can fail."""
+
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from scipy.special import ndtr
+
+from deepcheck.data import DataError, Images, load
+from studies import deep_on_mnist, pairs
+from studies.deep_on_mnist_findings import MEASURED, claims, judged, table
+from studies.registry import Unavailable
+
+SETTING = replace(deep_on_mnist.SETTINGS["digits"], largest={"linf": 0.4, "l2": 0.4})
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("linf", 5.0), ("l2", 13**0.5)])
+def test_of_a_linear_classifier_with_gaussian_margins_all_is_known(norm: pairs.Norm, dual: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    w = torch.tensor([3.0, -2.0])
+    y = torch.arange(400) % 2
+    u = (2 * y - 1) * 0.1 + 0.03 * torch.randn(400, generator=generator)
+    x = (0.5 + (u * dual / 13)[:, None] * w).view(-1, 1, 1, 2)
+    assert 0 < x.min() < x.max() < 1
+
+    def margin(at: torch.Tensor) -> torch.Tensor:
+        return (at.flatten(1) - 0.5) @ w
+
+    one = deep_on_mnist._measured(margin, x, y, SETTING, norm, w.numpy())
+    np.testing.assert_allclose(one.measured, one.locally_linear[MEASURED], atol=1 / 400)
+    assert float(one.disagreement.max()) <= 1 / 400
+    assert float(one.nonlinearity.max()) < 1e-4
+    assert float(one.coherence) == pytest.approx(1)
+    assert float(one.R_eff.sel(direction="linear")) == pytest.approx(1)
+    standard_error = 0.5 / 20
+    np.testing.assert_allclose(one.measured, ndtr((one.test_epsilon - 0.1) / 0.03), atol=4 * standard_error)
+    assert float(one.near[np.argmin(abs(one.test_epsilon.values - 0.1))]) == pytest.approx(
+        2 * ndtr(0.025 / 0.03) - 1, abs=0.1
+    )
+
+
+def _found() -> xr.Dataset:
+    """Return what might have been measured, of which every claim holds."""
+    tests = np.linspace(0, 0.4, 33)[MEASURED]
+    S = {"linear": tests / 0.4, "standard": np.minimum(1, 4 * tests), "at": np.maximum(0, 3 * tests - 0.4)}
+    parts = []
+    for net, epsilon, key in (("linear", 0.0, "linear"), ("linear", 0.1, "linear"), ("convolutional", 0.0, "standard"), ("convolutional", 0.1, "at")):  # fmt: skip
+        curve = np.interp(np.linspace(0, 0.4, 33), tests, S[key])
+        one = xr.Dataset(
+            {
+                "measured": (("run", "test"), [S[key], S[key]]),
+                **{name: (("run", "size"), [curve, curve]) for name in ("locally_linear", "gaussian")},
+                "theory": ("size", curve if net == "linear" else np.full(33, np.nan)),
+                **{
+                    name: (("run", "test"), np.full((2, 7), 0.001))
+                    for name in ("disagreement", "nonlinearity", "boxed")
+                },
+                **{
+                    f"checked_{name}": ("run", [0.0, 0.0] if key == "at" else [np.nan, np.nan])
+                    for name in ("measured", "locally_linear")
+                },
+                "near": (("run", "test"), np.full((2, 7), 0.5 if key == "standard" else 0.1)),
+                **{name: (("run", "direction"), np.full((2, 2), 0.5)) for name in ("R_eff", "R_mean_gradient")},
+                **{name: ("run", [0.5, 0.5]) for name in ("coherence", "b_eff", "zero_gradients")},
+            },
+            {"size_epsilon": ("size", np.linspace(0, 0.4, 33)), "test_epsilon": ("test", tests)},
+        ).assign_coords(direction=["means", "linear"], run=[0, 1])
+        parts.append(deep_on_mnist._named(one, net, "linf", epsilon))
+    return xr.concat(parts, "case", data_vars="all", coords="different", compat="equals")
+
+
+def test_where_half_is_turned_and_how_far_a_prediction_is_off() -> None:
+    found = _found()
+    found["locally_linear"][3, 1] += 0.2
+    found["checked_measured"][3, 0] += 0.1
+    data = judged(found)
+    at = data.sel(case="convolutional, linf 0.1")
+    assert at.half.values == pytest.approx(0.3)
+    assert at.miss.values == pytest.approx([0.1, 0.2])
+    assert at.predicted_half.values == pytest.approx([0.3, 0.7 / 3])
+    assert data.sel(case="convolutional, linf 0").radius == 0.1
+    assert all(variable.attrs["long_name"] for variable in data.variables.values())
+
+
+def test_the_claims_can_fail() -> None:
+    good = _found()
+    assert all(claim.holds is True for claim in claims(judged(good), SETTING))
+    for name, case, value in (
+        ("locally_linear", "convolutional, linf 0.1", 0.2),
+        ("checked_measured", "convolutional, linf 0.1", 0.2),
+        ("disagreement", "linear, linf 0", 0.01),
+        ("theory", "linear, linf 0.1", 0.6),
+        ("near", "convolutional, linf 0.1", 0.6),
+    ):
+        bad = good.copy(deep=True)
+        bad[name].loc[{"case": case}] = value
+        assert [claim.holds for claim in claims(judged(bad), SETTING)].count(False) >= 1, name
+    data = judged(good)
+    data.attrs |= {"note": "", "title": "3 against 7"}
+    assert max(map(len, table(data, SETTING).splitlines())) <= 120
+
+
+def test_nets_and_records_are_kept(tmp_path: Path) -> None:
+    images = load("digits")
+    recipe = pairs.pair_recipe("digits", "l2", 0.2, epochs=1)
+    network = pairs.trained(recipe, images, tmp_path / "net", count=100)
+    assert pairs.fingerprint(pairs.trained(recipe, images, tmp_path / "net", count=100)) == pairs.fingerprint(network)
+    with pytest.raises(Unavailable, match="epochs = 1 and not 2; remove"):
+        pairs.trained(replace(recipe, epochs=2), images, tmp_path / "net", count=100)
+    measure = Mock(return_value=xr.Dataset({"x": 1.0}))
+    for what in (("a", 1), ("a", 1), ("a", 2)):
+        assert pairs.kept(tmp_path / "x.nc", what, measure).x == 1
+    assert measure.call_count == 2
+
+
+def test_without_mnist_it_takes_the_digits_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Images:
+        if name == "mnist":
+            raise DataError("there is none")
+        return load(name)
+
+    monkeypatch.setattr(pairs, "load", missing)
+    images, note = pairs.images_of(quick=False)
+    assert images.name == "digits"
+    assert note == "Not MNIST, but scikit-learn's digits of 8 x 8 pixels, because there is none"
+    x, y = pairs.examples(images, 10)
+    assert x.shape == (10, 1, 8, 8)
+    assert set(y.tolist()) == {0, 1}
+
+
+def test_an_attack_in_the_box_is_one_without_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What PGD finds in the box only counts, too."""
+
+    def found(*_: object, bounds: tuple[float, float], **__: object) -> xr.Dataset:
+        return xr.Dataset({"least_epsilon": ("example", [0.1, np.inf] if bounds == (0.0, 1.0) else [0.2, 0.3])})
+
+    monkeypatch.setattr(pairs, "measured_curve", found)
+    x, y = torch.zeros(2, 1, 1, 1), torch.tensor([0, 1])
+    boxed, free = pairs.least_sizes(torch.nn.Flatten(), x, y, epsilon=[0.1], norm="linf", seed=1, batch_size=2)
+    assert boxed.tolist() == [0.1, np.inf]
+    assert free.tolist() == [0.1, 0.3]
