@@ -125,7 +125,7 @@ class Plan:
 _LINEAR = (0.0, 0.6, 0.8, 0.95, 1.1, 1.25)
 _FREE = (*_LINEAR, 1.4, 1.6)
 _RANDOM = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
-_TRAINED = (0.0, 0.4, 0.6, 0.8, 1.0, 1.2)
+_TRAINED = (0.0, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5)
 _L2 = (0.0, 0.5, 0.75, 0.9, 1.0, 1.05, 1.1, 1.15, 1.25, 1.5)
 _LINF = (0.0, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0)
 _PAIRS = ((3, 7), (4, 9), (0, 1))
@@ -143,7 +143,15 @@ FULL = Plan(
             "20 ReLU, N = 1000, random start", (20,), 1000, "free |w|", (2.0,), (0.0, 0.3, 0.45, 0.6), 5, times=_SHORT
         ),
         Nets(
-            "20 ReLU, N = 1000, trained start", (20,), 1000, "free |w|", (2.0,), (0.8, 1.0, 1.2), 5, "trained", _SHORT
+            "20 ReLU, N = 1000, trained start",
+            (20,),
+            1000,
+            "free |w|",
+            (2.0,),
+            (0.45, 0.6, 0.75, 0.9),
+            5,
+            "trained",
+            _SHORT,
         ),
     ),
     tuple(Pair(*digits, "l2", _L2) for digits in _PAIRS) + tuple(Pair(*digits, "linf", _LINF) for digits in _PAIRS),
@@ -157,9 +165,11 @@ FULL = Plan(
 QUICK = Plan(
     (
         Nets("linear, N = 100", (), 100, "|w| = 1", (2.0,), (0.0, 0.7, 0.85, 1.0, 1.15), times=_SHORT),
-        Nets("linear, N = 100, free", (), 100, "free |w|", (2.0,), (0.0, 0.85, 1.0, 1.15, 1.4), times=_SHORT),
+        Nets("linear, N = 100, free", (), 100, "free |w|", (2.0,), (0.0, 0.85, 1.0, 1.15, 1.5), times=_SHORT),
         Nets("20 ReLU, random start", (20,), 100, "free |w|", (2.0,), (0.0, 0.3, 0.6, 0.9), times=_SHORT),
-        Nets("20 ReLU, trained start", (20,), 100, "free |w|", (2.0,), (0.6, 0.8, 1.0, 1.2), 10, "trained", _SHORT),
+        Nets(
+            "20 ReLU, trained start", (20,), 100, "free |w|", (2.0,), (0.6, 0.8, 1.0, 1.2, 1.5), 10, "trained", _SHORT
+        ),
     ),
     (Pair(3, 7, "l2", (0.0, 0.5, 0.9, 1.0, 1.1, 1.2, 1.4), 0.1, 2000),),
     (Convolutional("l2", 0.0, (0.0, 1.4), 1, 10_000, 15),),
@@ -231,7 +241,8 @@ def critical(epsilon: npt.ArrayLike, recall: npt.ArrayLike, threshold: float = R
     Returns
     -------
     ndarray
-        Shape (...); the first epsilon where the recall is below the threshold there already, NaN where it never is.
+        Shape (...); 0 where the recall is below the threshold without attack; NaN where it never is, or already is at
+        a first epsilon > 0.
     """
     epsilon, recall = np.asarray(epsilon, np.float64), np.asarray(recall, np.float64)
     above = ndtri(np.clip(recall, 1 / (2 * TEST), 1 - 1 / (2 * TEST))) - ndtri(threshold)
@@ -242,7 +253,8 @@ def critical(epsilon: npt.ArrayLike, recall: npt.ArrayLike, threshold: float = R
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(last[..., 0] > 0, high / (high - low), 0.0)
     crossing = epsilon[first[..., 0]] + share * (epsilon[last[..., 0]] - epsilon[first[..., 0]])
-    return np.where(below.any(axis=-1), crossing, np.nan)
+    measured = below.any(axis=-1) & ((last[..., 0] > 0) | (epsilon[0] == 0))
+    return np.where(measured, crossing, np.nan)
 
 
 # --- mixtures ---

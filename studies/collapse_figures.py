@@ -136,7 +136,7 @@ def claims(data: xr.Dataset, *, quick: bool) -> Iterator[Claim]:
     ):
         some = _chosen(deep, start=start)
         some = some.isel(case=np.flatnonzero(some.rho >= SHOWN_RHO))
-        share = (at_end(some).mean("net_run") / at_end(some, "expected")).values
+        share = _mean(some) / at_end(some, "expected").values
         yield Claim(
             f"ReLU nets {text}, rho >= {SHOWN_RHO:g}",
             f"{_range(share)} of it",
@@ -164,7 +164,7 @@ def _at_both_times(deep: xr.Dataset) -> list[tuple[str, float, float, float]]:
 
 
 def _near(some: xr.Dataset, tolerance: float, what: str) -> Claim:
-    measured, expected = at_end(some).mean("net_run").values, at_end(some, "expected").values
+    measured, expected = _mean(some), at_end(some, "expected").values
     gap = np.abs(measured / expected - 1)
     return Claim(
         f"{what}: critical epsilon within {tolerance:.0%} of theory's",
@@ -181,8 +181,11 @@ def _claims_on_images(data: xr.Dataset, *, quick: bool) -> Iterator[Claim]:
         f"at most {left:.1%} of those without attack are left",
         left < 0.02,
     )
-    tolerance = 0.2 if quick else 0.1
-    gap = abs(data.image_critical.mean("image_run") / data.image_theory_critical.sel(image_theory="with noise") - 1)
+    tolerance = 0.2 if quick else 0.15
+    gap = abs(
+        data.image_critical.mean("image_run", skipna=False) / data.image_theory_critical.sel(image_theory="with noise")
+        - 1
+    )
     yield Claim(
         f"linear classifiers on images: critical epsilon within {tolerance:.0%} of the theory's, with the noise of SGD",
         f"differences {_range(100 * gap.values, '.1f')} %",
@@ -196,7 +199,7 @@ def _claims_on_images(data: xr.Dataset, *, quick: bool) -> Iterator[Claim]:
         last = data.conv_epsilon.sel(conv=f"{norm}, ramp 0.5").max().item()
         least = float(slowly.fillna(last).min())  # those that did not collapse
         yield Claim(
-            f"convolutional nets, {norm}: with a slowly growing epsilon they collapse later, whatever the seed",
+            f"convolutional nets, {norm}: with a slowly growing epsilon they collapse later, each seed",
             f"at once: {_range(at_once.values)}; slowly: {'beyond ' if slowly.isnull().any() else ''}{least:.2f}",
             bool(at_once.max(skipna=False) < least),
         )
@@ -262,6 +265,11 @@ def table(data: xr.Dataset) -> str:
     return "\n".join(lines)
 
 
+def _mean(some: xr.Dataset) -> Any:
+    """Return the mean critical epsilon of each case at the end of training: NaN if one of its runs did not collapse."""
+    return np.array([_found(some.isel(case=k), END).mean() for k in range(some.sizes["case"])])
+
+
 def _found(one: xr.Dataset, time: float) -> Any:
     """Return the critical epsilons of the runs of a case that were measured at a time: none, if it was not measured."""
     if time not in one.time:
@@ -321,8 +329,8 @@ def _mixtures(data: xr.Dataset) -> Figure:
     for k in range(data.sizes["case"]):
         one = data.isel(case=k).sel(time=END)
         net = one.net.item()
-        points = one.swap_dims(net_point="net_epsilon").rename(net_run="run").dropna("net_epsilon", subset=["recall"])
-        points = points.dropna("run", how="all", subset=["recall"])
+        points = one.swap_dims(net_point="net_epsilon").rename(net_run="run")[["recall", "b", "error"]]
+        points = points.dropna("run", how="all", subset=["recall"]).dropna("net_epsilon", how="all", subset=["recall"])
         if one.rho == SHOWN_RHO:
             panels = (
                 ((recall, "recall"), (bias, "b"), (error, "error"))
@@ -353,7 +361,7 @@ def _mixtures(data: xr.Dataset) -> Figure:
         mean, spread = ([f(values) for values in found.values()] for f in (np.mean, lambda x: np.std(x, ddof=1)))
         with style():
             over_alpha.errorbar(
-                np.array(list(found)) * (1 + 0.5 * _shift(one.net.item())), mean, spread, **_marker(one.net.item())
+                np.array(list(found)) * np.exp(1.2 * _shift(one.net.item())), mean, spread, **_marker(one.net.item())
             )
     with style():
         for ax in (recall, deep):
@@ -379,8 +387,8 @@ def _mixtures(data: xr.Dataset) -> Figure:
 
 
 def _shift(net: str) -> float:
-    """Return by how much a net's points are moved aside, so that they can be told apart."""
-    return 0.035 * (list(_LOOKS).index(net) % 4 - 1.5)
+    """Return by how much a ReLU net's points are moved aside, so that they can be told apart."""
+    return 0.04 * max(list(_LOOKS).index(net) - 5, -2) if "ReLU" in net else 0.0
 
 
 def _marker(net: str) -> dict[str, Any]:
@@ -390,7 +398,7 @@ def _marker(net: str) -> dict[str, Any]:
 def _images(data: xr.Dataset) -> Figure:
     """Draw the recall over epsilon: linear classifiers in each norm, and convolutional nets."""
     norms = [norm for norm in ("l2", "linf") if norm in data.image_norm]
-    figure, axes = new_figure(1, len(norms) + 1, width=2.4 * (len(norms) + 1), height=2.9)
+    figure, axes = new_figure(1, len(norms) + 1, width=2.4 * (len(norms) + 1), height=3.4)
     names = {"l2": "$L_2$", "linf": r"$L_\infty$"}
     pairs = list(dict.fromkeys(data.classes.values.tolist()))
     for ax, norm in zip(axes[0], norms, strict=False):

@@ -32,6 +32,7 @@ def test_the_critical_epsilon_of_a_straight_line_is_exact() -> None:
     # the first time counts, and one that has collapsed without an attack has the least epsilon
     assert collapse.critical([0.0, 1.0, 2.0, 3.0], [0.5, 0.01, 0.5, 0.01]) < 1
     assert collapse.critical([0.0, 1.0], [0.05, 0.5]) == 0
+    assert np.isnan(collapse.critical([0.5, 1.0], [0.05, 0.01]))  # somewhere below 0.5
 
 
 def test_a_linear_net_is_judged_as_the_theory_judges_it() -> None:

@@ -53,7 +53,8 @@ def _found() -> xr.Dataset:
         one = xr.Dataset(
             {
                 "measured": (("run", "test"), [S[key], S[key]]),
-                **{name: (("run", "size"), [curve, curve]) for name in ("locally_linear", "gaussian")},
+                "gaussian": (("run", "size"), [curve, curve]),
+                "locally_linear": (("run", "size"), np.outer([1, 1], 0.2 * curve if key == "at" else curve)),
                 "theory": ("size", curve if net == "linear" else np.full(33, np.nan)),
                 **{
                     name: (("run", "test"), np.full((2, 7), 0.001))
@@ -70,7 +71,8 @@ def _found() -> xr.Dataset:
             {"size_epsilon": ("size", np.linspace(0, 0.4, 33)), "test_epsilon": ("test", tests)},
         ).assign_coords(direction=["means", "linear"], run=[0, 1])
         parts.append(deep_on_mnist._named(one, net, "linf", epsilon))
-    return xr.concat(parts, "case", data_vars="all", coords="different", compat="equals")
+    found = xr.concat(parts, "case", data_vars="all", coords="different", compat="equals")
+    return found.assign_coords(norm=("case", ["linf"] * 4))
 
 
 def test_where_half_is_turned_and_how_far_a_prediction_is_off() -> None:
@@ -81,7 +83,7 @@ def test_where_half_is_turned_and_how_far_a_prediction_is_off() -> None:
     at = data.sel(case="convolutional, linf 0.1")
     assert at.half.values == pytest.approx(0.3)
     assert at.miss.values == pytest.approx([0.1, 0.2])
-    assert at.predicted_half.values == pytest.approx([0.3, 0.7 / 3])
+    assert at.named_at_half.values == pytest.approx([0.1, 0.3])
     assert data.sel(case="convolutional, linf 0").radius == 0.1
     assert all(variable.attrs["long_name"] for variable in data.variables.values())
 
@@ -95,6 +97,7 @@ def test_the_claims_can_fail() -> None:
         ("disagreement", "linear, linf 0", 0.01),
         ("theory", "linear, linf 0.1", 0.6),
         ("near", "convolutional, linf 0.1", 0.6),
+        ("measured", "convolutional, linf 0.1", 0.4 * np.linspace(0, 0.4, 33)[MEASURED] / 0.16),
     ):
         bad = good.copy(deep=True)
         bad[name].loc[{"case": case}] = value
