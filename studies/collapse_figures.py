@@ -293,8 +293,8 @@ def _cell(values: Any) -> str:
 # --- what is shown ---
 
 _LOOKS: dict[str, dict[str, Any]] = {
-    "linear, N = 1000": {"color": "C0"},
-    "linear, N = 100": {"color": "C0", "markerfacecolor": "white"},
+    "linear, N = 1000": {"color": "C0", "zorder": 4},
+    "linear, N = 100": {"color": "C0", "markerfacecolor": "white", "markersize": 5},
     "linear, N = 100, free": {"color": "0.2", "markerfacecolor": "white"},
     "20 ReLU, random start": {"color": "C3", "fmt": "v"},
     "20 ReLU, trained start": {"color": "C2", "fmt": "^"},
@@ -317,15 +317,15 @@ def _mixtures(data: xr.Dataset) -> Figure:
     figure, axes = new_figure(2, 3, width=7.2, height=4.9)
     (recall, bias, error), (deep, over_rho, over_alpha) = axes
     colors = {"|w| = 1": "C0", "free |w|": "0.2"}
-    theory = {"|w| = 1": r"theory, $|w|=1$, $\eta_w=0.04$", "free |w|": r"theory, $|w|$ free, $\eta_w=0.4$"}
+    theory = {
+        "|w| = 1": r"theory, $|w|=1$, $\eta_w=0.04$",
+        "free |w|": r"theory, $|w|$ free, $\eta_w=0.4$, either start",
+    }
     line = data.sel(rule="|w| = 1", size=slice(0, 1.4))
     for ax, name in ((recall, "recall"), (bias, "b"), (error, "error")):
         draw_lines(line[f"theory_{name}"], ax, color="C0", label=theory["|w| = 1"])
     free = data.sel(rule="free |w|", size=slice(0, 1.4))
     draw_lines(free.theory_recall, deep, color="0.2", label=theory["free |w|"])
-    draw_lines(
-        free.theory_trained_recall, deep, color="0.2", linestyle=":", linewidth=1, label="... from a trained start"
-    )
     for k in range(data.sizes["case"]):
         one = data.isel(case=k).sel(time=END)
         net = one.net.item()
