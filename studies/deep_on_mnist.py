@@ -54,7 +54,7 @@ from studies.registry import Outcome
 Array = npt.NDArray[np.float64]
 
 SEED = 20260711
-ATTACKED = 2  # linear classifiers that PGD attacks
+ATTACKED = 1  # linear classifiers of each training that PGD attacks
 SIZES = 33  # sizes of the attack, from 0 to the largest one, for the lines
 WITHIN = 0.03  # of the measured curve, up to the training epsilon
 MODELS = {"convolutional": "conv_small", "residual": "resnet_ccat"}
@@ -245,7 +245,7 @@ def _linear(
 ) -> xr.Dataset:
     """Return what was measured of linear classifiers that learn by one-pass SGD on the images.
 
-    Their curve is exact, and on all test images; PGD attacks two of them on some, to see whether it finds the same.
+    Their curve is exact, and on all test images; PGD attacks one of them on some, to see whether it finds the same.
     """
     setting = SETTINGS[images.name]
     pair = two_classes(images, POSITIVE, NEGATIVE)

@@ -54,7 +54,9 @@ def _curves(data: xr.Dataset) -> Figure:
         axes[row, 0].set_ylabel("adversarial error $S$")
     handles = []
     for net, color in COLORS.items():
-        handles += axes[0, 0].plot([], [], "o", color=color, label=f"{net}, PGD")
+        handles += axes[0, 0].plot(
+            [], [], "o", color=color, label="linear: exact" if net == "linear" else f"{net}: PGD"
+        )
     handles += axes[0, 0].plot([], [], color=COLORS["linear"], label="linear: theory on data")
     handles += axes[0, 0].plot([], [], color="0.4", label="deep: locally linear")
     handles += axes[0, 0].plot([], [], color="0.4", linestyle=":", label="deep: Gaussian margins")

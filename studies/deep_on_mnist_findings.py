@@ -213,6 +213,8 @@ def table(data: xr.Dataset, setting: Setting) -> str:
         )
     lines += [
         "S(eps), errors: up to the training epsilon, after standard training up to the least one of AT; largest over runs",
+        "local.lin. of AT nets: at their epsilon on more images: "
+        + ", ".join(f"{setting.checked[net]} for {setting.examples[net]} ({net})" for net in setting.nets),
         "R: cosine of the gradients with the weights of the linear classifier after the same training, in theory",
         "",
         "the same attack after standard training / after AT with it",

@@ -32,24 +32,26 @@ def figure(data: xr.Dataset) -> Figure:
             at = int(np.argmin(line[1].values))
             _star(plane, line[0][at], line[1][at], "0.4")
             _star(best, data[f"{world}_line"][at], line[1][at], "0.4")
+            labelled: list[Any] = []  # points that have a label
             for net in data[f"{world}_net"].values:
-                _draw(plane, best, data, world, str(net))
+                _draw(plane, best, data, world, str(net), labelled)
             best.axvline(test, color="0.8", linewidth=0.8, zorder=0)
             S = rf"adversarial error $S$ at $\varepsilon_\mathrm{{test}}={test:g}$"
             plane.set(xlabel="classification error $E$", ylabel=S)
-            plane.set_title(title, fontsize=8)
             best.set(xlabel=r"training $\varepsilon$", ylabel=S)
             for ax in (plane, best):
                 ax.yaxis.label.set_size(8)
             plane.plot([], [], "*", color="0.4", markeredgecolor="k", markersize=7, label=r"least $S$")
-            plane.legend(fontsize=6.5)
+            handles, labels = plane.get_legend_handles_labels()
+            plane.legend(handles, labels, fontsize=6.5, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+            plane.set_title(title, fontsize=8, pad=30)
         axes[0, 1].set_xlim(left=-0.004)
         for ax in axes[:, 1]:
             ax.set_ylim(bottom=0)
     return drawn  # type: ignore[no-any-return]
 
 
-def _draw(plane: Any, best: Any, data: xr.Dataset, world: str, net: str) -> None:
+def _draw(plane: Any, best: Any, data: xr.Dataset, world: str, net: str, labelled: list[Any]) -> None:
     """Draw mean and standard deviation of the nets, and the training epsilons beside their points in the plane."""
     color, run = COLORS[net], f"{world}_run"
     chosen = data.sel({f"{world}_net": net}).dropna(run, how="all", subset=[f"{world}_error"])
@@ -60,15 +62,13 @@ def _draw(plane: Any, best: Any, data: xr.Dataset, world: str, net: str) -> None
     plane.errorbar(E.mean(run), S.mean(run), xerr=E.std(run, ddof=1), label=text[net], **spread, **POINTS)
     plane.plot(E.mean(run), S.mean(run), color=color, linewidth=0.6, linestyle=":")
     best.errorbar(training, S.mean(run), **spread, **POINTS)
-    for k, epsilon in enumerate(training):
-        plane.annotate(
-            f"{epsilon:g}",
-            (E.mean(run)[k], S.mean(run)[k]),
-            (3, 3),
-            textcoords="offset points",
-            fontsize=5.5,
-            color=color,
-        )
+    points = np.stack([E.mean(run), S.mean(run)], axis=1)
+    extent = np.ptp(data[f"{world}_adversarial_error"].mean(run).values)
+    for point, epsilon in zip(points, training, strict=True):
+        if all(np.abs(point - other).max() > 0.05 * extent for other in labelled):  # no text on text
+            labelled.append(point)
+            text_of = {"textcoords": "offset points", "fontsize": 5.5, "color": color, "zorder": 5}
+            plane.annotate(f"{epsilon:g}", point, (4, 4), **text_of)
     at = int(np.argmin(S.mean(run).values))
     _star(plane, E.mean(run)[at], S.mean(run)[at], color)
     _star(best, training[at], S.mean(run)[at], color)

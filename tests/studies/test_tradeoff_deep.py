@@ -63,7 +63,7 @@ def test_the_best_training_epsilon_and_what_it_costs() -> None:
 def test_the_claims_can_fail() -> None:
     good = _found()
     for quick in (True, False):
-        assert all(claim.holds is True for claim in _claims(_best(good), 0.05, quick=quick))
+        assert all(claim.holds is True for claim in _claims(_best(good), (0.05, 0.05), quick=quick))
     for name, net, by in (
         ("mixture_error", "linear", 0.02),
         ("mixture_adversarial_error", "linear", 0.02),
@@ -72,7 +72,7 @@ def test_the_claims_can_fail() -> None:
     ):
         bad = good.copy(deep=True)
         bad[name].loc[{f"{name.split('_')[0]}_net": net}] += by
-        assert [claim.holds for claim in _claims(_best(bad), 0.05, quick=True)].count(False) == 1, name
+        assert [claim.holds for claim in _claims(_best(bad), (0.05, 0.05), quick=True)].count(False) == 1, name
     for name, where, value in (
         ("images_error", {"images_net": "convolutional"}, 0.0),  # AT costs nothing
         (
@@ -84,4 +84,4 @@ def test_the_claims_can_fail() -> None:
     ):
         bad = good.copy(deep=True)
         bad[name].loc[where] = value
-        assert not all(claim.holds for claim in _claims(_best(bad), 0.05, quick=False)), name
+        assert not all(claim.holds for claim in _claims(_best(bad), (0.05, 0.05), quick=False)), name
