@@ -118,7 +118,7 @@ SETTINGS = {
         {"linear": 20, "convolutional": 2},
         eta=0.1,
         images=2_000,
-        recipes={"convolutional": {"epochs": 20}},
+        recipes={"convolutional": {"epochs": 15}},
         counts={},
         examples={"linear": 95, "convolutional": 95},
         checked={"convolutional": 95},
@@ -146,8 +146,7 @@ def run(name: str, *, quick: bool = False, folder: Path | None = None) -> Outcom
             tasks += [(net, norm, epsilon, seed, images, folder, theory) for seed in range(setting.runs[net])]
     tasks += [("linear", norm, epsilon, None, images, folder, theory) for norm, epsilon in theory]
     nets: dict[str, list[xr.Dataset]] = {}
-    # the quick form takes less time than processes take to start
-    for found in [_net(*task) for task in tasks] if quick else in_processes(_net, tasks):
+    for found in in_processes(_net, tasks):
         for one in found:
             nets.setdefault(one.case.item(), []).append(one)
     joint: dict[str, Any] = {"data_vars": "all", "coords": "different", "compat": "equals"}

@@ -114,8 +114,7 @@ def run(name: str, *, quick: bool = False, folder: Path | None = None) -> Outcom
     ]
     nets: list[tuple[Any, ...]] = [(net, epsilon, online, folder) for net in HIDDEN for epsilon in training]
     tasks = [*convolutional, *nets]
-    # the quick form takes less time than processes take to start
-    found = [_task(*task) for task in tasks] if quick else in_processes(_task, tasks)
+    found = in_processes(_task, tasks)
     shape = len(setting.training), setting.runs["convolutional"]
     deep = np.array(found[: len(convolutional)]).reshape(*shape, 2)
     learned = np.array(found[len(convolutional) :]).reshape(len(HIDDEN), len(training), 2, -1)

@@ -1,5 +1,6 @@
 """The study of deep nets on two digits: exact where the net is linear, and its claims can fail."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -16,6 +17,15 @@ from studies.deep_on_mnist_findings import MEASURED, claims, judged, table
 from studies.registry import Unavailable
 
 SETTING = replace(deep_on_mnist.SETTINGS["digits"], largest={"linf": 0.4, "l2": 0.4})
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small nets lose much time where threads wait for each other on busy processors."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("norm", "dual"), [("linf", 5.0), ("l2", 13**0.5)])

@@ -1,14 +1,25 @@
 """The study of the trade-off: linear nets have the errors that theory gives their R and b, and its claims can fail."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from odeflow import Adversary, GaussianMixture, integrate
 from studies import tradeoff_deep
 from studies.tradeoff_deep import MIXTURE, RULE, TEST, Online, _best, _claims, _costs, _described, _table, _world
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small nets lose much time where threads wait for each other on busy processors."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_linear_nets_follow_the_theory_and_are_kept(tmp_path: Path) -> None:
