@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from odeflow import load as load_result
 from odeflow import save
 from odeflow.provenance import provenance
 from studies.ccat_figures import figures
+from studies.parallel import one_thread
 from studies.registry import Claim, Outcome, Unavailable
 
 _LOG = logging.getLogger(__name__)
@@ -130,7 +132,8 @@ def run(name: str, *, quick: bool = False, folder: Path | None = None) -> Outcom
     if images.name not in name:
         folder = folder.with_name(f"{folder.name}_{images.name}")
     folder.mkdir(exist_ok=True)
-    parts = [_one(training, setting, images, folder, device) for training in TRAININGS]
+    with one_thread() if quick else nullcontext():
+        parts = [_one(training, setting, images, folder, device) for training in TRAININGS]
     data = xr.concat(parts, xr.DataArray(list(TRAININGS), dims="training", name="training"), data_vars="all")
     data.attrs = provenance(
         f"studies.{name}", seed=str(SEED), device=describe(device), data=repr(images), quick=quick,

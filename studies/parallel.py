@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-__all__ = ["in_processes"]
+__all__ = ["in_processes", "one_thread"]
 
 Result = TypeVar("Result")
 
@@ -43,3 +44,16 @@ def _one_thread() -> None:
     numba.set_num_threads(1)  # first: it starts numba's threads, which changes the number that torch uses
     torch.set_num_threads(1)
     threadpool_limits(1)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: on a busy machine, threads of small nets wait for each other most of the time."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
