@@ -20,6 +20,7 @@ __all__ = [
     "checked_epsilons",
     "checked_images",
     "evaluating",
+    "frozen",
 ]
 
 Model = Callable[[Tensor], Tensor]
@@ -89,6 +90,23 @@ def evaluating(model: Model) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def frozen(model: Model) -> Iterator[None]:
+    """Let no parameter of a module ask for a gradient, and restore afterwards what was found.
+
+    An attack needs gradients by the images alone; a compiled net computes those by its parameters too, used or not.
+    A function that is no module is left alone.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad] if isinstance(model, nn.Module) else []
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_()
 
 
 def checked_bounds(bounds: Bounds) -> Bounds:

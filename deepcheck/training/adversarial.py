@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepcheck.attacks.base import Model, evaluating
+from deepcheck.attacks.base import Model, evaluating, frozen
 from deepcheck.attacks.pgd import PGD
 from deepcheck.training.methods import Method
 
@@ -39,7 +39,7 @@ class AdversarialTraining(Method):
         """Return the mean cross-entropy of the batch, attacked in part or whole."""
         clean = min(round((1 - self.share) * len(images)), len(images) - 1)
         epsilon = self.epsilon * (min(progress / self.ramp, 1.0) if self.ramp else 1.0)
-        with evaluating(model):
+        with evaluating(model), frozen(model):
             attacked = self.attack.perturb(model, images[clean:], labels[clean:], epsilon, generator)
         inputs = torch.cat([images[:clean], attacked]) if clean else attacked
         return F.cross_entropy(model(inputs).float(), labels)

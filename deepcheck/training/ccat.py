@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepcheck.attacks.base import Model, evaluating
+from deepcheck.attacks.base import Model, evaluating, frozen
 from deepcheck.attacks.norms import Norm
 from deepcheck.attacks.pgd import PGD
 from deepcheck.attacks.starts import Gaussian, OneOf, UniformLength, Zero
@@ -67,7 +67,7 @@ class CCAT(Method):
         del progress
         half = len(images) // 2
         x, y = images[half:], labels[half:]
-        with evaluating(model):
+        with evaluating(model), frozen(model):
             attacked = self.attack.perturb(model, x, y, self.epsilon, generator)
         logits = model(torch.cat([images[:half], attacked])).float()
         assert isinstance(self.attack.norm, Norm)
