@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import tyro  # noqa: TC002 -- it reads the annotations
+import tyro
 
 from odeflow.model import Adversary, GaussianMixture, LearningRule, checked_count, checked_number
 from odeflow.provenance import check_target

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from deepcheck import checkpoint, cli
+from deepcheck.commands import common
 from deepcheck.data import DataError, load
 from deepcheck.evaluation import checked, format_summary, robust_error, standard_error, summary
 from deepcheck.training import RECIPES
@@ -412,7 +413,7 @@ def test_records_that_cannot_be_saved_are_status_1(
     def fail(*_: object) -> None:
         raise SaveError("'a.nc' could not be saved: no space left")
 
-    monkeypatch.setattr(cli, "save", fail)
+    monkeypatch.setattr(common, "save", fail)
     assert status_of(f"attack {net} --device cpu --steps 1 --examples 2 --out a.nc") == 1
     assert capsys.readouterr().err == "deepcheck: 'a.nc' could not be saved: no space left\n"
 

@@ -1,0 +1,1 @@
+"""The commands of ``deepcheck``, one a file: a frozen dataclass whose fields are flags, and which `run` carries out."""
