@@ -289,7 +289,7 @@ def test_bad_parts() -> None:
     with pytest.raises(TypeError, match="mixture = LearningRule"):
         fixed_points(RULE, RULE, Adversary())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"normalised = False: allowed is True"):
-        fixed_points(GaussianMixture(), LearningRule(normalised=False), Adversary())
+        fixed_points_batch(normalised=False)
     with pytest.raises(ValueError, match="test_epsilon = -1"):
         fixed_points(GaussianMixture(), RULE, Adversary(), test_epsilon=-1.0)
 

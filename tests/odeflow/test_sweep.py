@@ -101,7 +101,8 @@ def test_variants_and_switches() -> None:
 
 def test_results_are_labelled() -> None:
     result = sweep(*PARTS, over=OVER, alpha=ALPHA)
-    assert result.R.attrs == {"long_name": "overlap of the weights with the direction of the centres", "units": "1"}
+    label = "overlap of the weights with the direction of the centres"
+    assert result.R.attrs == {"long_name": label, "units": "1", "symbol": "R"}
     assert result.rho.attrs["units"] == "1"
     assert result.status.dims == ("epsilon", "rho")
     assert result.status.dtype == np.int8
