@@ -7,7 +7,7 @@ from odeflow.integrate import IntegrationError, integrate, integrate_batch
 from odeflow.model import Adversary, GaussianMixture, LearningRule
 from odeflow.optimal import optimal_classifier
 from odeflow.phases import critical_epsilon, phase_boundary, runaway_direction
-from odeflow.provenance import SaveError, load, save
+from odeflow.provenance import SaveError, load, package_version, save
 from odeflow.relaxation import end_states_batch, learning_time, relaxation_time
 from odeflow.simulate import simulate
 from odeflow.sweep import SweepError, SweepInterrupted, sweep
@@ -20,6 +20,7 @@ __all__ = [
     "SaveError",
     "SweepError",
     "SweepInterrupted",
+    "__version__",
     "adversarial_error",
     "branches",
     "classification_error",
@@ -41,3 +42,5 @@ __all__ = [
     "simulate",
     "sweep",
 ]
+
+__version__ = package_version()

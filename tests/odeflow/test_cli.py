@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import odeflow
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate, load, simulate, sweep
 from odeflow.cli import main
 from odeflow.store import Store
@@ -109,7 +110,13 @@ def test_help_names_every_parameter(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("--version") == 0
-    assert capsys.readouterr().out.startswith("odeflow ")
+    assert capsys.readouterr().out == f"odeflow {odeflow.__version__}\n"
+
+
+def test_the_package_runs_as_the_command() -> None:
+    command = [sys.executable, "-m", "odeflow"]
+    assert subprocess.run([*command, "--version"], check=True, capture_output=True).stdout.startswith(b"odeflow ")
+    assert subprocess.run([*command, "integrate", "--p", "2"], check=False, capture_output=True).returncode == 2
 
 
 @pytest.mark.parametrize(
