@@ -60,6 +60,7 @@ def test_the_isotropic_mixture_follows_the_seed_model(
     np.testing.assert_allclose(general.adversarial_error, seed.adversarial_error, **allowed)
 
 
+@pytest.mark.slow
 def test_simulations_of_the_isotropic_mixture_have_the_seed_models_law() -> None:
     N, alpha, runs = 50, [10.0], 400
     mixture, rule, adversary = GaussianMixture(p=0.7), LearningRule(), Adversary(0.5)
@@ -105,6 +106,7 @@ def test_the_theory_with_noise_follows_the_mean_of_simulations(setting: str) -> 
         assert np.all(abs(theory[name] - mean) <= allowed), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adversary", [Adversary(0.3), Adversary(0.1, norm="linf")])
 def test_a_small_learning_rate_approaches_the_limit_in_proportion(adversary: Adversary) -> None:
     mixture = random_mixture(40)
@@ -274,6 +276,7 @@ def test_dual_norms_of_fluctuating_weights() -> None:
 # --- simulation ---
 
 
+@pytest.mark.slow
 def test_a_simulation_is_reproducible_and_its_runs_are_independent_of_their_number() -> None:
     mixture, rule, adversary = random_mixture(20), LearningRule.per_example(0.02, 20), Adversary(0.1, 0.5, norm="linf")
     for data in (mixture, Samples(*drawn(mixture, 50))):

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from odeflow import compilation
 
 CODE = """
@@ -16,6 +18,7 @@ print(y.tobytes().hex())
 """
 
 
+@pytest.mark.slow
 def test_the_compiling_process_and_later_ones_give_the_same_bits(tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     outputs = [

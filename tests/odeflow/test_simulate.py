@@ -50,6 +50,7 @@ def plain_sgd(N: int, examples: int, rng: np.random.Generator) -> tuple[float, f
     return float(w @ B), float(b)
 
 
+@pytest.mark.slow
 def test_the_law_is_that_of_the_model_as_stated() -> None:
     rng = np.random.default_rng(13)
     stated = np.array([plain_sgd(5, 15, rng) for _ in range(1500)])
@@ -58,6 +59,7 @@ def test_the_law_is_that_of_the_model_as_stated() -> None:
         assert stats.ks_2samp(sample[variable].values[:, 0], stated[:, i]).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "N", "runs"), [("reduced", 2000, 400), ("direct", 400, 400)])
 def test_the_mean_approaches_the_theory(method: Any, N: int, runs: int) -> None:
     alpha = [2.0, 10.0]

@@ -172,6 +172,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
         yield pool
 
 
+@pytest.mark.slow
 def test_executors_and_chunks_give_the_same_bits(executor: Executor) -> None:
     expected = undated(sweep(*PARTS, over=LARGER, alpha=ALPHA))
     assert undated(sweep(*PARTS, over=LARGER, alpha=ALPHA, chunk=2)).identical(expected)
@@ -181,6 +182,7 @@ def test_executors_and_chunks_give_the_same_bits(executor: Executor) -> None:
     assert undated(sweep(*PARTS, **options, executor=executor)).identical(undated(sweep(*PARTS, **options)))
 
 
+@pytest.mark.slow
 def test_a_pool_that_dies_says_so_and_the_store_goes_on(tmp_path: Path) -> None:
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         pool.submit(int).result()
@@ -211,6 +213,7 @@ def test_a_store_computes_only_what_is_missing(tmp_path: Path, suffix: str, comp
     assert [path.name for path in tmp_path.iterdir()] == [store.name]
 
 
+@pytest.mark.slow
 def test_stored_simulations_grow_in_runs_and_keep_their_seed(tmp_path: Path) -> None:
     store = tmp_path / "sweep.nc"
     options: dict[str, Any] = {"alpha": ALPHA, "compute": "simulate"}
@@ -360,6 +363,7 @@ def test_no_folder_is_left_where_an_open_file_cannot_be_removed(
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.nc"]
 
 
+@pytest.mark.slow
 def test_a_store_needs_no_fcntl(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['fcntl'] = None\n"

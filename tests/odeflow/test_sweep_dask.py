@@ -14,6 +14,7 @@ distributed = pytest.importorskip("distributed", reason="distributed is not inst
 PARTS = (GaussianMixture(p=0.7), LearningRule(), Adversary())
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments: dict[str, Any] = {
         "over": {"rho": np.linspace(0.5, 4, 40), "epsilon": np.linspace(0, 2, 40)},
