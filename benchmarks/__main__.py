@@ -7,8 +7,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from odeflow.numerics.threads import threads
 from odeflow.provenance import provenance
-from odeflow.threads import threads
 
 SECTIONS = ("ode", "variants", "sweep", "equilibria", "anisotropic", "monte_carlo", "deep", "startup")
 

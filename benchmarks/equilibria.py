@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from benchmarks.timing import in_turn, table
 from odeflow import integrate_batch
-from odeflow.equilibria import FixedPoints, fixed_points_batch
+from odeflow.fixed_points.equilibria import FixedPoints, fixed_points_batch
 
 POINTS = 100_000
 SOME = 2_000  # integrated, and their time scaled

@@ -9,9 +9,9 @@ from scipy.special import erf
 
 from benchmarks.timing import in_turn, table
 from odeflow import Adversary, GaussianMixture, LearningRule, simulate
-from odeflow.compilation import LANES
-from odeflow.random_streams import box_muller, rng_states, uniform
-from odeflow.threads import threads
+from odeflow.numerics.compilation import LANES
+from odeflow.numerics.random_streams import box_muller, rng_states, uniform
+from odeflow.numerics.threads import threads
 
 Array = npt.NDArray[np.float64]
 

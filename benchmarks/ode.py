@@ -61,7 +61,7 @@ def rates(xp: Any, erf: Callable[[Any], Any], R: Any, b: Any, point: Any) -> tup
 
 def compiled_rates() -> Callable[..., Array]:
     """Return the right-hand side of one point compiled by numba, from the package's plain averages."""
-    from odeflow.averages import delta, delta_squared
+    from odeflow.order_parameters.perceptron.averages import delta, delta_squared
 
     @njit(error_model="numpy")  # type: ignore[untyped-decorator]
     def one(y: Array, p: float, rho: float, v1: float, v2: float, eta_w: float, eta_b: float, epsilon: float) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.timing import in_turn, seconds, table
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate_batch, sweep
-from odeflow.threads import threads
+from odeflow.numerics.threads import threads
 
 SIDE = 1000
 PARTS = (GaussianMixture(), LearningRule(), Adversary())

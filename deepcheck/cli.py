@@ -15,7 +15,7 @@ from deepcheck.commands.distal import Distal
 from deepcheck.commands.evaluate import Evaluate
 from deepcheck.commands.train import Train
 from deepcheck.training.recipe import METHODS, RECIPES, recipe
-from odeflow.command_line import parsed
+from odeflow.cli.parsing import parsed
 from odeflow.provenance import SaveError, package_version
 
 __all__ = ["main"]

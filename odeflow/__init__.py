@@ -1,14 +1,15 @@
 """Theory of adversarial training in a solvable model, with Monte Carlo checks."""
 
-from odeflow.continuation import branches
-from odeflow.equilibria import fixed_points, fixed_points_batch, jacobian
+from odeflow._moved import find_moved
 from odeflow.errors import adversarial_error, classification_error, robustness_curve
+from odeflow.fixed_points.continuation import branches
+from odeflow.fixed_points.equilibria import fixed_points, fixed_points_batch, jacobian
+from odeflow.fixed_points.phases import critical_epsilon, phase_boundary, runaway_direction
+from odeflow.fixed_points.relaxation import end_states_batch, learning_time, relaxation_time
 from odeflow.integrate import IntegrationError, integrate, integrate_batch
 from odeflow.model import Adversary, GaussianMixture, LearningRule
 from odeflow.optimal import optimal_classifier
-from odeflow.phases import critical_epsilon, phase_boundary, runaway_direction
 from odeflow.provenance import SaveError, load, package_version, save
-from odeflow.relaxation import end_states_batch, learning_time, relaxation_time
 from odeflow.simulate import simulate
 from odeflow.sweep import SweepError, SweepInterrupted, sweep
 
@@ -44,3 +45,5 @@ __all__ = [
 ]
 
 __version__ = package_version()
+
+find_moved()

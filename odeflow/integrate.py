@@ -24,7 +24,7 @@ from odeflow.provenance import provenance
 if TYPE_CHECKING:
     import xarray as xr
 
-    from odeflow.runge_kutta import Solution
+    from odeflow.numerics.runge_kutta import Solution
 
 __all__ = ["IntegrationError", "broadcast_table", "checked_alpha", "integrate", "integrate_batch"]
 
@@ -166,7 +166,7 @@ def integrate_batch(
     max_steps = checked_count("max_steps", max_steps, 1)
     system, variables, constants = _system(model, {"R0": R0, "b0": b0, "Q0": Q0})
 
-    from odeflow.runge_kutta import solve
+    from odeflow.numerics.runge_kutta import solve
 
     return solve(
         system,
@@ -239,11 +239,11 @@ def _system(model: dict[str, Any], start: dict[str, npt.ArrayLike]) -> tuple[Any
         raise ValueError(f"Q0 = {start['Q0']!r} is out of range: allowed is 1, because the rule keeps |w| = 1")
     attacks_all = np.all(np.asarray(values["fraction"]) == 1)
     if rule == LearningRule() and adversary == Adversary() and attacks_all:
-        from odeflow import dynamics
+        from odeflow.order_parameters.perceptron import seed as dynamics
 
         return dynamics.SeedModel(_table(dynamics.PARAMETERS, values)), 2, dynamics.CONSTANTS
-    from odeflow import variant_dynamics
-    from odeflow.variant_averages import update_factor
+    from odeflow.order_parameters.perceptron import variants as variant_dynamics
+    from odeflow.order_parameters.perceptron.variant_averages import update_factor
 
     nodes, weights = (np.ones(1), np.ones(1)) if adversary.law is None else adversary.law.nodes()
     table = _table(variant_dynamics.PARAMETERS, values)
@@ -297,6 +297,6 @@ def _table(names: tuple[str, ...], values: dict[str, Any]) -> npt.NDArray[np.flo
 
 
 def _advice(status: int) -> str:
-    from odeflow.runge_kutta import STATUS
+    from odeflow.numerics.runge_kutta import STATUS
 
     return STATUS[status]

@@ -99,11 +99,11 @@ def simulate(
     test_epsilon = checked_number("test_epsilon", adversary.epsilon if test_epsilon is None else test_epsilon, least=0)
     seed = seed_sequence(rng)
 
-    from odeflow import monte_carlo
-    from odeflow.compilation import LANES
-    from odeflow.random_streams import rng_states
-    from odeflow.threads import map_blocks
-    from odeflow.variant_averages import update_factor
+    from odeflow.numerics.compilation import LANES
+    from odeflow.numerics.random_streams import rng_states
+    from odeflow.numerics.threads import map_blocks
+    from odeflow.order_parameters.perceptron import monte_carlo
+    from odeflow.order_parameters.perceptron.variant_averages import update_factor
 
     examples = np.rint(alpha * N).astype(np.int64)
     out = np.empty((runs, alpha.size, 2 if rule.normalised else 3))

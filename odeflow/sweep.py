@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.chunks import Computation, Equilibria, Parts, Rows, Simulations, Trajectories
-from odeflow.executors import SweepError, computed, workers
-from odeflow.grid import Grid, Index
 from odeflow.integrate import MAX_STEPS
 from odeflow.labels import LABELS, label
 from odeflow.model import (
@@ -30,8 +27,7 @@ from odeflow.model import (
     parameters,
 )
 from odeflow.provenance import check_target, provenance
-from odeflow.store import Store, exists
-from odeflow.sweep_checks import (
+from odeflow.sweeps.checks import (
     check_memory,
     checked_counts,
     checked_grid,
@@ -39,6 +35,10 @@ from odeflow.sweep_checks import (
     checked_starts,
     checked_times,
 )
+from odeflow.sweeps.computations import Computation, Equilibria, Parts, Rows, Simulations, Trajectories
+from odeflow.sweeps.executors import SweepError, computed, workers
+from odeflow.sweeps.grid import Grid, Index
+from odeflow.sweeps.store import Store, exists
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -99,7 +99,7 @@ def sweep(
         As for `simulate`.
     rng
         Seed of a simulation. Each point has a stream of its own that depends on the seed and its parameters alone
-        (`odeflow.chunks.point_seed`). None: the store's, or fresh entropy, which is recorded.
+        (`odeflow.sweeps.computations.point_seed`). None: the store's, or fresh entropy, which is recorded.
     test_epsilon
         Perturbation at which `adversarial_error` is evaluated, >= 0; default: each point's epsilon.
     executor
@@ -227,7 +227,7 @@ def _attributes(name: str) -> dict[str, str]:
     """Return the attributes of a variable."""
     attrs = {"long_name": LABELS[name][0], "units": "1"}
     if name == "status":
-        from odeflow.runge_kutta import STATUS
+        from odeflow.numerics.runge_kutta import STATUS
 
         attrs["meaning"] = "; ".join(f"{status}: {text}" for status, text in STATUS.items())
     return attrs

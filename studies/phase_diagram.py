@@ -14,13 +14,13 @@ import numpy as np
 import xarray as xr
 
 from odeflow import Adversary, GaussianMixture, LearningRule, adversarial_error, classification_error, integrate_batch
-from odeflow.equilibria import fixed_points_batch
+from odeflow.fixed_points.equilibria import fixed_points_batch
+from odeflow.fixed_points.phases import critical_epsilon, phase_boundary, runaway_direction
+from odeflow.fixed_points.relaxation import end_states_batch
 from odeflow.labels import label
 from odeflow.model import parameters
-from odeflow.phases import critical_epsilon, phase_boundary, runaway_direction
 from odeflow.plot import new_figure, style, symbol
 from odeflow.provenance import provenance
-from odeflow.relaxation import end_states_batch
 from studies.registry import Claim, Outcome
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _claims(data: xr.Dataset) -> list[Claim]:
 
 def _marginal(mixture: GaussianMixture) -> float:
     """Return the size of the smaller eigenvalue relative to the larger at the bifurcations of a mixture at rho = 2."""
-    from odeflow.equilibria import jacobian
+    from odeflow.fixed_points.equilibria import jacobian
 
     worst = 0.0
     located = critical_epsilon(mixture, RULE)

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import xarray as xr
 
 from odeflow import GaussianMixture, LearningRule, adversarial_error, classification_error, optimal_classifier
+from odeflow.fixed_points.relaxation import end_states_batch
 from odeflow.labels import LABELS, label
 from odeflow.model import parameters
 from odeflow.plot import new_figure, style, symbol
 from odeflow.provenance import provenance
-from odeflow.relaxation import end_states_batch
 from studies.registry import Claim, Outcome
 
 if TYPE_CHECKING:

@@ -114,7 +114,7 @@ class Closure:
 
     def slope(self, u: Array, c: Array, frozen: Frozen, *, normalise: bool = True) -> Slope:
         """Return G, less the growth of |w| if the rule and `normalise` say so."""
-        from odeflow.variant_averages import averages
+        from odeflow.order_parameters.perceptron.variant_averages import averages
 
         mean, variance = self.field(u, c, frozen)
         D1, _, delta_1 = averages(_TAU * mean, variance, self.rule)  # tau <delta>, <delta'>
@@ -132,7 +132,7 @@ class Closure:
 
     def matrices(self, u: Array, c: Array, frozen: Frozen) -> tuple[Drift, Noise]:
         """Return J and D."""
-        from odeflow.variant_averages import averages
+        from odeflow.order_parameters.perceptron.variant_averages import averages
 
         mean, variance = self.field(u, c, frozen)
         step = _STEP * np.sqrt(variance)[..., None]

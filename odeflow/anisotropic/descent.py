@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from odeflow.compilation import LANES, sources_digest
-from odeflow.random_streams import box_muller, uniform
-from odeflow.variant_averages import factor
+from odeflow.numerics.compilation import LANES, sources_digest
+from odeflow.numerics.random_streams import box_muller, uniform
+from odeflow.order_parameters.perceptron.variant_averages import factor
 
 __all__ = ["descend", "fill_normal"]
 

@@ -92,8 +92,8 @@ def simulate(
     from tqdm import tqdm
 
     from odeflow.anisotropic.descent import descend
-    from odeflow.threads import map_blocks
-    from odeflow.variant_averages import update_factor
+    from odeflow.numerics.threads import map_blocks
+    from odeflow.order_parameters.perceptron.variant_averages import update_factor
 
     check_model(rule, adversary)
     test = data if test is None else test
@@ -161,8 +161,8 @@ class _Drawn:
     """Examples of a mixture, drawn anew for each run: xi = m_tau + L_tau z with C_tau = L_tau L_tau'."""
 
     def __init__(self, mixture: Mixture, seed: np.random.SeedSequence, runs: int) -> None:
-        from odeflow.compilation import LANES
-        from odeflow.random_streams import rng_states
+        from odeflow.numerics.compilation import LANES
+        from odeflow.numerics.random_streams import rng_states
 
         self.mixture = mixture
         self.generators = _generators(seed, runs)
@@ -173,7 +173,7 @@ class _Drawn:
 
     def draw(self, count: int) -> Iterator[tuple[Array, Indices, Array]]:
         from odeflow.anisotropic.descent import fill_normal
-        from odeflow.threads import map_blocks
+        from odeflow.numerics.threads import map_blocks
 
         runs, N = len(self.generators), self.mixture.N
         padded = -(-self.numbers // self.block) * self.block

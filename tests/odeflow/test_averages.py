@@ -11,8 +11,16 @@ from numba import njit
 from scipy import integrate as quadrature
 from scipy.special import erf, ndtr, owens_t
 
-from odeflow.averages import TERMS, delta, delta_derivative, delta_squared, g_prime, lane_averages, lane_constants
-from odeflow.compilation import LANES
+from odeflow.numerics.compilation import LANES
+from odeflow.order_parameters.perceptron.averages import (
+    TERMS,
+    delta,
+    delta_derivative,
+    delta_squared,
+    g_prime,
+    lane_averages,
+    lane_constants,
+)
 
 means = st.floats(-6, 6)
 variances = st.floats(np.log(1e-2), np.log(1e2)).map(lambda x: float(np.exp(x)))

@@ -9,8 +9,8 @@ import pytest
 
 import odeflow
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate, load, simulate, sweep
-from odeflow.cli import main
-from odeflow.store import Store
+from odeflow.cli.commands import main
+from odeflow.sweeps.store import Store
 from tests.odeflow.test_provenance import full_disk
 
 
@@ -197,7 +197,7 @@ def test_a_failed_integration_is_status_1(capsys: pytest.CaptureFixture[str], mo
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from odeflow.cli import main\n"
+        "import sys; from odeflow.cli.commands import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'numba', 'xarray', 'matplotlib', 'scipy'} & set(sys.modules)))"
@@ -208,7 +208,10 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_no_traceback_from_the_installed_command() -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "odeflow.cli", "integrate", "--p", "2"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "odeflow.cli", "integrate", "--p", "2"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 2
     assert "Traceback" not in run.stderr

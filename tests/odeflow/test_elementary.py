@@ -8,7 +8,7 @@ import pytest
 from numba import njit
 from scipy import special
 
-from odeflow import elementary
+from odeflow.numerics import elementary
 
 Array = npt.NDArray[np.float64]
 EPS = np.finfo(float).eps

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from odeflow import Adversary, GaussianMixture, LearningRule, forces, integrate, integrate_batch, load, save
-from odeflow.averages import delta, delta_derivative, delta_squared
-from odeflow.dynamics import rates
-from odeflow.equilibria import FixedPoints, fixed_points, fixed_points_batch, jacobian
-from odeflow.relaxation import end_states_batch, learning_time, relaxation_time
+from odeflow import Adversary, GaussianMixture, LearningRule, integrate, integrate_batch, load, save
+from odeflow.fixed_points import forces
+from odeflow.fixed_points.equilibria import FixedPoints, fixed_points, fixed_points_batch, jacobian
+from odeflow.fixed_points.relaxation import end_states_batch, learning_time, relaxation_time
+from odeflow.order_parameters.perceptron.averages import delta, delta_derivative, delta_squared
+from odeflow.order_parameters.perceptron.seed import rates
 
 RULE = LearningRule()
 LIMIT = LearningRule(second_order=False)
@@ -97,7 +98,7 @@ def test_the_peak_hardly_depends_on_the_variance() -> None:
 
 
 def test_the_compiled_formulas_are_the_plain_ones() -> None:
-    from odeflow import equilibria_kernel as kernel
+    from odeflow.fixed_points import kernel
 
     for v in (0.05, 0.5, 1.0, 4.0):
         constants = kernel._class_constants(v)
@@ -294,7 +295,7 @@ def test_bad_parts() -> None:
 
 
 def test_importing_is_light() -> None:
-    code = "import sys, odeflow.phases, odeflow.relaxation; print([m for m in ('numba', 'xarray', 'scipy.optimize') if m in sys.modules])"
+    code = "import sys, odeflow.fixed_points.phases, odeflow.fixed_points.relaxation; print([m for m in ('numba', 'xarray', 'scipy.optimize') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odeflow import Adversary, GaussianMixture, IntegrationError, LearningRule, integrate, integrate_batch
-from odeflow.dynamics import rates
+from odeflow.order_parameters.perceptron.seed import rates
 
 ALPHA = np.linspace(0, 100, 11)
 

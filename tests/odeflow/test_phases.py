@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate_batch
-from odeflow.continuation import branches
-from odeflow.equilibria import fixed_points, fixed_points_batch, jacobian
-from odeflow.forces import log_force, peak
-from odeflow.phases import KINDS, critical_epsilon, phase_boundary, runaway_direction
+from odeflow.fixed_points.continuation import branches
+from odeflow.fixed_points.equilibria import fixed_points, fixed_points_batch, jacobian
+from odeflow.fixed_points.forces import log_force, peak
+from odeflow.fixed_points.phases import KINDS, critical_epsilon, phase_boundary, runaway_direction
 
 RULE = LearningRule()
 LIMIT = LearningRule(second_order=False)

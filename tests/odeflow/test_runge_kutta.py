@@ -8,10 +8,10 @@ import numpy.typing as npt
 import pytest
 from numba.extending import overload
 
-from odeflow import runge_kutta
-from odeflow.compilation import LANES
-from odeflow.dop853 import E5, F5, STAGES, A, B
 from odeflow.integrate import integrate_batch
+from odeflow.numerics import runge_kutta
+from odeflow.numerics.compilation import LANES
+from odeflow.numerics.dop853 import E5, F5, STAGES, A, B
 
 Array = npt.NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate, simulate
-from odeflow.random_streams import rng_states
+from odeflow.numerics.random_streams import rng_states
 
 # Large rates and unequal classes, so that every term of the update matters.
 MODEL = (GaussianMixture(p=0.7, rho=2.0, v1=1.0, v2=0.5), LearningRule(eta_w=1.5, eta_b=1.0), Adversary(0.7))

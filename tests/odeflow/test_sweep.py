@@ -26,10 +26,10 @@ from odeflow import (
     simulate,
     sweep,
 )
-from odeflow.chunks import Trajectories, point_seed
-from odeflow.equilibria import fixed_points
-from odeflow.grid import Grid
-from odeflow.store import Store
+from odeflow.fixed_points.equilibria import fixed_points
+from odeflow.sweeps.computations import Trajectories, point_seed
+from odeflow.sweeps.grid import Grid
+from odeflow.sweeps.store import Store
 from tests.odeflow.test_provenance import full_disk
 
 PARTS = (GaussianMixture(p=0.7), LearningRule(), Adversary(0.3))

@@ -5,7 +5,7 @@ import threading
 import numba
 import pytest
 
-from odeflow.threads import map_blocks
+from odeflow.numerics.threads import map_blocks
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 64, 1000])

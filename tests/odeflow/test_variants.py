@@ -11,9 +11,9 @@ from scipy.integrate import quad
 from scipy.special import erf, erfc, expit
 
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate, integrate_batch, simulate
-from odeflow.averages import delta, delta_derivative, delta_squared
 from odeflow.laws import Continuous, Discrete, Uniform
-from odeflow.variant_averages import averages
+from odeflow.order_parameters.perceptron.averages import delta, delta_derivative, delta_squared
+from odeflow.order_parameters.perceptron.variant_averages import averages
 
 KINDS = [
     (loss, activation, update)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numba import njit
 from scipy.integrate import solve_ivp
 
-from odeflow.averages import delta, delta_squared
 from odeflow.integrate import integrate_batch
+from odeflow.order_parameters.perceptron.averages import delta, delta_squared
 
 Point = dict[str, float]
 PARAMETERS = ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon")

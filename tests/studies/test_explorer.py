@@ -12,7 +12,7 @@ from scipy.special import erfc
 
 import studies
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate, robustness_curve
-from odeflow.averages import delta, delta_squared
+from odeflow.order_parameters.perceptron.averages import delta, delta_squared
 
 NODE = shutil.which("node")
 EXPLORER = Path(studies.__file__).parent / "explorer.js"

@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from odeflow.compilation import inlined
+from odeflow.numerics.compilation import inlined
 
 __all__ = ["as_float64", "as_int64", "cos_sin_turns", "erfcx", "exp", "fma", "log"]
 

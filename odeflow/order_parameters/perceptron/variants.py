@@ -1,7 +1,7 @@
 r"""Right-hand side for all variants of the rule and the adversary, including weights that are not normalised.
 
 With :math:`Q = |w|^2`, :math:`u = \tau\tilde x \sim N(m_\tau, v_\tau Q)`, :math:`m_\tau = \rho R/2 - \varepsilon\sqrt Q
-- \tau b`, and averages :math:`D_1, D_2, D_1'` of `odeflow.variant_averages` that are also averaged over the law of
+- \tau b`, and averages :math:`D_1, D_2, D_1'` of `odeflow.order_parameters.perceptron.variant_averages` that are also averaged over the law of
 :math:`\varepsilon` (clean examples have :math:`\varepsilon = 0`), Stein's lemma gives
 
 .. math::
@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numba.extending import overload
 
-from odeflow import runge_kutta
-from odeflow.compilation import LANES
-from odeflow.variant_averages import UpdateFactor, lane_averages
+from odeflow.numerics import runge_kutta
+from odeflow.numerics.compilation import LANES
+from odeflow.order_parameters.perceptron.variant_averages import UpdateFactor, lane_averages
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +48,7 @@ CONSTANTS = _SUMS + 4
 
 
 class VariantModel(NamedTuple):
-    """A batch of trajectories that share a rule and a law of the perturbation, for `odeflow.runge_kutta.solve`."""
+    """A batch of trajectories that share a rule and a law of the perturbation, for `odeflow.numerics.runge_kutta.solve`."""
 
     parameters: npt.NDArray[np.float64]
     """One row a trajectory, columns as in `PARAMETERS`, float64, C-contiguous."""

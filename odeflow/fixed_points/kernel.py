@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
-r"""Compiled solver of all fixed points. The mathematics is in `odeflow.equilibria`, section by section the same.
+r"""Compiled solver of all fixed points. The mathematics is in `odeflow.fixed_points.equilibria`, section by section the same.
 
 A class is described by a tuple of constants (`_class_constants`); b enters through the margins s = M - b of the class +1
 and t = M + b of the class -1, with M = rho R/2 - epsilon.
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from odeflow.compilation import sources_digest
-from odeflow.elementary import erfcx
+from odeflow.numerics.compilation import sources_digest
+from odeflow.numerics.elementary import erfcx
 
 __all__ = ["MOST", "fixed_points"]
 
@@ -34,7 +34,7 @@ _scalar = njit(error_model="numpy")
 
 @_scalar
 def _class_constants(v):
-    """Return 1/(1+2v), k, ln A0, g/u, a, v C0/A0 and 2/(1+4v) of one class (see `odeflow.forces`)."""
+    """Return 1/(1+2v), k, ln A0, g/u, a, v C0/A0 and 2/(1+4v) of one class (see `odeflow.fixed_points.forces`)."""
     return (
         1 / (1 + 2 * v),
         1 / math.sqrt((1 + 2 * v) * (1 + 4 * v)),

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from odeflow.compilation import LANES, inlined, sources_digest
-from odeflow.elementary import log
-from odeflow.random_streams import box_muller, uniform
-from odeflow.variant_averages import factor, lane_factors
+from odeflow.numerics.compilation import LANES, inlined, sources_digest
+from odeflow.numerics.elementary import log
+from odeflow.numerics.random_streams import box_muller, uniform
+from odeflow.order_parameters.perceptron.variant_averages import factor, lane_factors
 
 __all__ = ["direct", "reduced"]
 

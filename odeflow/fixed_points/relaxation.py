@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.equilibria import PARAMETERS, fixed_points, parameter_table, solve_table
+from odeflow.fixed_points.equilibria import PARAMETERS, fixed_points, parameter_table, solve_table
 from odeflow.integrate import integrate, integrate_batch
 from odeflow.model import Adversary, GaussianMixture, LearningRule, checked_number
 from odeflow.provenance import provenance
@@ -161,7 +161,7 @@ def end_states_batch(*, R0: npt.ArrayLike = 0.0, b0: npt.ArrayLike = 0.0, **mode
     r"""Return the fixed point that each trajectory approaches as alpha grows, however slowly (exact as N grows).
 
     A trajectory is integrated only until it is decided. At a frozen M, the bias cannot cross the one value b_u(M) at
-    which the forces balance unstably (`odeflow.equilibria`). A bias that is on one side of b_u for every M still to come
+    which the forces balance unstably (`odeflow.fixed_points.equilibria`). A bias that is on one side of b_u for every M still to come
     (R stays above the smaller of its present value and its lower bound at rest) stays on that side, where at most one
     stable fixed point is left, or infinity; or the trajectory comes within 1e-6 of a stable fixed point. Two things are not proved: b_u is looked at on 17 values of M, and that
     there are no limit cycles is taken for granted.

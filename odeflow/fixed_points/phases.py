@@ -1,7 +1,7 @@
 r"""Phases of the seed model: where the number of its fixed points changes.
 
 In the limit of small learning rates the end states follow from the balance of the two classes' forces at :math:`M =
-\rho/2 - \varepsilon` (`odeflow.equilibria`). Two fixed points meet where L = dL/db = 0. The slopes of the log-forces are
+\rho/2 - \varepsilon` (`odeflow.fixed_points.equilibria`). Two fixed points meet where L = dL/db = 0. The slopes of the log-forces are
 then opposite, :math:`\varphi_1(s) = -\varphi_2(t) = w`, which gives s and t as functions of w, and along them
 
 .. math:: \frac{dL}{dw} = w \left(\frac1{\varphi_1'(s)} - \frac1{\varphi_2'(t)}\right),
@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.equilibria import fixed_points_batch, seed_parameters
-from odeflow.forces import curvature, log_force, noise_ratio, noise_slope, peak, slope
+from odeflow.fixed_points.equilibria import fixed_points_batch, seed_parameters
+from odeflow.fixed_points.forces import curvature, log_force, noise_ratio, noise_slope, peak, slope
 from odeflow.labels import label
 from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts
 from odeflow.provenance import provenance
@@ -73,10 +73,10 @@ def critical_epsilon(mixture: GaussianMixture, rule: LearningRule) -> xr.Dataset
     """Return every epsilon >= 0 at which the number of fixed points changes (exact as N grows; located to 1e-10).
 
     For p = 1/2 and v1 = v2 that is the pitchfork in which b = 0 becomes unstable, at epsilon = rho R/2 - u*, with u* of
-    `odeflow.forces.peak` and R = 1 in the limit of small learning rates. Otherwise they are folds: two fixed points, one
+    `odeflow.fixed_points.forces.peak` and R = 1 in the limit of small learning rates. Otherwise they are folds: two fixed points, one
     of them stable, appear or vanish. In the limit of small learning rates all are found and the boundaries in the plane
     of epsilon and rho are straight lines, rho/2 - epsilon = constant. At a finite learning rate, those that come from
-    these are found; further ones (say by a large eta_w) can be found with `odeflow.continuation.branches`.
+    these are found; further ones (say by a large eta_w) can be found with `odeflow.fixed_points.continuation.branches`.
 
     Parameters
     ----------

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from numba.extending import overload
 
-from odeflow import runge_kutta
-from odeflow.averages import TERMS, delta, delta_squared, lane_averages, lane_constants
-from odeflow.compilation import LANES
+from odeflow.numerics import runge_kutta
+from odeflow.numerics.compilation import LANES
+from odeflow.order_parameters.perceptron.averages import TERMS, delta, delta_squared, lane_averages, lane_constants
 
 if TYPE_CHECKING:
     from odeflow.model import Adversary, GaussianMixture, LearningRule
@@ -70,7 +70,7 @@ CONSTANTS = _SHARED + 9
 
 
 class SeedModel(NamedTuple):
-    """A batch of trajectories of the seed model, for `odeflow.runge_kutta.solve`."""
+    """A batch of trajectories of the seed model, for `odeflow.numerics.runge_kutta.solve`."""
 
     parameters: npt.NDArray[np.float64]
     """One row a trajectory, columns as in `PARAMETERS`, float64, C-contiguous."""

@@ -12,8 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.compilation import inlined
-from odeflow.elementary import as_float64, cos_sin_turns, log
+from odeflow.numerics.compilation import inlined
+from odeflow.numerics.elementary import as_float64, cos_sin_turns, log
 
 __all__ = ["WORDS", "box_muller", "rng_states", "uniform"]
 

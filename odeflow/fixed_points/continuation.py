@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.equilibria import PARAMETERS, FixedPoints, fixed_points_batch, seed_parameters
+from odeflow.fixed_points.equilibria import PARAMETERS, FixedPoints, fixed_points_batch, seed_parameters
+from odeflow.fixed_points.phases import KINDS, with_kinds
 from odeflow.labels import label
 from odeflow.model import Adversary, GaussianMixture, LearningRule
-from odeflow.phases import KINDS, with_kinds
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def branches(
     Dataset
         R, b, stable, growth_rate (the largest real part of the eigenvalues) with the dims branch and `parameter`, nan
         (stable: False) where a branch does not exist. With dim bifurcation: the place as bifurcation_`parameter`,
-        bifurcation_R, bifurcation_b, and kind (index into `odeflow.phases.KINDS`).
+        bifurcation_R, bifurcation_b, and kind (index into `odeflow.fixed_points.phases.KINDS`).
 
     Raises
     ------

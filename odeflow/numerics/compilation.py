@@ -17,7 +17,7 @@ inlined = njit(forceinline=True, error_model="numpy")
 
 No kernel leaves the choice of fused multiply-adds to the compiler (fastmath "contract"): it chooses differently in the
 process that compiles and in those that load its code from the cache, and so would the last digits. They are written
-down where they matter (`odeflow.elementary.fma`), and every process gives the same bits.
+down where they matter (`odeflow.numerics.elementary.fma`), and every process gives the same bits.
 """
 
 
@@ -28,8 +28,8 @@ def sources_digest() -> str:
     compiled anew when any of the files it is made of has changed.
     """
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         source = path.read_bytes()
-        if b"numba" in source or b"odeflow.compilation" in source or path.stem == "dop853":
+        if b"numba" in source or b"odeflow.numerics.compilation" in source or path.stem == "dop853":
             digest.update(source)
     return digest.hexdigest()

@@ -8,8 +8,8 @@ from collections.abc import Generator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from typing import Any
 
-from odeflow.chunks import Computation, Rows, on_one_thread
-from odeflow.grid import Grid, Index
+from odeflow.sweeps.computations import Computation, Rows, on_one_thread
+from odeflow.sweeps.grid import Grid, Index
 
 __all__ = ["SweepError", "computed", "workers"]
 

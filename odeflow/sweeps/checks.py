@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.chunks import Parts, at_point
-from odeflow.grid import Grid
 from odeflow.integrate import checked_alpha, checked_start
 from odeflow.model import LearningRule, checked_count, parameters
 from odeflow.simulate import LEAST_N, seed_sequence
-from odeflow.store import stored_seed
+from odeflow.sweeps.computations import Parts, at_point
+from odeflow.sweeps.grid import Grid
+from odeflow.sweeps.store import stored_seed
 
 __all__ = ["check_memory", "checked_counts", "checked_grid", "checked_seed", "checked_starts", "checked_times"]
 

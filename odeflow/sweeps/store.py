@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.chunks import Rows, Variable
-from odeflow.grid import Grid, Index
 from odeflow.provenance import SaveError, check_target, replacing
+from odeflow.sweeps.computations import Rows, Variable
+from odeflow.sweeps.grid import Grid, Index
 
 if TYPE_CHECKING:
     import xarray as xr

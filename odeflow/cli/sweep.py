@@ -103,10 +103,10 @@ class Sweep:
                 chunk=self.chunk,
                 progress=True,
             )
-        print(_sizes(result, over), self.out, sep="\n")  # noqa: T201 -- a command
+        print(_sizes(result, over), self.out, sep="\n")
 
     def _check_target(self, target: Path) -> None:
-        from odeflow.store import exists
+        from odeflow.sweeps.store import exists
 
         if not self.resume and exists(target):
             raise ValueError(

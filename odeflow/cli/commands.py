@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from odeflow.command_line import parsed
+from odeflow.cli.parsing import parsed
+from odeflow.cli.sweep import Sweep, output_times
 from odeflow.model import Adversary, GaussianMixture, LearningRule, checked_count
 from odeflow.provenance import SaveError, check_target, load, package_version, save
-from odeflow.sweep_command import Sweep, output_times
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -149,7 +149,7 @@ class FixedPoints:
 
     def run(self) -> None:
         """Run the command."""
-        from odeflow.equilibria import fixed_points
+        from odeflow.fixed_points.equilibria import fixed_points
 
         if self.out is not None:
             check_target(self.out)
@@ -221,8 +221,8 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"odeflow {package_version()}")
         return 0
-    from odeflow.executors import SweepError
     from odeflow.integrate import IntegrationError
+    from odeflow.sweeps.executors import SweepError
 
     description = "Theory of adversarial training in a solvable model. odeflow --version prints the version."
     command = parsed(Command, arguments, prog="odeflow", commands=COMMANDS, description=description)
@@ -247,7 +247,3 @@ def _interrupted(interrupt: KeyboardInterrupt) -> str:
 def _fail(message: object, status: int) -> int:
     print(f"odeflow: {message}", file=sys.stderr)
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,12 +1,12 @@
 """An adaptive Runge-Kutta solver for many small autonomous systems at once.
 
-The pair is DOP853 (`odeflow.dop853`). `LANES` trajectories advance together, each with its own time, step and error
+The pair is DOP853 (`odeflow.numerics.dop853`). `LANES` trajectories advance together, each with its own time, step and error
 control, so that the arithmetic becomes SIMD code; a lane whose trajectory is done takes the next one. A trajectory's
 result does not depend on its neighbours, on the lane, or on the number of threads.
 
 The solver is generic in the right-hand side. A system is a `typing.NamedTuple` of numpy arrays, for which two
 functions are given with `numba.extending.overload`: `load` fills one lane with the constants and initial state of one
-trajectory, `derivative` evaluates dy/dt in all lanes. `odeflow.dynamics` has an example.
+trajectory, `derivative` evaluates dy/dt in all lanes. `odeflow.order_parameters.perceptron.seed` has an example.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from odeflow.compilation import LANES, inlined, sources_digest
-from odeflow.dop853 import E3, E5, F5, STAGES, STAGES_DENSE, A, B, D
-from odeflow.elementary import exp, fma, log
-from odeflow.threads import map_blocks
+from odeflow.numerics.compilation import LANES, inlined, sources_digest
+from odeflow.numerics.dop853 import E3, E5, F5, STAGES, STAGES_DENSE, A, B, D
+from odeflow.numerics.elementary import exp, fma, log
+from odeflow.numerics.threads import map_blocks
 
 __all__ = ["STATUS", "Solution", "derivative", "load", "solve"]
 
@@ -42,12 +42,16 @@ _DEFECT = 0.3  # times its defect there is the estimate of its error
 
 def load(system, index, lane, constants, y):
     """Fill ``constants[k * LANES + lane]`` and ``y[i * LANES + lane]`` for trajectory `index` of `system`."""
-    raise NotImplementedError(f"no odeflow.runge_kutta.load for {type(system)}: give one with numba's overload")
+    raise NotImplementedError(
+        f"no odeflow.numerics.runge_kutta.load for {type(system)}: give one with numba's overload"
+    )
 
 
 def derivative(system, constants, y, dydt):
     """Evaluate dy/dt in all lanes: y and dydt have variable i of a lane at ``i * LANES + lane``."""
-    raise NotImplementedError(f"no odeflow.runge_kutta.derivative for {type(system)}: give one with numba's overload")
+    raise NotImplementedError(
+        f"no odeflow.numerics.runge_kutta.derivative for {type(system)}: give one with numba's overload"
+    )
 
 
 class Solution(NamedTuple):

@@ -187,7 +187,7 @@ def jacobian(
     TypeError, ValueError
         If the model is not allowed.
     """
-    from odeflow.forces import log_force, noise_ratio, noise_slope, slope
+    from odeflow.fixed_points.forces import log_force, noise_ratio, noise_slope, slope
 
     model = seed_parameters(mixture, rule, adversary)
     p, rho, v1, v2 = model["p"], model["rho"], model["v1"], model["v2"]
@@ -218,8 +218,8 @@ def seed_parameters(mixture: GaussianMixture, rule: LearningRule, adversary: Adv
 
 def solve_table(table: Array) -> FixedPoints:
     """Return the fixed points of a table with the columns `PARAMETERS`, unchecked."""
-    from odeflow import equilibria_kernel
-    from odeflow.threads import map_blocks
+    from odeflow.fixed_points import kernel as equilibria_kernel
+    from odeflow.numerics.threads import map_blocks
 
     points, most = len(table), equilibria_kernel.MOST
     state = np.full((points, most, 2), np.nan)

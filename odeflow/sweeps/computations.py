@@ -18,7 +18,7 @@ import numpy.typing as npt
 from odeflow.model import Adversary, GaussianMixture, LearningRule
 
 if TYPE_CHECKING:
-    from odeflow.runge_kutta import Solution
+    from odeflow.numerics.runge_kutta import Solution
 
 __all__ = [
     "Computation",
@@ -195,7 +195,7 @@ class Equilibria:
     @property
     def variables(self) -> dict[str, Variable]:
         """The variables of a result."""
-        from odeflow.equilibria_kernel import MOST
+        from odeflow.fixed_points.kernel import MOST
 
         each = ("fixed_point",), (MOST,)
         return {
@@ -210,7 +210,7 @@ class Equilibria:
 
     def __call__(self, points: Points) -> Rows:
         """Find the fixed points of a chunk."""
-        from odeflow.equilibria import fixed_points_batch
+        from odeflow.fixed_points.equilibria import fixed_points_batch
 
         model = {**self.model, **points}
         found = fixed_points_batch(**model)

@@ -15,8 +15,8 @@ import math
 import numpy as np
 from numba import vectorize
 
-from odeflow.compilation import LANES, inlined
-from odeflow.elementary import erfcx, exp, fma
+from odeflow.numerics.compilation import LANES, inlined
+from odeflow.numerics.elementary import erfcx, exp, fma
 
 __all__ = ["TERMS", "delta", "delta_derivative", "delta_squared", "g_prime", "lane_averages", "lane_constants"]
 

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from odeflow.compilation import LANES, inlined
-from odeflow.elementary import erfcx, exp
 from odeflow.model import LearningRule
+from odeflow.numerics.compilation import LANES, inlined
+from odeflow.numerics.elementary import erfcx, exp
 
 __all__ = ["UpdateFactor", "averages", "factor", "lane_averages", "lane_factors", "update_factor"]
 
@@ -243,7 +243,7 @@ def _closed_erf(m, v, D1, D2, slope):
         tail = tail if m[lane] >= 0 else 2.0 - tail
         D1[lane] = A * tail
         slope[lane] = -2.0 * m[lane] / one * A * tail - A * 2.0 / math.sqrt(math.pi * q) * exp(-m2 / q)
-    # <f^2> = C [erfc(g)^2 + (4/pi) int_a^1 exp(-g^2 (1 + x^2)) / (1 + x^2) dx], as in odeflow.averages.delta_squared
+    # <f^2> = C [erfc(g)^2 + (4/pi) int_a^1 exp(-g^2 (1 + x^2)) / (1 + x^2) dx], as in odeflow.order_parameters.perceptron.averages.delta_squared
     for lane in range(LANES):
         D2[lane] = 0.0
     for node in range(_SHORT_NODES.size):

@@ -1,0 +1,5 @@
+"""Command line ``odeflow``."""
+
+from odeflow.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""Where learning ends: fixed points, their phases, and how fast they are reached."""

@@ -1,0 +1,1 @@
+"""Numerical kernels that know nothing of the model: compilation, elementary functions, the solver, random streams, threads."""

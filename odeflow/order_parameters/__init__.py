@@ -1,0 +1,1 @@
+"""Networks whose learning closes in a few order parameters, one a folder."""
