@@ -11,6 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+EXE := $(if $(filter Windows_NT,$(OS)),.exe)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 QUICK := tests/test_architecture.py tests/odeflow tests/properties \
   $(addprefix tests/deepcheck/test_,norms.py objectives.py metrics.py methods.py checkpoint.py)
@@ -57,12 +58,12 @@ bench: $(VENV)/installed-benchmark
 clean:
 	rm -rf .venv .venv-lowest lowest.txt results docs/_build
 
-$(BIN)/python:
+$(BIN)/python$(EXE):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 
-$(VENV)/installed: $(BIN)/python pyproject.toml $(CONSTRAINTS)
+$(VENV)/installed: $(BIN)/python$(EXE) pyproject.toml $(CONSTRAINTS)
 	$(PIP) --editable '.[data]'
 	@touch $@
 
