@@ -90,6 +90,7 @@ SETTINGS = {
 START: dict[str, Any] = {"normalised": np.full(40, 40**-0.5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_theory_with_noise_follows_the_mean_of_simulations(setting: str) -> None:
     rule, adversary = SETTINGS[setting]

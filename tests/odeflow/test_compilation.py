@@ -47,6 +47,7 @@ assert odeflow.__file__.startswith(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_a_changed_helper_in_any_folder_is_compiled_into_what_uses_it(tmp_path: Path) -> None:
     """numba's cache sees the file of the outermost function alone; the digest of all sources must see the rest."""
     package = tmp_path / "copy" / "odeflow"
