@@ -38,6 +38,7 @@ def random_mixture(N: int, seed: int = 0, p: float = 0.4) -> Mixture:
 # --- the seed model is a special case ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalised", [True, False])
 @pytest.mark.parametrize(
     ("seed_mixture", "epsilon"), [(GaussianMixture(), 1.0), (GaussianMixture(p=0.7, v1=1.0, v2=2.0), 0.5)]

@@ -114,6 +114,7 @@ def test_the_error_at_the_end_falls_as_the_eighth_power_of_the_step() -> None:
     assert exponent(steps, errors) == pytest.approx(-8, abs=0.5)
 
 
+@pytest.mark.slow
 def test_the_error_of_the_interpolant_falls_as_the_eighth_power_of_the_step() -> None:
     # order 7 means that the error inside a step is of order 8 in its length
     times = np.linspace(0, 50, 2001)

@@ -15,6 +15,7 @@ from odeflow.numerics.random_streams import rng_states
 MODEL = (GaussianMixture(p=0.7, rho=2.0, v1=1.0, v2=0.5), LearningRule(eta_w=1.5, eta_b=1.0), Adversary(0.7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("N", [3, 10, 100])
 def test_both_methods_have_the_same_law(N: int) -> None:
     samples = [
