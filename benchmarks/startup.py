@@ -21,7 +21,7 @@ def run() -> str:
     times = in_turn(
         {
             "`python -c pass`": lambda: process("-c", "pass"),
-            "`odeflow --help`": lambda: process("-m", "odeflow.cli.commands", "--help"),
+            "`odeflow --help`": lambda: process("-m", "odeflow.cli", "--help"),
             "`import odeflow`": lambda: process("-c", "import odeflow"),
             "first `integrate`, compiled code cached": lambda: process("-c", INTEGRATE),
         }

@@ -3,21 +3,25 @@
 from odeflow._moved import find_moved
 from odeflow.errors import adversarial_error, classification_error, robustness_curve
 from odeflow.fixed_points.continuation import branches
-from odeflow.fixed_points.equilibria import fixed_points, fixed_points_batch, jacobian
+from odeflow.fixed_points.equilibria import fixed_points, fixed_points_batch
 from odeflow.fixed_points.phases import critical_epsilon, phase_boundary, runaway_direction
 from odeflow.fixed_points.relaxation import end_states_batch, learning_time, relaxation_time
 from odeflow.integrate import IntegrationError, integrate, integrate_batch
 from odeflow.model import Adversary, GaussianMixture, LearningRule
 from odeflow.optimal import optimal_classifier
+from odeflow.order_parameters import Committee, Perceptron
+from odeflow.order_parameters.perceptron.reference import jacobian, rates
 from odeflow.provenance import SaveError, load, package_version, save
 from odeflow.simulate import simulate
 from odeflow.sweep import SweepError, SweepInterrupted, sweep
 
 __all__ = [
     "Adversary",
+    "Committee",
     "GaussianMixture",
     "IntegrationError",
     "LearningRule",
+    "Perceptron",
     "SaveError",
     "SweepError",
     "SweepInterrupted",
@@ -36,6 +40,7 @@ __all__ = [
     "load",
     "optimal_classifier",
     "phase_boundary",
+    "rates",
     "relaxation_time",
     "robustness_curve",
     "runaway_direction",

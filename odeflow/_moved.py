@@ -23,7 +23,7 @@ MOVED = {
     "equilibria": "fixed_points.equilibria",
     "equilibria_kernel": "fixed_points.kernel",
     "executors": "sweeps.executors",
-    "forces": "fixed_points.forces",
+    "forces": "order_parameters.perceptron.forces",
     "grid": "sweeps.grid",
     "labels": "parameters",
     "monte_carlo": "order_parameters.perceptron.monte_carlo",

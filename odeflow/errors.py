@@ -1,6 +1,7 @@
-r"""Classification error, adversarial error and robustness curves (exact at any N).
+r"""Classification error, adversarial error and robustness curves of perceptrons (exact at any N).
 
-Section 1.3 of the theory page. Arguments broadcast; where one is a DataArray, so is the result.
+Section 1.3 of the theory page. Arguments broadcast; where one is a DataArray, so is the result. All of it is
+`Perceptron.error`, which `integrate`, `simulate` and `sweep` use for their errors too.
 """
 
 from __future__ import annotations
@@ -9,54 +10,57 @@ from typing import Any
 
 import numpy as np
 
-from odeflow.labels import label
 from odeflow.model import GaussianMixture, check_parts
+from odeflow.order_parameters import Perceptron
+from odeflow.parameters import label
 from odeflow.provenance import provenance
 
 __all__ = ["adversarial_error", "classification_error", "robustness_curve"]
 
+_PERCEPTRON = Perceptron()
+_MIXTURE = ("p", "rho", "v1", "v2")
 
-def classification_error(R: Any, b: Any, mixture: GaussianMixture) -> Any:
+
+def classification_error(R: Any, b: Any, mixture: GaussianMixture, *, Q: Any = None) -> Any:
     r"""Return the probability that the classifier (R, b) errs on a new example (exact).
 
     Parameters
     ----------
     R
-        Overlap w.B in [-1, 1]; a number, array or DataArray.
+        Overlap w.B in [-1, 1], or in [-sqrt(Q), sqrt(Q)]; a number, array or DataArray.
     b
         Bias; any real number, or infinite (a constant classifier).
     mixture
-        The data.
+        The data. What R has as coordinates, such as the swept parameters of a result, goes before it.
+    Q
+        Squared length of the weights, > 0, where they are not normalised; default: 1.
 
     Returns
     -------
     float, ndarray or DataArray
-        :math:`E = p\,\Phi(-(\rho R/2 - b)/\sqrt{v_1}) + (1-p)\,\Phi(-(\rho R/2 + b)/\sqrt{v_2})`, in [0, 1].
+        :math:`E = p\,\Phi(-(\rho R/2 - b)/\sqrt{v_1}) + (1-p)\,\Phi(-(\rho R/2 + b)/\sqrt{v_2})`, in [0, 1]; with
+        :math:`R/\sqrt Q` and :math:`b/\sqrt Q` for free weights.
 
     Raises
     ------
     ValueError
-        If an R is outside [-1, 1].
+        If an R is outside its range, a Q is not positive, or Q is missing for a result of free weights.
 
     Examples
     --------
     >>> round(float(classification_error(1.0, 0.0, GaussianMixture())), 8)
     0.15865525
     """
-    return _relabelled(adversarial_error(R, b, mixture, 0.0), "error")
+    return _relabelled(adversarial_error(R, b, mixture, 0.0, Q=Q), "error")
 
 
-def adversarial_error(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any) -> Any:
+def adversarial_error(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any, *, Q: Any = None) -> Any:
     r"""Return the probability that (R, b) errs on an example moved by epsilon in the worst direction (exact).
 
     Parameters
     ----------
-    R
-        Overlap w.B in [-1, 1]; a number, array or DataArray.
-    b
-        Bias; any real number, or infinite (a constant classifier).
-    mixture
-        The data.
+    R, b, mixture, Q
+        As for `classification_error`.
     epsilon
         Size of the perturbation, >= 0; a number, array or DataArray.
 
@@ -69,36 +73,39 @@ def adversarial_error(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any) ->
     Raises
     ------
     ValueError
-        If an R is outside [-1, 1] or an epsilon is negative.
+        If an R is outside its range, a Q is not positive, an epsilon is negative, or Q is missing for a result of free
+        weights.
     """
-    from scipy.special import ndtr
-
     check_parts(mixture=mixture)
-    R, b, epsilon = (value if hasattr(value, "dims") else np.asarray(value, np.float64) for value in (R, b, epsilon))
-    if np.any(np.abs(R) > 1 + 1e-9):
-        raise ValueError(f"R = {float(np.nanmax(np.abs(R)))!r} (largest size) is out of range: allowed is [-1, 1]")
+    if Q is None and "Q0" in getattr(R, "coords", ()):
+        raise ValueError("Q = None: R is of weights that are not normalised (it has the coordinate Q0): give their Q")
+    given = {"R": R, "b": b, "epsilon": epsilon} | ({} if Q is None else {"Q": Q})
+    state = {name: value if hasattr(value, "dims") else np.asarray(value, np.float64) for name, value in given.items()}
+    epsilon = state.pop("epsilon")
+    if Q is not None and not np.all(state["Q"] > 0):
+        raise ValueError(f"Q = {float(np.nanmin(state['Q']))!r} (smallest) is out of range: allowed is > 0")
+    cosine = np.abs(state["R"] if Q is None else state["R"] / np.sqrt(state["Q"]))
+    if np.any(cosine > 1 + (1e-9 if Q is None else 1e-6)):
+        name, allowed = ("R", "[-1, 1]") if Q is None else ("R / sqrt(Q)", "[-1, 1]")
+        raise ValueError(f"{name} = {float(np.nanmax(cosine))!r} (largest size) is out of range: allowed is {allowed}")
     if not np.all(epsilon >= 0):
         raise ValueError(f"epsilon = {float(np.min(epsilon))!r} (smallest) is out of range: allowed is >= 0")
-    margin = mixture.rho * R / 2 - epsilon
-    S = mixture.p * ndtr(-(margin - b) / np.sqrt(mixture.v1)) + (1 - mixture.p) * ndtr(
-        -(margin + b) / np.sqrt(mixture.v2)
-    )
-    return _relabelled(S, "adversarial_error")
+    coords = getattr(R, "coords", {})
+    points = {name: coords[name] if name in coords else getattr(mixture, name) for name in _MIXTURE}
+    return _relabelled(_PERCEPTRON.error(state, points, epsilon), "adversarial_error")
 
 
-def robustness_curve(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any = None) -> Any:
+def robustness_curve(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any = None, *, Q: Any = None) -> Any:
     """Return the adversarial error of one classifier, or of several, against the size of the test perturbation (exact).
 
     Parameters
     ----------
-    R, b
-        Overlap in [-1, 1] and bias: numbers, or DataArrays (their dims are kept, epsilon comes last; a
-        coordinate epsilon of theirs, the training's, is called training_epsilon in the result).
-    mixture
-        The data.
+    R, b, mixture, Q
+        As for `classification_error`: numbers, or DataArrays (their dims are kept, epsilon comes last; a coordinate
+        epsilon of theirs, the training's, is called training_epsilon in the result).
     epsilon
-        Increasing test perturbations >= 0, shape (epsilon,). Default: 101 values from 0 to the separation rho (to 1 if
-        rho is 0).
+        Increasing test perturbations >= 0, shape (epsilon,). Default: 101 values from 0 to the separation rho, the
+        largest where R has several (to 1 if rho is 0).
 
     Returns
     -------
@@ -108,17 +115,19 @@ def robustness_curve(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any = No
     Raises
     ------
     ValueError
-        If epsilon is not one-dimensional, not increasing, or negative; or if an R is outside [-1, 1].
+        If epsilon is not one-dimensional, not increasing, or negative; or for R and Q as in `adversarial_error`.
     """
     import xarray as xr
 
     if epsilon is None:
-        epsilon = np.linspace(0, mixture.rho or 1.0, 101)
+        rho = getattr(R, "coords", {}).get("rho", mixture.rho)
+        epsilon = np.linspace(0, float(np.max(rho)) or 1.0, 101)
     grid = np.atleast_1d(np.asarray(epsilon, np.float64))
     if grid.ndim != 1 or not np.all(np.isfinite(grid)) or np.any(np.diff(grid) <= 0):
         raise ValueError(f"epsilon = {epsilon!r} is not a grid: allowed are increasing finite numbers >= 0")
     epsilon = xr.DataArray(grid, dims="epsilon", coords={"epsilon": grid})
-    curve = adversarial_error(_of_training(R), _of_training(b), mixture, epsilon).transpose(..., "epsilon")
+    R, b, Q = (None if value is None else _of_training(value) for value in (R, b, Q))
+    curve = adversarial_error(R, b, mixture, epsilon, Q=Q).transpose(..., "epsilon")
     return label(curve.assign_attrs(provenance("robustness_curve", mixture)))
 
 

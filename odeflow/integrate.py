@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.errors import adversarial_error, classification_error
-from odeflow.labels import label
-from odeflow.model import (
-    Adversary,
-    GaussianMixture,
-    LearningRule,
-    check_parts,
-    checked_count,
-    checked_number,
-    numeric_parameters,
-    parameters,
-)
+from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts, numeric_parameters, parameters
+from odeflow.order_parameters import Network, Perceptron
+from odeflow.order_parameters.base import Array, checked_network, flat, recorded, start_of, unflat, width
+from odeflow.parameters import Parameter, checked_count, checked_number, label, parameter_of
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:
@@ -26,9 +20,17 @@ if TYPE_CHECKING:
 
     from odeflow.numerics.runge_kutta import Solution
 
-__all__ = ["IntegrationError", "broadcast_table", "checked_alpha", "integrate", "integrate_batch"]
-
-MAX_STEPS = 1_000_000
+__all__ = [
+    "IntegrationError",
+    "broadcast_table",
+    "check_column",
+    "checked_alpha",
+    "errors",
+    "integrate",
+    "integrate_batch",
+    "labelled",
+    "start_coordinates",
+]
 
 
 class IntegrationError(RuntimeError):
@@ -41,18 +43,19 @@ def integrate(
     adversary: Adversary,
     *,
     alpha: npt.ArrayLike,
-    R0: float = 0.0,
-    b0: float = 0.0,
-    Q0: float = 1.0,
+    network: Network = Perceptron(),
+    start: Mapping[str, npt.ArrayLike] | None = None,
     rtol: float = 1e-8,
     atol: float = 1e-10,
     test_epsilon: float | None = None,
-    max_steps: int = MAX_STEPS,
+    max_steps: int | None = None,
     on_failure: Literal["raise", "return"] = "raise",
+    **initial: npt.ArrayLike,
 ) -> xr.Dataset:
-    """Integrate R and b over learning time (exact as N grows; equations (1.1) and (3) of the theory page).
+    """Integrate the order parameters over learning time (exact as N grows; equations (1.1) and (3) of the theory page).
 
-    For weights that are not normalised, the squared length Q is integrated too, and R = w.B is their overlap as it is.
+    For the default, the perceptron, they are R and b. For weights that are not normalised, the squared length Q is
+    integrated too, and R = w.B is their overlap as it is.
 
     Parameters
     ----------
@@ -60,24 +63,28 @@ def integrate(
         The model.
     alpha
         Increasing output times >= 0 in examples per dimension, shape (alpha,).
-    R0, b0, Q0
-        Initial overlap in [-sqrt(Q0), sqrt(Q0)], bias, and squared length of the weights, > 0 (1 if they are
-        normalised).
+    network
+        What learns: `Perceptron()` or `Committee(...)`.
+    start
+        Initial values by the name of the order parameter, such as ``{"R": 0.1}``. Default: each network's own.
     rtol, atol
-        Relative and absolute tolerance of R and b, > 0 and >= 0. The error control is per step, at a tenth of these,
-        so that the error of R and b stays of their order unless the trajectory itself amplifies errors.
+        Relative and absolute tolerance of the order parameters, > 0 and >= 0. The error control is per step, at a tenth
+        of these, so that the error stays of their order unless the trajectory itself amplifies errors.
     test_epsilon
         Perturbation at which `adversarial_error` is evaluated, >= 0; default: the adversary's.
     max_steps
-        Most steps that the solver may take.
+        Most steps that the solver may take, >= 1; default: the network's (1,000,000 for the perceptron).
     on_failure
         What to do if the trajectory cannot be integrated: raise, or return with a `status` other than 0 and nan.
+    **initial
+        The same as `start`, by names with a 0. Of the perceptron: R0, the initial overlap in [-sqrt(Q0), sqrt(Q0)]
+        (default 0); b0, the bias (0); Q0, the squared length of the weights, > 0 (1, and always 1 if they are normalised).
 
     Returns
     -------
     Dataset
-        R, b, error and adversarial_error with dim alpha, and Q if the weights are not normalised; scalar status
-        (0: done).
+        The order parameters, error and adversarial_error with dim alpha: R and b, and Q if the weights are not
+        normalised; scalar status (0: done).
 
     Raises
     ------
@@ -95,25 +102,30 @@ def integrate(
     import xarray as xr
 
     check_parts(mixture=mixture, rule=rule, adversary=adversary)
+    checked_network(network).check(mixture, rule, adversary)
     alpha = checked_alpha(alpha)
-    start = checked_start(rule, R0, b0, Q0)
+    values = start_of(network, rule, start, initial)
     if test_epsilon is None:
         test_epsilon = adversary.epsilon
     test_epsilon = checked_number("test_epsilon", test_epsilon, least=0)
     if on_failure not in ("raise", "return"):
         raise ValueError(f"on_failure = {on_failure!r}: allowed is 'raise' or 'return'")
-    model = parameters(mixture, rule, adversary)
-    solution = integrate_batch(**model, **start, alpha=alpha, rtol=rtol, atol=atol, max_steps=max_steps)
+    model = {**parameters(mixture, rule, adversary), **numeric_parameters(network)}
+    solution = integrate_batch(
+        **model, **values, network=network, alpha=alpha, rtol=rtol, atol=atol, max_steps=max_steps
+    )
     status = int(solution.status[0])
+    max_steps = network.max_steps if max_steps is None else max_steps
     if status != 0 and on_failure == "raise":
         raise IntegrationError(f"the trajectory of {mixture}, {rule}, {adversary} failed: {_advice(status)}")
 
-    data: dict[str, Any] = with_errors(solution.y[0], ("alpha",), mixture, test_epsilon)
+    numbers = numeric_parameters(mixture, rule, adversary, network)
+    data = labelled(network, rule, solution.y[0], ("alpha",), numbers, test_epsilon)
     data["status"] = np.int8(status)
-    coords = {"alpha": alpha, **numeric_parameters(mixture, rule, adversary), **start, "test_epsilon": test_epsilon}
+    coords = {"alpha": alpha, **numbers, **start_coordinates(network, rule, values), "test_epsilon": test_epsilon}
     attrs = provenance(
-        "integrate", mixture, rule, adversary,
-        **start, rtol=rtol, atol=atol, test_epsilon=test_epsilon, max_steps=max_steps,
+        "integrate", mixture, rule, adversary, **recorded(network),
+        **values, rtol=rtol, atol=atol, test_epsilon=test_epsilon, max_steps=max_steps,
     )  # fmt: skip
     result = label(xr.Dataset(data, coords, attrs))
     result["status"].attrs["meaning"] = _advice(status)
@@ -123,32 +135,32 @@ def integrate(
 def integrate_batch(
     *,
     alpha: npt.ArrayLike,
+    network: Network = Perceptron(),
+    start: Mapping[str, npt.ArrayLike] | None = None,
     rtol: float = 1e-8,
     atol: float = 1e-10,
-    max_steps: int = MAX_STEPS,
-    R0: npt.ArrayLike = 0.0,
-    b0: npt.ArrayLike = 0.0,
-    Q0: npt.ArrayLike = 1.0,
+    max_steps: int | None = None,
     **model: Any,
 ) -> Solution:
     """Integrate many trajectories at once, on all cores (exact as N grows).
 
     Parameters
     ----------
-    alpha, rtol, atol, max_steps
+    alpha, network, rtol, atol, max_steps
         As for `integrate`; the same for all trajectories.
-    R0, b0, Q0
-        Initial overlap, bias, and squared length of the weights (1 if they are normalised).
+    start
+        Initial values by the name of the order parameter, of shape (points, ...) where it is an array itself.
     **model
-        Fields of GaussianMixture, LearningRule and Adversary by name, with their defaults. Those that are numbers can
-        be arrays; all broadcast together with R0, b0 and Q0, and a trajectory is a point of the broadcast shape in C
-        order. The others are the same for all trajectories.
+        Fields of GaussianMixture, LearningRule, Adversary and the network by name, and initial values (R0, b0, Q0 of the
+        perceptron), with their defaults. Those that are numbers can be arrays; all broadcast together, and a trajectory
+        is a point of the broadcast shape in C order. The others are the same for all trajectories.
 
     Returns
     -------
     Solution
         Plain arrays: y of shape (trajectories, alpha, 2) with R and b, or (..., 3) with R, b and Q if the weights are
-        not normalised; status (0: done); steps. A trajectory that fails has nan from where it failed; nothing raises.
+        not normalised, in general the entries of the network's order parameters; status (0: done); steps. A trajectory
+        that fails has nan from where it failed; nothing raises.
 
     Raises
     ------
@@ -160,24 +172,33 @@ def integrate_batch(
     >>> integrate_batch(alpha=[100.0], epsilon=[0.0, 0.5, 1.0]).y.shape
     (3, 1, 2)
     """
-    alpha = checked_alpha(alpha)
+    times = checked_alpha(alpha)
     rtol = checked_number("rtol", rtol, least=1e-14, below=1)
     atol = checked_number("atol", atol, least=0)
-    max_steps = checked_count("max_steps", max_steps, 1)
-    system, variables, constants = _system(model, {"R0": R0, "b0": b0, "Q0": Q0})
+    checked_network(network)
+    max_steps = checked_count("max_steps", network.max_steps if max_steps is None else max_steps, 1)
+    rule, adversary, points, states = _points(network, start, model)
 
-    from odeflow.numerics.runge_kutta import solve
+    from odeflow.numerics.runge_kutta import Solution, solve
 
-    return solve(
-        system,
-        trajectories=len(system.parameters),
-        variables=variables,
-        constants=constants,
-        times=alpha,
-        rtol=rtol,
-        atol=atol,
-        max_steps=max_steps,
-    )
+    n = width(network.variables(rule))
+    count = len(states)
+    y, status, steps = np.empty((count, times.size, n)), np.zeros(count, np.int8), np.zeros(count, np.int64)
+    for rows, kernel, constants in network.systems(rule, adversary, points, states):
+        solution = solve(
+            kernel,
+            trajectories=len(rows),
+            variables=n,
+            constants=constants,
+            times=times,
+            rtol=rtol,
+            atol=atol,
+            max_steps=max_steps,
+        )
+        if len(rows) == count:
+            return solution
+        y[rows], status[rows], steps[rows] = solution
+    return Solution(y, status, steps)
 
 
 def checked_alpha(alpha: npt.ArrayLike, name: str = "alpha") -> npt.NDArray[np.float64]:
@@ -198,57 +219,89 @@ def checked_alpha(alpha: npt.ArrayLike, name: str = "alpha") -> npt.NDArray[np.f
     return times
 
 
-def checked_start(rule: LearningRule, R0: float, b0: float, Q0: float) -> dict[str, Any]:
-    """Return the checked initial values by name; Q0 only where the weights are not normalised."""
-    Q0 = checked_number("Q0", Q0, above=0)
-    if rule.normalised and Q0 != 1:
-        raise ValueError(f"Q0 = {Q0!r} is out of range: allowed is 1, because the rule keeps the weights normalised")
-    R0 = checked_number("R0", R0, least=-(Q0**0.5), most=Q0**0.5)
-    b0 = checked_number("b0", b0)
-    return {"R0": R0, "b0": b0} if rule.normalised else {"R0": R0, "b0": b0, "Q0": Q0}
+def labelled(
+    network: Network,
+    rule: LearningRule,
+    y: Array,
+    dims: tuple[str, ...],
+    points: Mapping[str, Any],
+    test_epsilon: float,
+) -> dict[str, Any]:
+    """Return states, shape (*dims, width), as the variables of a Dataset, with the errors of those networks."""
+    variables = network.variables(rule)
+    state = unflat(y, variables)
+    data: dict[str, Any] = {
+        variable.name: ((*dims, *variable.dims), state[variable.name], variable.attributes) for variable in variables
+    }
+    return data | {name: (dims, values) for name, values in errors(network, state, points, test_epsilon).items()}
 
 
-def with_errors(
-    y: npt.NDArray[np.float64], dims: tuple[str, ...], mixture: GaussianMixture, test_epsilon: float
-) -> dict[str, xr.DataArray]:
-    """Return R, b (and Q, if y has it in its last axis) with the errors of that classifier."""
-    import xarray as xr
-
-    state = {name: xr.DataArray(y[..., i], dims=dims) for i, name in enumerate(("R", "b", "Q")[: y.shape[-1]])}
-    R, b = state["R"], state["b"]
-    if "Q" in state:  # the errors are those of the normalised classifier; |R| <= sqrt(Q) up to the tolerance
-        length = np.sqrt(state["Q"])
-        R, b = (R / length).clip(-1, 1), b / length
-    state["error"] = classification_error(R, b, mixture)
-    state["adversarial_error"] = adversarial_error(R, b, mixture, test_epsilon)
-    return state
+def errors(network: Network, state: Mapping[str, Any], points: Mapping[str, Any], test_epsilon: Any) -> dict[str, Any]:
+    """Return both errors of states: arrays that broadcast, each point with its own parameters."""
+    return {
+        "error": network.error(state, points, 0.0),
+        "adversarial_error": network.error(state, points, test_epsilon),
+    }
 
 
-def _system(model: dict[str, Any], start: dict[str, npt.ArrayLike]) -> tuple[Any, int, int]:
-    """Return the system of a batch with its numbers of variables and constants: the seed model, or a variant."""
-    default = parameters(GaussianMixture(), LearningRule(), Adversary())
-    for name in model:
-        if name not in default:
-            raise TypeError(f"{name!r} is not a parameter: allowed are {', '.join([*default, *start])}")
-    values = {**default, **model, **start}
-    check_parts(adversary=Adversary(norm=values["norm"]))
-    # what is not a number is checked by the dataclasses
-    rule = LearningRule(**{name: values[name] for name in ("loss", "activation", "update", "normalised")})
-    adversary = Adversary(law=values["law"])
-    if rule.normalised and np.any(np.asarray(start["Q0"]) != 1):
-        raise ValueError(f"Q0 = {start['Q0']!r} is out of range: allowed is 1, because the rule keeps |w| = 1")
-    attacks_all = np.all(np.asarray(values["fraction"]) == 1)
-    if rule == LearningRule() and adversary == Adversary() and attacks_all:
-        from odeflow.order_parameters.perceptron import seed as dynamics
+def start_coordinates(network: Network, rule: LearningRule, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return initial values by name as coordinates of a Dataset."""
+    return {
+        variable.start_name: (
+            variable.dims,
+            np.asarray(values[variable.start_name]),
+            {"long_name": f"initial {variable.label}", "units": "1"},
+        )
+        for variable in network.variables(rule)
+        if variable.start_name in values
+    }
 
-        return dynamics.SeedModel(_table(dynamics.PARAMETERS, values)), 2, dynamics.CONSTANTS
-    from odeflow.order_parameters.perceptron import variants as variant_dynamics
-    from odeflow.order_parameters.perceptron.variant_averages import update_factor
 
-    nodes, weights = (np.ones(1), np.ones(1)) if adversary.law is None else adversary.law.nodes()
-    table = _table(variant_dynamics.PARAMETERS, values)
-    system = variant_dynamics.VariantModel(table, nodes, weights, update_factor(rule), rule.normalised)
-    return system, 2 if rule.normalised else 3, variant_dynamics.CONSTANTS
+def _points(
+    network: Network, start: Mapping[str, Any] | None, model: Mapping[str, Any]
+) -> tuple[LearningRule, Adversary, dict[str, Array], Array]:
+    """Return what is the same at all points, the numbers by name of shape (points,), and states (points, width)."""
+    parts = (GaussianMixture(), LearningRule(), Adversary(), network)
+    default = {**parameters(*parts[:3]), **numeric_parameters(network)}
+    columns = {name: parameter for part in parts for name, parameter in parameter_of(part).items() if _swept(parameter)}
+    rule = LearningRule(**_others(LearningRule, columns, model))
+    adversary = Adversary(**_others(Adversary, columns, model))
+    network.check(GaussianMixture(), rule, adversary)
+    given = {name: value for name, value in model.items() if name not in default}
+    starts = [variable.start_name for variable in network.starts(rule)]
+    for name in given:
+        if name not in starts:
+            raise TypeError(f"{name!r} is not a parameter: allowed are {', '.join([*default, *starts])}")
+    initial = start_of(network, rule, start, given)
+    variables = network.variables(rule)
+    states = flat({variable.name: initial[variable.start_name] for variable in variables}, variables)
+    values = {name: {**default, **model}[name] for name in columns}
+    entries = {f"start[{i}]": states[..., i] for i in range(states.shape[-1])}
+    table = broadcast_table((*columns, *entries), {**values, **entries})
+    points = {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(columns)}
+    for name, column in points.items():
+        check_column(name, columns[name], column)
+    return rule, adversary, points, table[:, len(columns) :]
+
+
+def _swept(parameter: Parameter) -> bool:
+    """Return whether a parameter can have another value at each point: numbers, and the switch of the kernels."""
+    return parameter.range is not None or parameter is parameter_of(LearningRule)["second_order"]
+
+
+def _others(part: type, columns: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    names = [field.name for field in fields(part) if field.name not in columns]
+    return {name: model[name] for name in names if name in model}
+
+
+def check_column(name: str, parameter: Parameter, values: Array) -> None:
+    """Raise a ValueError if one of the values of a parameter is out of its range."""
+    if parameter.range is None:
+        good, allowed = (values == 0) | (values == 1), "True or False"
+    else:
+        good, allowed = parameter.range.contains(values), str(parameter.range)
+    if not np.all(good):
+        raise ValueError(f"{name} = {float(values[~good][0])!r} is out of range: allowed is {allowed}")
 
 
 def broadcast_table(names: tuple[str, ...], values: dict[str, Any]) -> npt.NDArray[np.float64]:
@@ -273,27 +326,6 @@ def broadcast_table(names: tuple[str, ...], values: dict[str, Any]) -> npt.NDArr
         shapes = {name: array.shape for name, array in zip(names, arrays, strict=True) if array.shape}
         raise ValueError(f"the shapes {shapes} do not broadcast together: allowed are shapes that do") from None
     return np.stack([column.ravel() for column in columns], axis=1)
-
-
-def _table(names: tuple[str, ...], values: dict[str, Any]) -> npt.NDArray[np.float64]:
-    """Broadcast the parameters `names` into the columns of a table with a row for each trajectory, checked."""
-    table = broadcast_table(names, values)
-    for i, name in enumerate(names):
-        x = table[:, i]
-        reach = np.sqrt(table[:, names.index("Q0")]) if "Q0" in names else 1.0
-        good, allowed = {
-            "p": ((x > 0) & (x < 1), "in (0, 1)"),
-            "rho": (x >= 0, ">= 0"),
-            "epsilon": (x >= 0, ">= 0"),
-            "fraction": ((x >= 0) & (x <= 1), "in [0, 1]"),
-            "second_order": ((x == 0) | (x == 1), "True or False"),
-            "R0": (np.abs(x) <= reach, "in [-1, 1]" if "Q0" not in names else "in [-sqrt(Q0), sqrt(Q0)]"),
-            "b0": (np.isfinite(x), "finite"),
-        }.get(name, (x > 0, "> 0"))
-        bad = ~(good & np.isfinite(x))
-        if np.any(bad):
-            raise ValueError(f"{name} = {float(x[bad][0])!r} is out of range: allowed is {allowed}")
-    return table
 
 
 def _advice(status: int) -> str:

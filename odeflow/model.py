@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from odeflow.laws import Law
+from odeflow.parameters import (
+    checked,
+    checked_count,
+    checked_number,
+    choice,
+    described,
+    number,
+    parameter_of,
+    switch,
+    thing,
+)
 
 __all__ = [
     "Adversary",
@@ -19,67 +29,13 @@ __all__ = [
 ]
 
 
-def checked_number(
-    name: str,
-    value: object,
-    *,
-    above: float = -math.inf,
-    below: float = math.inf,
-    least: float = -math.inf,
-    most: float = math.inf,
-) -> float:
-    """Return `value` as a float, or raise an error that names it, its value and what is allowed.
-
-    Parameters
-    ----------
-    name
-        What the number is called, for the message.
-    value
-        Any real number (a Python or NumPy scalar).
-    above, below
-        Open bounds.
-    least, most
-        Closed bounds.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not a real number.
-    ValueError
-        If it is not finite, or out of bounds.
-    """
-    bounds = [
-        f"{sign} {bound:g}"
-        for sign, bound in ((">", above), (">=", least), ("<", below), ("<=", most))
-        if math.isfinite(bound)
-    ]
-    allowed = " and ".join(["a finite number", *bounds])
-    if isinstance(value, bool | str | bytes) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name} = {value!r} is not a number: allowed is {allowed}")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} = {value!r} is not one number: allowed is {allowed}") from None
-    if not (math.isfinite(number) and above < number < below and least <= number <= most):
-        raise ValueError(f"{name} = {number!r} is out of range: allowed is {allowed}")
-    return number
+LOSSES = ("squared", "hinge", "logistic", "perceptron")
+ACTIVATIONS = ("erf", "tanh", "linear", "sign")
+UPDATES = ("all", "non_robust")
+NORMS = ("l2", "linf")
 
 
-def checked_count(name: str, value: object, least: int, where: str = "") -> int:
-    """Return `value` as an int, or raise an error that names it, its value and that a whole number >= `least` is allowed.
-
-    `where` is put into the message to say when that holds.
-    """
-    number = checked_number(name, value)
-    if number != int(number) or number < least:
-        raise ValueError(f"{name} = {value!r} is out of range{where}: allowed is a whole number >= {least}")
-    return int(number)
-
-
-def _set_checked(instance: object, name: str, **bounds: float) -> None:
-    object.__setattr__(instance, name, checked_number(name, getattr(instance, name), **bounds))
-
-
+@described
 @dataclass(frozen=True)
 class GaussianMixture:
     """Two isotropic Gaussian clusters in R^N with opposite centres.
@@ -97,27 +53,16 @@ class GaussianMixture:
     GaussianMixture(p=0.7, rho=2.0, v1=1.0, v2=1.0)
     """
 
-    p: float = 0.5
-    """Prior of the class +1, in (0, 1)."""
-    rho: float = 2.0
-    """Separation of the two centres, >= 0."""
-    v1: float = 1.0
-    """Variance of the class +1, > 0."""
-    v2: float = 1.0
-    """Variance of the class -1, > 0."""
+    p: float = number(0.5, "prior of the class +1", "p", above=0, below=1)
+    rho: float = number(2.0, "separation of the centres", r"\rho", least=0)
+    v1: float = number(1.0, "variance of the class +1", "v_1", above=0)
+    v2: float = number(1.0, "variance of the class -1", "v_2", above=0)
 
     def __post_init__(self) -> None:
-        _set_checked(self, "p", above=0, below=1)
-        _set_checked(self, "rho", least=0)
-        _set_checked(self, "v1", above=0)
-        _set_checked(self, "v2", above=0)
+        checked(self)
 
 
-LOSSES = ("squared", "hinge", "logistic", "perceptron")
-ACTIVATIONS = ("erf", "tanh", "linear", "sign")
-NORMS = ("l2", "linf")
-
-
+@described
 @dataclass(frozen=True)
 class LearningRule:
     """One-pass SGD on a loss of the output g(x), x = w.xi - b; by default the seed model's.
@@ -135,31 +80,29 @@ class LearningRule:
         If a field is not allowed.
     """
 
-    eta_w: float = 0.04
-    """Learning rate of the weights, > 0."""
-    eta_b: float = 0.2
-    """Learning rate of the bias, > 0."""
-    second_order: bool = True
-    """Keep the terms in eta_w^2 of the theory; without them, the theory is the limit of small learning rates.
-    A simulation always has its full learning rate."""
-    loss: Literal["squared", "hinge", "logistic", "perceptron"] = "squared"
-    """Loss of the output."""
-    activation: Literal["erf", "tanh", "linear", "sign"] = "erf"
-    """Output unit g."""
-    update: Literal["all", "non_robust"] = "all"
-    """Learn from all examples, or only from those on which the adversary succeeds (tau x < 0 after the attack)."""
-    normalised: bool = True
-    """Keep |w| = 1. Otherwise its squared length Q is a third order parameter."""
+    eta_w: float = number(0.04, "learning rate of the weights", r"\eta_w", above=0)
+    eta_b: float = number(0.2, "learning rate of the bias", r"\eta_b", above=0)
+    second_order: bool = switch(
+        True,
+        "whether the terms in eta_w^2 of the theory are kept",
+        "Without them, the theory is the limit of small learning rates. A simulation always has its full learning rate.",
+    )
+    loss: Literal["squared", "hinge", "logistic", "perceptron"] = choice("squared", "loss of the output", LOSSES)
+    activation: Literal["erf", "tanh", "linear", "sign"] = choice("erf", "output unit g", ACTIVATIONS)
+    update: Literal["all", "non_robust"] = choice(
+        "all",
+        "examples that are learned from",
+        UPDATES,
+        "All, or only those on which the adversary succeeds (tau x < 0 after the attack).",
+    )
+    normalised: bool = switch(
+        True,
+        "whether the perceptron's |w| is kept at 1",
+        "Otherwise its squared length Q is a third order parameter. The weights of other networks are always free.",
+    )
 
     def __post_init__(self) -> None:
-        _set_checked(self, "eta_w", above=0)
-        _set_checked(self, "eta_b", above=0)
-        for name in ("second_order", "normalised"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} = {getattr(self, name)!r} is not a bool: allowed is True or False")
-        for name, allowed in (("loss", LOSSES), ("activation", ACTIVATIONS), ("update", ("all", "non_robust"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} = {getattr(self, name)!r} is unknown: allowed is one of {', '.join(allowed)}")
+        checked(self)
         if self.activation == "sign" and self.loss not in ("squared", "perceptron"):
             raise ValueError(f"activation = 'sign' with loss = {self.loss!r}: allowed are squared and perceptron")
 
@@ -190,6 +133,7 @@ class LearningRule:
         return cls(**{"eta_w": eta * N, "eta_b": eta_b * N, "normalised": False, **fields})
 
 
+@described
 @dataclass(frozen=True)
 class Adversary:
     """FGSM adversary: it moves an example by epsilon against its label, xi - tau epsilon s, s the gradient of |w|_*.
@@ -203,20 +147,24 @@ class Adversary:
         If a field is not allowed.
     """
 
-    epsilon: float = 0.0
-    """Size of the perturbation in training, >= 0."""
-    fraction: float = 1.0
-    """Fraction of the examples that are attacked, in [0, 1]; the others are left as they are."""
-    law: Law | None = None
-    """Law of a random factor of epsilon (odeflow.laws), drawn anew for each example; None: the factor is 1."""
-    norm: Literal["l2", "linf"] = "l2"
-    """Norm in which epsilon is the size: "l2", or "linf" (odeflow.anisotropic alone: the seed model has no axes)."""
+    epsilon: float = number(0.0, "size of the perturbation in training", r"\varepsilon", least=0)
+    fraction: float = number(
+        1.0, "fraction of the examples that are attacked", "f", least=0, most=1, note="The others are left as they are."
+    )
+    law: Law | None = thing(
+        None,
+        "law of a random factor of epsilon (odeflow.laws), drawn anew for each example",
+        "None: the factor is 1.",
+    )
+    norm: Literal["l2", "linf"] = choice(
+        "l2",
+        "norm of the perturbation",
+        NORMS,
+        "linf is for odeflow.anisotropic alone: the seed model has no axes.",
+    )
 
     def __post_init__(self) -> None:
-        _set_checked(self, "epsilon", least=0)
-        if self.norm not in NORMS:
-            raise ValueError(f"norm = {self.norm!r} is unknown: allowed is one of {', '.join(NORMS)}")
-        _set_checked(self, "fraction", least=0, most=1)
+        checked(self)
         if self.law is not None and not isinstance(self.law, Law):
             raise TypeError(f"law = {self.law!r} is of the wrong type: allowed is a law of odeflow.laws, or None")
 
@@ -235,11 +183,16 @@ def check_parts(**parts: object) -> None:
             )
 
 
-def parameters(*parts: GaussianMixture | LearningRule | Adversary) -> dict[str, Any]:
+def parameters(*parts: Any) -> dict[str, Any]:
     """Return the fields of some parts of the model by name, in order."""
     return {field.name: getattr(part, field.name) for part in parts for field in fields(part)}
 
 
-def numeric_parameters(*parts: GaussianMixture | LearningRule | Adversary) -> dict[str, float]:
+def numeric_parameters(*parts: Any) -> dict[str, float]:
     """Return those fields that are numbers: the ones that stand as coordinates in a result."""
-    return {name: value for name, value in parameters(*parts).items() if isinstance(value, float)}
+    return {
+        name: getattr(part, name)
+        for part in parts
+        for name, parameter in parameter_of(part).items()
+        if parameter.range is not None
+    }

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from odeflow.errors import adversarial_error, classification_error
-from odeflow.labels import label
 from odeflow.model import GaussianMixture, check_parts, checked_number, parameters
+from odeflow.parameters import label
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:

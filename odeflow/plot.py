@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from odeflow.labels import LABELS
+from odeflow.model import Adversary, GaussianMixture, LearningRule, numeric_parameters
+from odeflow.order_parameters import NETWORKS
+from odeflow.parameters import LABELS
 from odeflow.provenance import check_target, write_bytes
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ FORMATS = (".pdf", ".png", ".svg")
 _POINTS: dict[str, Any] = {"fmt": "o", "zorder": 3, "elinewidth": 0.8, "capthick": 0.8, "markeredgewidth": 0.9}
 _FEW = 7  # curves in a panel
 _MOST_ROWS = 4
-VARIABLES = ("R", "b", "error", "adversarial_error")
+_SHOWN = ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon")
+_ERRORS = ("error", "adversarial_error")
 
 
 @contextmanager
@@ -74,6 +77,28 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float | None = None, h
         return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def _drawn(result: xr.Dataset) -> xr.Dataset:
+    """Return what is drawn of a result: order parameters, arrays entry by entry, and the errors."""
+    known = {variable.name for kind in NETWORKS.values() for variable in kind().starts(LearningRule())}
+    drawn: dict[str, xr.DataArray] = {}
+    for name in [*(name for name in result.data_vars if name in known), *(name for name in _ERRORS if name in result)]:
+        values = result[name]
+        # dims that are no parameter and not alpha, which have values, but count entries
+        entries = [dim for dim in values.dims if dim not in result.coords and dim != "fixed_point"]
+        for index in np.ndindex(*(values.sizes[dim] for dim in entries)):
+            one = values.isel(dict(zip(entries, index, strict=True)))
+            at = "".join(str(i + 1) for i in index) if any(values.sizes[dim] > 1 for dim in entries) else ""
+            tex = values.attrs.get("symbol", LABELS.get(str(name), ("", str(name)))[1])
+            drawn[f"{name}{at}"] = one.assign_attrs(symbol=f"{tex}_{{{at}}}" if at else tex)
+    others = [name for name in result.data_vars if name not in drawn and name in ("stable",)]
+    return result[others].assign(drawn)
+
+
+def _text(values: xr.DataArray) -> str:
+    """Return what a variable is called on an axis."""
+    return f"${values.attrs['symbol']}$" if values.attrs.get("symbol") else symbol(values.name)
+
+
 def symbol(name: Hashable) -> str:
     """Return the mathematical symbol of a variable or parameter as a matplotlib label."""
     known = LABELS.get(str(name))
@@ -104,7 +129,7 @@ def draw_lines(values: xr.DataArray, ax: Axes | None = None, **line: Any) -> lis
     dim = _only_dim(values)
     ax = _axes(ax)
     artists = ax.plot(values[dim].values, values.values, **line)
-    _label_axes(ax, dim, values.name)
+    _label_axes(ax, dim, values)
     return artists
 
 
@@ -146,7 +171,7 @@ def draw_points(
     ax = _axes(ax)
     with style():  # error bars read their cap size from the settings
         artists = ax.errorbar(mean[dim].values, mean.values, yerr=bars.values, **{**_POINTS, **points})
-    _label_axes(ax, dim, values.name)
+    _label_axes(ax, dim, values)
     return artists
 
 
@@ -177,7 +202,9 @@ def plot(result: xr.Dataset | xr.DataArray) -> Figure:
 
     if isinstance(result, xr.DataArray):
         result = result.to_dataset(name="values" if result.name is None else result.name)
-    names = [name for name in VARIABLES if name in result and set(result[name].dims) - {"run"}]
+    found = {str(name): array.dims for name, array in result.data_vars.items()}
+    result = _drawn(result)
+    names = [str(name) for name in result.data_vars if name != "stable" and set(result[name].dims) - {"run"}]
     dims = list(dict.fromkeys(dim for name in names for dim in result[name].dims if dim != "run"))
     if "alpha" in dims and len(dims) > 1 and not _has_few(result, [dim for dim in dims if dim != "alpha"]):
         result = result.isel(alpha=-1)
@@ -186,15 +213,14 @@ def plot(result: xr.Dataset | xr.DataArray) -> Figure:
         with style():
             return _branches(result, names, next(dim for dim in dims if dim != "fixed_point"))
     if not 1 <= len(dims) <= 3 or "fixed_point" in dims:
-        found = {str(name): array.dims for name, array in result.data_vars.items()}
         raise ValueError(
-            f"no picture is known for variables with dims {found}: allowed are {', '.join(VARIABLES)} over one to three "
+            f"no picture is known for variables with dims {found}: allowed are order parameters and errors over one to three "
             "dimensions beside alpha, with or without 'run': select the others, as in result.sel(rho=2.0)"
         )
     with style():
         if len(dims) == 1:
-            errors = [name for name in names if name not in ("R", "b")]
-            panels = [[name] for name in names if name in ("R", "b")] + ([errors] if errors else [])
+            errors = [name for name in names if name in _ERRORS]
+            panels = [[name] for name in names if name not in _ERRORS] + ([errors] if errors else [])
             return _panels(result, panels, dims[0])
         small = min(dims, key=lambda dim: (dim == "alpha", result.sizes[dim]))
         if len(dims) == 2 and result.sizes[small] <= _FEW:
@@ -213,29 +239,39 @@ def _curves(result: xr.Dataset, names: list[str], x: Hashable, small: Hashable) 
     from matplotlib import colormaps
 
     colors = colormaps["viridis"](np.linspace(0, 0.88, result.sizes[small]))
-    figure, axes = new_figure(1, len(names), width=2.1 * len(names) + 0.9, height=2.3)
-    for ax, name in zip(axes[0], names, strict=True):
+    figure, axes = _grid(len(names), 2.1, 0.9)
+    for ax, name in zip(axes, names, strict=True):
         for value, color in zip(result[small].values, colors, strict=True):
             curve = result[name].sel({small: value})
             draw = draw_points if "run" in curve.dims else draw_lines
             draw(curve, ax, color=color, label=f"{value:.4g}")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+    handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, title=symbol(small), loc="outside right center")
     figure.suptitle(_title(result, (x, small)), fontsize=7)
     return figure  # type: ignore[no-any-return]
 
 
+def _grid(count: int, width: float, more: float) -> tuple[Any, list[Any]]:
+    """Return a figure with so many panels, at most 5 in a row, and their axes."""
+    rows = -(-count // 5)
+    columns = -(-count // rows)
+    figure, axes = new_figure(rows, columns, width=width * columns + more, height=2.3 * rows)
+    for ax in axes.flat[count:]:
+        ax.remove()
+    return figure, list(axes.flat[:count])
+
+
 def _branches(result: xr.Dataset, names: list[str], x: Hashable) -> Figure:
     """Draw the fixed points over a parameter, each variable in a panel."""
-    figure, axes = new_figure(1, len(names), width=2.1 * len(names) + 0.9, height=2.3)
+    figure, axes = _grid(len(names), 2.1, 0.9)
     at = np.broadcast_to(result[x].values[:, None], result["stable"].transpose(x, "fixed_point").shape)
     stable = result["stable"].transpose(x, "fixed_point").values
-    for ax, name in zip(axes[0], names, strict=True):
+    for ax, name in zip(axes, names, strict=True):
         values = result[name].transpose(x, "fixed_point").values
         for kind, face, text in ((stable, "C0", "stable"), (~stable, "white", "unstable")):
             ax.plot(at[kind], values[kind], "o", color="C0", markerfacecolor=face, markeredgewidth=0.6, label=text)
-        _label_axes(ax, x, name)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+        _label_axes(ax, x, result[name])
+    handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center")
     figure.suptitle(_title(result, (x,)), fontsize=7)
     return figure  # type: ignore[no-any-return]
@@ -256,7 +292,7 @@ def _maps(result: xr.Dataset, names: list[str], dims: list[Hashable]) -> Figure:
         for ax, name in zip(ax_row, names, strict=True):
             image = draw_map(result[name].sel(row).transpose(y, x), ax, **_scale(result[name]))
             shown = ", ".join(f"{symbol(dim)}$={value:.4g}$" for dim, value in row.items())
-            ax.set_title(f"{symbol(name)}" + (f", {shown}" if shown else ""))
+            ax.set_title(_text(result[name]) + (f", {shown}" if shown else ""))
             figure.colorbar(image, ax=ax)
     figure.suptitle(_title(result, dims), fontsize=7)
     return figure  # type: ignore[no-any-return]
@@ -325,8 +361,8 @@ def _outline() -> Any:
 
 def _panels(result: xr.Dataset, panels: list[list[str]], dim: Hashable) -> Figure:
     """Draw each panel's variables over `dim`, under a title that gives the parameters."""
-    figure, axes = new_figure(1, len(panels), width=2.6 * len(panels) + 0.8 * (len(panels) == 1), height=2.3)
-    for ax, panel in zip(axes[0], panels, strict=True):
+    figure, axes = _grid(len(panels), 2.6, 0.8 * (len(panels) == 1))
+    for ax, panel in zip(axes, panels, strict=True):
         for color, name in enumerate(panel):
             draw = draw_points if "run" in result[name].dims else draw_lines
             draw(result[name], ax, color=f"C{color}", label=_legend_text(result, name))
@@ -339,8 +375,15 @@ def _panels(result: xr.Dataset, panels: list[list[str]], dim: Hashable) -> Figur
 
 def _title(result: xr.Dataset, dims: Iterable[Hashable]) -> str:
     """Return the parameters that are the same in the whole figure."""
-    names = ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon", "N", "alpha")
-    same = [name for name in names if name in result.coords and name not in dims and not result[name].dims]
+    parts = GaussianMixture(), LearningRule(), Adversary(), *(kind() for kind in NETWORKS.values())
+    numbers = numeric_parameters(*parts)
+    known = [name for name in (*numbers, "N", "alpha") if name in result.coords and not result[name].dims]
+    # the seed's parameters, and of the others those that are not as usual
+    same = [
+        name
+        for name in known
+        if name not in dims and (name in _SHOWN or name not in numbers or float(result[name]) != numbers[name])
+    ]
     title = ", ".join(f"{symbol(name)}$={float(result[name]):g}$" for name in same)
     return title + (f"; mean and s.d. of {result.sizes['run']} runs" if "run" in result.dims else "")
 
@@ -379,7 +422,7 @@ def _quiet(name: str) -> Iterator[None]:
 def _legend_text(result: xr.Dataset, name: str) -> str:
     if name == "adversarial_error" and "test_epsilon" in result.coords and not result["test_epsilon"].dims:
         return rf"adversarial, $\varepsilon={float(result['test_epsilon']):g}$"
-    return {"error": "classification", "adversarial_error": "adversarial"}.get(name, symbol(name))
+    return {"error": "classification", "adversarial_error": "adversarial"}.get(name, _text(result[name]))
 
 
 def _only_dim(values: xr.DataArray) -> Hashable:
@@ -395,12 +438,13 @@ def _axes(ax: Axes | None) -> Axes:
     return ax
 
 
-def _label_axes(ax: Axes, x: Hashable, y: Hashable) -> None:
+def _label_axes(ax: Axes, x: Hashable, y: Any) -> None:
     """Label the axes with symbols, where nobody has labelled them."""
-    labelled: list[tuple[Callable[[], str], Callable[[str], Any], Hashable]] = [
-        (ax.get_xlabel, ax.set_xlabel, x),
-        (ax.get_ylabel, ax.set_ylabel, y),
+    vertical = _text(y) if hasattr(y, "dims") else symbol(y)
+    labelled: list[tuple[Callable[[], str], Callable[[str], Any], str]] = [
+        (ax.get_xlabel, ax.set_xlabel, symbol(x)),
+        (ax.get_ylabel, ax.set_ylabel, vertical),
     ]
-    for get, put, name in labelled:
-        if not get() and name is not None:
-            put(symbol(name))
+    for get, put, text in labelled:
+        if not get() and text != "None":
+            put(text)

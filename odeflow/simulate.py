@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.integrate import checked_alpha, checked_start, with_errors
-from odeflow.labels import label
-from odeflow.model import (
-    Adversary,
-    GaussianMixture,
-    LearningRule,
-    check_parts,
-    checked_count,
-    checked_number,
-    numeric_parameters,
-)
+from odeflow.integrate import checked_alpha, labelled, start_coordinates
+from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts, numeric_parameters
+from odeflow.order_parameters import Network, Perceptron
+from odeflow.order_parameters.base import checked_network, flat, recorded, start_of
+from odeflow.parameters import checked_count, checked_number, label
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["LEAST_N", "seed_sequence", "simulate"]
-
-LEAST_N = {"reduced": 3, "direct": 2}
+__all__ = ["checked_method", "seed_sequence", "simulate"]
 
 
 def simulate(
@@ -36,13 +29,13 @@ def simulate(
     N: int,
     alpha: npt.ArrayLike,
     runs: int,
+    network: Network = Perceptron(),
     method: Literal["reduced", "direct"] = "reduced",
     rng: int | np.random.SeedSequence | np.random.Generator | None = None,
-    R0: float = 0.0,
-    b0: float = 0.0,
-    Q0: float = 1.0,
+    start: Mapping[str, npt.ArrayLike] | None = None,
     test_epsilon: float | None = None,
     progress: bool = False,
+    **initial: npt.ArrayLike,
 ) -> xr.Dataset:
     """Simulate one-pass SGD on attacked examples (exact at any N; section 2 of the theory page).
 
@@ -57,15 +50,16 @@ def simulate(
         examples.
     runs
         Number of independent repetitions, >= 1.
+    network
+        What learns: `Perceptron()` or `Committee(...)`.
     method
-        "reduced" draws only what (R, b) need, which has the same law at any N, at a cost that does not depend on N;
-        "direct" draws each example and updates w in R^N, at a cost proportional to N.
+        "reduced" draws only what the order parameters need, which has the same law at any N, at a cost that does not
+        depend on N; "direct" draws each example and updates w in R^N, at a cost proportional to N.
     rng
         Seed. Each run has a stream of its own, so the result depends neither on the number of threads nor on `runs`.
         A Generator gives its next spawned SeedSequence. None: fresh entropy, which is recorded.
-    R0, b0, Q0
-        Initial overlap in [-sqrt(Q0), sqrt(Q0)], bias, and squared length of the weights, > 0 (1 if they are
-        normalised). The direct method draws w(0) at random with this overlap and length.
+    start, **initial
+        Initial values, as for `integrate`. The direct method draws w(0) at random with this overlap and length.
     test_epsilon
         Perturbation at which `adversarial_error` is evaluated, >= 0; default: the adversary's.
     progress
@@ -74,7 +68,8 @@ def simulate(
     Returns
     -------
     Dataset
-        R, b, error and adversarial_error with dims run, alpha, and Q if the weights are not normalised. The errors are the exact ones of each run's (R, b).
+        The order parameters, error and adversarial_error with dims run, alpha: R and b, and Q if the weights are not
+        normalised. The errors are the exact ones of each run's state.
 
     Raises
     ------
@@ -90,49 +85,46 @@ def simulate(
     import xarray as xr
 
     check_parts(mixture=mixture, rule=rule, adversary=adversary)
-    if method not in LEAST_N:
-        raise ValueError(f"method = {method!r}: allowed is 'reduced' or 'direct'")
-    N = checked_count("N", N, LEAST_N[method], f" with the {method} method")
+    checked_network(network).check(mixture, rule, adversary)
+    N = checked_count("N", N, checked_method(network, method), f" with the {method} method")
     runs = checked_count("runs", runs, 1)
     alpha = checked_alpha(alpha)
-    start = checked_start(rule, R0, b0, Q0)
+    values = start_of(network, rule, start, initial)
     test_epsilon = checked_number("test_epsilon", adversary.epsilon if test_epsilon is None else test_epsilon, least=0)
     seed = seed_sequence(rng)
 
-    from odeflow.numerics.compilation import LANES
-    from odeflow.numerics.random_streams import rng_states
-    from odeflow.numerics.threads import map_blocks
-    from odeflow.order_parameters.perceptron import monte_carlo
-    from odeflow.order_parameters.perceptron.variant_averages import update_factor
-
-    examples = np.rint(alpha * N).astype(np.int64)
-    out = np.empty((runs, alpha.size, 2 if rule.normalised else 3))
-    numbers = numeric_parameters(mixture, rule, adversary)
-    model = tuple(numbers[name] for name in ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon", "fraction"))
-    attack = (np.empty(0), np.empty(0)) if adversary.law is None else adversary.law.table()
-    how = update_factor(rule)
-    y0 = (start["R0"], start["b0"], start.get("Q0", 1.0))
-    if method == "reduced":
-        kernel, states, least = monte_carlo.reduced, rng_states(seed, runs, 1), LANES
-    else:
-        kernel, states, least = monte_carlo.direct, rng_states(seed, runs, LANES), 1
-
-    def block(first: int, last: int) -> None:
-        kernel(states, first, last, N, model, attack, how, rule.normalised, y0, examples, out)
-
-    map_blocks(block, runs, least=least, progress=" runs" if progress else None)
-
-    data = with_errors(out, ("run", "alpha"), mixture, test_epsilon)
+    variables = network.variables(rule)
+    y = network.simulate(
+        mixture,
+        rule,
+        adversary,
+        N=N,
+        examples=np.rint(alpha * N).astype(np.int64),
+        runs=runs,
+        method=method,
+        seed=seed,
+        start=flat({variable.name: values[variable.start_name] for variable in variables}, variables),
+        progress=progress,
+    )
+    numbers = numeric_parameters(mixture, rule, adversary, network)
+    data = labelled(network, rule, y, ("run", "alpha"), numbers, test_epsilon)
     coords = {
-        "run": np.arange(runs), "alpha": alpha, **numbers, "N": N, **start,
+        "run": np.arange(runs), "alpha": alpha, **numbers, "N": N, **start_coordinates(network, rule, values),
         "test_epsilon": test_epsilon,
     }  # fmt: skip
     attrs = provenance(
-        "simulate", mixture, rule, adversary,
+        "simulate", mixture, rule, adversary, **recorded(network),
         seed=f"entropy={seed.entropy}, spawn_key={tuple(seed.spawn_key)}",
-        N=N, runs=runs, method=method, **start, test_epsilon=test_epsilon,
+        N=N, runs=runs, method=method, **values, test_epsilon=test_epsilon,
     )  # fmt: skip
     return label(xr.Dataset(data, coords, attrs))
+
+
+def checked_method(network: Network, method: str) -> int:
+    """Return the least N of a method of simulation, or raise a ValueError if there is no such method."""
+    if method not in network.least_N:
+        raise ValueError(f"method = {method!r}: allowed is {' or '.join(map(repr, network.least_N))}")
+    return network.least_N[method]
 
 
 def seed_sequence(rng: Any) -> np.random.SeedSequence:

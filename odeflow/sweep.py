@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.integrate import MAX_STEPS
-from odeflow.labels import LABELS, label
+from odeflow.integrate import start_coordinates
 from odeflow.model import (
     Adversary,
     GaussianMixture,
     LearningRule,
     check_parts,
-    checked_count,
-    checked_number,
     numeric_parameters,
     parameters,
 )
+from odeflow.order_parameters import Network, Perceptron
+from odeflow.order_parameters.base import DEFAULT, checked_network, recorded
+from odeflow.parameters import LABELS, checked_count, checked_number, label
 from odeflow.provenance import check_target, provenance
 from odeflow.sweeps.checks import (
     check_memory,
@@ -63,12 +63,11 @@ def sweep(
     over: Mapping[str, Any],
     alpha: npt.ArrayLike | None = None,
     compute: Literal["integrate", "simulate", "equilibria"] = "integrate",
-    R0: float = 0.0,
-    b0: float = 0.0,
-    Q0: float = 1.0,
+    network: Network = Perceptron(),
+    start: Mapping[str, Any] | None = None,
     rtol: float = 1e-8,
     atol: float = 1e-10,
-    max_steps: int = MAX_STEPS,
+    max_steps: int | None = None,
     N: int | None = None,
     runs: int | None = None,
     method: Literal["reduced", "direct"] = "reduced",
@@ -78,6 +77,7 @@ def sweep(
     store: str | os.PathLike[str] | None = None,
     chunk: int | None = None,
     progress: bool = False,
+    **initial: Any,
 ) -> xr.Dataset:
     """Compute a grid of parameters (as exact as what is computed: `integrate`, `simulate`, `fixed_points`).
 
@@ -86,15 +86,15 @@ def sweep(
     mixture, rule, adversary
         The model. A swept field's value here has no meaning.
     over
-        Values of each swept parameter: any number among the fields of the three parts, R0, b0 or Q0, and for simulations
-        N or runs. One-dimensional, finite, no value twice. One dimension each, in the order given.
+        Values of each swept parameter: any number among the fields of the three parts and the network, an initial value
+        (R0, b0 or Q0 of the perceptron), and for simulations N or runs. One-dimensional, finite, no value twice. One dimension each, in the order given.
     alpha
         Increasing output times >= 0, shape (alpha,); None for equilibria.
     compute
         "integrate": trajectories, to `rtol` and `atol` within `max_steps` steps. "simulate": `runs` Monte Carlo runs
         of dimension `N` by `method`, with the seed `rng`. "equilibria": all fixed points, without alpha.
-    R0, b0, Q0, rtol, atol, max_steps
-        As for `integrate`.
+    network, start, **initial, rtol, atol, max_steps
+        As for `integrate`; equilibria are known for the perceptron.
     N, runs, method
         As for `simulate`.
     rng
@@ -142,7 +142,8 @@ def sweep(
     {'rho': 3, 'epsilon': 2, 'alpha': 2}
     """
     check_parts(mixture=mixture, rule=rule, adversary=adversary)
-    parts = (mixture, rule, adversary)
+    checked_network(network).check(mixture, rule, adversary)
+    parts = (mixture, rule, adversary, network)
     if compute not in COMPUTATIONS:
         raise ValueError(f"compute = {compute!r}: allowed is one of {', '.join(map(repr, COMPUTATIONS))}")
     if compute != "simulate":
@@ -156,32 +157,46 @@ def sweep(
         chunk = checked_count("chunk", chunk, 1)
     target = None if store is None else check_target(store)
 
-    start = {"R0": R0, "b0": b0, "Q0": Q0} if compute != "equilibria" else {}
+    if compute == "equilibria":
+        _check_equilibria(network, start, initial)
+        starts: dict[str, Any] = {}
+    else:
+        starts = {variable.start_name: variable.start for variable in network.starts(rule)}
     counts = {"N": N, "runs": runs} if compute == "simulate" else {}
-    grid = checked_grid(over, parts, {**start, **counts})
-    start = checked_starts(rule, start, grid) if start else {}
-    options: dict[str, Any] = {**start, "test_epsilon": test_epsilon}
+    grid = checked_grid(over, parts, {**starts, **counts})
+    if starts:
+        starts = checked_starts(network, rule, start or {}, initial, grid)
+    options: dict[str, Any] = {**starts, "test_epsilon": test_epsilon}
     computation: Computation
     seed = None
     if compute == "equilibria":
-        computation = Equilibria(parameters(*parts), test_epsilon)
+        computation = Equilibria(parameters(*parts[:3]), test_epsilon)
         computation(grid.points(grid.corners()))  # checks what the seed model's fixed points allow
     elif compute == "integrate":
-        solver = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
-        computation = Trajectories({**parameters(*parts), **start}, {"alpha": alpha, **solver}, test_epsilon)
+        solver = {"rtol": rtol, "atol": atol, "max_steps": network.max_steps if max_steps is None else max_steps}
+        model = {**parameters(*parts[:3]), **numeric_parameters(network), **starts}
+        computation = Trajectories(network, rule, model, {"alpha": alpha, **solver}, test_epsilon)
         computation(grid.points(np.arange(0)))  # checks the tolerances
         options |= solver
     else:
         assert alpha is not None
-        options |= {"method": method, **checked_counts(counts, grid, method)}
+        options |= {"method": method, **checked_counts(counts, grid, network, method)}
         seed = checked_seed(rng, target)
         most_runs = int(np.max(grid.values.get("runs", options["runs"])))
         computation = Simulations(parts, options, alpha, most_runs, seed)
     template = _template(compute, parts, options, grid, computation, alpha, seed)
-    task = _Task(grid, computation, executor, chunk, progress)
+    task = _Task(parts, grid, computation, executor, chunk, progress)
     if target is None:
         return _in_memory(task, template)
     return _in_store(task, template, target)
+
+
+def _check_equilibria(network: Network, start: Any, initial: Mapping[str, Any]) -> None:
+    if network.name != DEFAULT:
+        raise ValueError(f"network = {network!r} with compute = 'equilibria': allowed is Perceptron()")
+    for name, value in {"start": start, **initial}.items():
+        if value is not None:
+            raise ValueError(f"{name} = {value!r} has no meaning for compute = 'equilibria': leave it out")
 
 
 # The result.
@@ -199,8 +214,10 @@ def _template(
     """Return the coordinates and attributes of the result."""
     import xarray as xr
 
+    *model, network = parts
     scalars: dict[str, Any] = dict(numeric_parameters(*parts))
-    scalars |= {name: options[name] for name in ("R0", "b0", "Q0", "N") if name in options}
+    scalars |= start_coordinates(network, parts[1], {n: v for n, v in options.items() if n not in grid.values})
+    scalars |= {"N": options["N"]} if "N" in options else {}
     test_epsilon: Any = options["test_epsilon"]
     if test_epsilon is None:
         values = grid.values.get("epsilon")
@@ -215,7 +232,8 @@ def _template(
 
     options = {name: value for name, value in options.items() if name not in grid.values}
     text = None if seed is None else f"entropy={seed.entropy}, spawn_key={tuple(seed.spawn_key)}"
-    attrs = provenance("sweep", *parts, seed=text, compute=compute, over=list(grid.values), **options)
+    options |= recorded(network, without=grid.values)
+    attrs = provenance("sweep", *model, seed=text, compute=compute, over=list(grid.values), **options)
     configuration = json.loads(attrs["configuration"])
     for part in ("mixture", "rule", "adversary"):
         for name in grid.values:
@@ -223,9 +241,11 @@ def _template(
     return label(xr.Dataset(coords=coords, attrs={**attrs, "configuration": json.dumps(configuration)}))
 
 
-def _attributes(name: str) -> dict[str, str]:
+def _attributes(parts: Parts, name: str) -> dict[str, str]:
     """Return the attributes of a variable."""
-    attrs = {"long_name": LABELS[name][0], "units": "1"}
+    _, rule, _, network = parts
+    state = {variable.name: variable.attributes for variable in network.variables(rule)}
+    attrs = state[name] if name in state else {"long_name": LABELS[name][0], "units": "1"}
     if name == "status":
         from odeflow.numerics.runge_kutta import STATUS
 
@@ -239,6 +259,7 @@ def _attributes(name: str) -> dict[str, str]:
 class _Task(NamedTuple):
     """What is to be computed, and how."""
 
+    parts: Parts
     grid: Grid
     computation: Computation
     executor: Executor | None
@@ -290,7 +311,7 @@ def _in_memory(task: _Task, template: xr.Dataset) -> xr.Dataset:
             name: (
                 (*task.grid.values, *variable.dims),
                 array.reshape(*task.grid.shape, *variable.sizes),
-                _attributes(name),
+                _attributes(task.parts, name),
             )
             for (name, variable), array in zip(variables.items(), values.values(), strict=True)
         }
@@ -307,7 +328,7 @@ def _in_store(task: _Task, template: xr.Dataset, target: Path) -> xr.Dataset:
                 f"the grid has {size:,} points of {task.nbytes:,} bytes, {needed / 2**30:.3g} GiB on disk until the store "
                 f"is finished, where {free / 2**30:.3g} GiB are free: give another store, or a smaller grid"
             )
-    attributes = {name: _attributes(name) for name in variables}
+    attributes = {name: _attributes(task.parts, name) for name in variables}
     with Store(target, task.grid, variables, template, attributes) as store:
         missing = store.missing()
         left = missing.size

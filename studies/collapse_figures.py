@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from odeflow.labels import LABELS
+from odeflow.parameters import LABELS
 from odeflow.plot import draw_lines, draw_points, new_figure, style, symbol
 from studies.registry import Claim
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit
 
-from odeflow.labels import label
+from odeflow.parameters import label
 from odeflow.plot import draw_lines, draw_points, new_figure, style
 from studies.registry import Claim
 

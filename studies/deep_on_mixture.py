@@ -36,7 +36,7 @@ from deepcheck.match import margins, match, measured_curve, predicted_curve
 from deepcheck.training.online import draw, train_online
 from deepcheck.training.stacked import StackedNets
 from odeflow import Adversary, GaussianMixture, LearningRule, adversarial_error, integrate, robustness_curve
-from odeflow.labels import LABELS
+from odeflow.parameters import LABELS
 from odeflow.provenance import provenance
 from studies.deep_on_mixture_figures import figures
 from studies.parallel import in_processes

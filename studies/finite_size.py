@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate, simulate
-from odeflow.labels import label
+from odeflow.parameters import label
 from odeflow.plot import new_figure, style, symbol
 from odeflow.provenance import provenance
 from studies.registry import Claim, Outcome

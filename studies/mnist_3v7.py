@@ -25,7 +25,7 @@ from deepcheck.data import DataError, Images, TwoClasses, load, two_classes
 from odeflow import Adversary, LearningRule
 from odeflow.anisotropic import Mixture, Samples, adversarial_error, empirical_adversarial_error, integrate, simulate
 from odeflow.anisotropic.errors import dual_norm
-from odeflow.labels import label
+from odeflow.parameters import label
 from odeflow.provenance import provenance
 from studies.mnist_3v7_figures import figures, final
 from studies.registry import Claim, Outcome

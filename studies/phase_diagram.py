@@ -17,8 +17,8 @@ from odeflow import Adversary, GaussianMixture, LearningRule, adversarial_error,
 from odeflow.fixed_points.equilibria import fixed_points_batch
 from odeflow.fixed_points.phases import critical_epsilon, phase_boundary, runaway_direction
 from odeflow.fixed_points.relaxation import end_states_batch
-from odeflow.labels import label
 from odeflow.model import parameters
+from odeflow.parameters import label
 from odeflow.plot import new_figure, style, symbol
 from odeflow.provenance import provenance
 from studies.registry import Claim, Outcome

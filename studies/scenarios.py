@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate, robustness_curve, simulate
-from odeflow.labels import LABELS, label
+from odeflow.parameters import LABELS, label
 from odeflow.plot import draw_lines, draw_points, new_figure, style, symbol
 from odeflow.provenance import provenance
 from studies.registry import Claim, Outcome

@@ -27,7 +27,7 @@ from scipy.stats import skew
 from deepcheck.data import DataError, TwoClasses, load, two_classes
 from odeflow import Adversary, LearningRule
 from odeflow.anisotropic import Mixture, Samples, adversarial_error, empirical_adversarial_error, integrate, simulate
-from odeflow.labels import LABELS
+from odeflow.parameters import LABELS
 from odeflow.plot import draw_lines, draw_points, new_figure, style, symbol
 from odeflow.provenance import provenance
 from studies.registry import Claim, Outcome

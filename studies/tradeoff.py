@@ -16,8 +16,8 @@ import xarray as xr
 
 from odeflow import GaussianMixture, LearningRule, adversarial_error, classification_error, optimal_classifier
 from odeflow.fixed_points.relaxation import end_states_batch
-from odeflow.labels import LABELS, label
 from odeflow.model import parameters
+from odeflow.parameters import LABELS, label
 from odeflow.plot import new_figure, style, symbol
 from odeflow.provenance import provenance
 from studies.registry import Claim, Outcome

@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate, simulate
-from odeflow.labels import LABELS, label
 from odeflow.laws import Uniform
+from odeflow.parameters import LABELS, label
 from odeflow.plot import draw_lines, draw_points, new_figure, style, symbol
 from odeflow.provenance import provenance
 from studies.registry import Claim, Outcome

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from odeflow.anisotropic.errors import checked_epsilons
 from odeflow.anisotropic.mixture import LABELS_OF_CLASSES, Mixture
 from odeflow.integrate import IntegrationError, checked_alpha
-from odeflow.labels import label
 from odeflow.model import Adversary, LearningRule, checked_count, checked_number, numeric_parameters
+from odeflow.parameters import label
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:

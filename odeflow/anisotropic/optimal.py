@@ -43,9 +43,9 @@ from odeflow.anisotropic.lasso import (
     separates,
 )
 from odeflow.anisotropic.mixture import Mixture
-from odeflow.labels import label
 from odeflow.model import GaussianMixture, checked_number
 from odeflow.optimal import _stationary_biases
+from odeflow.parameters import label
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:

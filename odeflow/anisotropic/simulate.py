@@ -11,8 +11,8 @@ import numpy.typing as npt
 from odeflow.anisotropic.errors import adversarial_error, dual_norm, empirical_adversarial_error
 from odeflow.anisotropic.integrate import check_model, checked_start, checked_test_epsilon, checked_times, time_coords
 from odeflow.anisotropic.mixture import Mixture, Samples
-from odeflow.labels import label
 from odeflow.model import Adversary, LearningRule, checked_count, checked_number, numeric_parameters
+from odeflow.parameters import label
 from odeflow.provenance import provenance
 from odeflow.simulate import seed_sequence
 

@@ -6,13 +6,15 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import tyro
 
+from odeflow.cli.flags import Learner, chosen_network, with_network
 from odeflow.cli.parsing import parsed
 from odeflow.cli.sweep import Sweep, output_times
-from odeflow.model import Adversary, GaussianMixture, LearningRule, checked_count
+from odeflow.model import checked_count
 from odeflow.provenance import SaveError, check_target, load, package_version, save
 
 if TYPE_CHECKING:
@@ -22,20 +24,11 @@ __all__ = ["main"]
 
 
 @dataclass(frozen=True)
-class _Model:
-    mixture: GaussianMixture
-    rule: LearningRule
-    adversary: Adversary
+class _Model(Learner):
     alpha_max: float = 100.0
     """End of learning time, in examples per dimension, > 0."""
     points: int = 201
     """Number of output times from 0 to alpha_max, >= 2."""
-    R0: float = 0.0
-    """Initial overlap, in [-1, 1]."""
-    b0: float = 0.0
-    """Initial bias."""
-    Q0: float = 1.0
-    """Initial squared length of the weights, > 0; 1 if they are normalised."""
     test_epsilon: float | None = None
     """Perturbation at which the adversarial error is evaluated, >= 0; default: epsilon."""
     out: Path | None = None
@@ -68,12 +61,12 @@ class _Model:
 
 @dataclass(frozen=True)
 class Integrate(_Model):
-    """Theory: integrate R and b over learning time, with the classification and adversarial errors."""
+    """Theory: integrate the order parameters over learning time, with the classification and adversarial errors."""
 
     rtol: float = 1e-8
-    """Relative tolerance of R and b."""
+    """Relative tolerance of the order parameters."""
     atol: float = 1e-10
-    """Absolute tolerance of R and b."""
+    """Absolute tolerance of the order parameters."""
 
     def run(self) -> None:
         """Run the command."""
@@ -85,9 +78,8 @@ class Integrate(_Model):
             self.rule,
             self.adversary,
             alpha=self.alpha(),
-            R0=self.R0,
-            b0=self.b0,
-            Q0=self.Q0,
+            network=self.learner(),
+            **self.initial(),
             rtol=self.rtol,
             atol=self.atol,
             test_epsilon=self.test_epsilon,
@@ -106,7 +98,7 @@ class Simulate(_Model):
     runs: int = 100
     """Independent repetitions, >= 1."""
     method: Literal["reduced", "direct"] = "reduced"
-    """reduced: the same law of R and b at a cost that does not depend on N; direct: vectors in R^N."""
+    """reduced: the same law of the order parameters at a cost that does not depend on N; direct: vectors in R^N."""
     seed: int | None = None
     """Seed, >= 0; default: fresh, and recorded in the result."""
 
@@ -126,9 +118,8 @@ class Simulate(_Model):
             runs=self.runs,
             method=self.method,
             rng=self.seed,
-            R0=self.R0,
-            b0=self.b0,
-            Q0=self.Q0,
+            network=self.learner(),
+            **self.initial(),
             test_epsilon=self.test_epsilon,
             progress=True,
         )
@@ -136,12 +127,9 @@ class Simulate(_Model):
 
 
 @dataclass(frozen=True)
-class FixedPoints:
-    """Fixed points of the theory: all of them, with their stability and relaxation times."""
+class FixedPoints(Learner):
+    """Fixed points of the theory, with their stability and relaxation times: of the seed's model, all of them."""
 
-    mixture: GaussianMixture
-    rule: LearningRule
-    adversary: Adversary
     test_epsilon: float | None = None
     """Perturbation at which the adversarial error is evaluated, >= 0; default: epsilon."""
     out: Path | None = None
@@ -149,11 +137,13 @@ class FixedPoints:
 
     def run(self) -> None:
         """Run the command."""
-        from odeflow.fixed_points.equilibria import fixed_points
+        from odeflow.fixed_points import fixed_points
 
         if self.out is not None:
             check_target(self.out)
-        result = fixed_points(self.mixture, self.rule, self.adversary, test_epsilon=self.test_epsilon)
+        result = fixed_points(
+            self.mixture, self.rule, self.adversary, network=self.learner(), test_epsilon=self.test_epsilon
+        )
         files = [] if self.out is None else [save(result, self.out)]
         print(_fixed_point_table(result), *files, sep="\n")
 
@@ -176,27 +166,47 @@ class Plot:
 
 
 COMMANDS = ("integrate", "simulate", "sweep", "fixed-points", "plot")
-Command = (
-    Annotated[Integrate, tyro.conf.subcommand("integrate")]
-    | Annotated[Simulate, tyro.conf.subcommand("simulate")]
-    | Annotated[Sweep, tyro.conf.subcommand("sweep")]
-    | Annotated[FixedPoints, tyro.conf.subcommand("fixed-points")]
-    | Annotated[Plot, tyro.conf.subcommand("plot")]
-)
+
+
+def _commands(network: str) -> Any:
+    """Return the commands, with the flags of one network."""
+    return (
+        Annotated[with_network(Integrate, network), tyro.conf.subcommand("integrate")]
+        | Annotated[with_network(Simulate, network), tyro.conf.subcommand("simulate")]
+        | Annotated[with_network(Sweep, network), tyro.conf.subcommand("sweep")]
+        | Annotated[with_network(FixedPoints, network, starts=False), tyro.conf.subcommand("fixed-points")]
+        | Annotated[Plot, tyro.conf.subcommand("plot")]
+    )
+
+
+_ERRORS = ("error", "adversarial_error")
+_NOT_SHOWN = ("status", "stable", "eigenvalues")
+
+
+def _entries(result: xr.Dataset, dims: tuple[str, ...]) -> dict[str, xr.DataArray]:
+    """Return every number of a result by name: those of an array variable one by one, with their indices."""
+    entries: dict[str, xr.DataArray] = {}
+    for name in (*(name for name in result.data_vars if name not in (*_ERRORS, *_NOT_SHOWN)), *_ERRORS):
+        text = {"error": "E", "adversarial_error": f"S({float(result.test_epsilon):g})"}.get(str(name), str(name))
+        others = [dim for dim in result[name].dims if dim not in dims]
+        for index in np.ndindex(*(result.sizes[dim] for dim in others)):
+            several = any(result.sizes[dim] > 1 for dim in others)
+            label = text + "".join(str(i + 1) for i in index) if several else text
+            entries[label] = result[name].isel(dict(zip(others, index, strict=True)))
+    return entries
 
 
 def _table(result: xr.Dataset) -> str:
     """Return the last row of a result as text: values, or mean and standard error over runs."""
     final = result.isel(alpha=-1)
-    names = {"R": "R", "b": "b", "error": "E", "adversarial_error": f"S({float(result.test_epsilon):g})"}
     cells = [f"alpha = {float(final.alpha):g}"]
-    for name, text in names.items():
-        runs = result.sizes.get("run", 1)
+    runs = result.sizes.get("run", 1)
+    for name, values in _entries(final, ("run",)).items():
         if runs > 1:
-            error = float(final[name].std(ddof=1)) / runs**0.5
-            cells.append(f"{text} = {float(final[name].mean()):.6f} +- {error:.6f}")
+            error = float(values.std(ddof=1)) / runs**0.5
+            cells.append(f"{name} = {float(values.mean()):.6f} +- {error:.6f}")
         else:
-            cells.append(f"{text} = {final[name].item():.8f}")
+            cells.append(f"{name} = {values.item():.8f}")
     return "  ".join(cells)
 
 
@@ -204,14 +214,14 @@ def _fixed_point_table(result: xr.Dataset) -> str:
     """Return the fixed points as text, one a line."""
     if result.sizes["fixed_point"] == 0:
         return "no fixed point at a finite bias: the bias runs away"
-    head = f"{'R':>12}{'b':>14}{'E':>12}{f'S({float(result.test_epsilon):g})':>12}  stability"
-    lines = [head]
+    entries = _entries(result, ("fixed_point",))
+    widths = [14 if name == "b" else 12 for name in entries]
+    lines = ["".join(f"{name:>{width}}" for name, width in zip(entries, widths, strict=True)) + "  stability"]
     for i in range(result.sizes["fixed_point"]):
-        one = result.isel(fixed_point=i)
-        largest = float(one.eigenvalues.real.max())
+        largest = float(result.eigenvalues[i].real.max())
         time = f", relaxation time {-1 / largest:.4g}" if largest < 0 else ""
-        cells = f"{one.R.item():12.8f}{one.b.item():14.8f}{one.error.item():12.8f}{one.adversarial_error.item():12.8f}"
-        lines.append(f"{cells}  {'stable' if one.stable.item() else 'unstable'}{time}")
+        cells = "".join(f"{values[i].item():{n}.8f}" for values, n in zip(entries.values(), widths, strict=True))
+        lines.append(f"{cells}  {'stable' if result.stable[i].item() else 'unstable'}{time}")
     return "\n".join(lines)
 
 
@@ -225,7 +235,9 @@ def main(arguments: list[str] | None = None) -> int:
     from odeflow.sweeps.executors import SweepError
 
     description = "Theory of adversarial training in a solvable model. odeflow --version prints the version."
-    command = parsed(Command, arguments, prog="odeflow", commands=COMMANDS, description=description)
+    command = parsed(
+        _commands(chosen_network(arguments)), arguments, prog="odeflow", commands=COMMANDS, description=description
+    )
     try:
         command.run()
         sys.stdout.flush()

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from odeflow.model import Adversary, GaussianMixture, LearningRule, checked_count, checked_number
+from odeflow.cli.flags import Learner
+from odeflow.model import checked_count, checked_number
 from odeflow.provenance import check_target
 
 if TYPE_CHECKING:
@@ -22,15 +23,12 @@ __all__ = ["Sweep", "output_times"]
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Learner):
     """Sweep: a grid of parameters into one file, by the theory or by simulation; a killed sweep resumes."""
 
-    mixture: GaussianMixture
-    rule: LearningRule
-    adversary: Adversary
     over: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """NAME=START:STOP:COUNT or NAME=VALUE,VALUE,...: values of a parameter (one of those below, R0, b0, Q0; of a
-    simulation also N, runs). Once for each dimension."""
+    """NAME=START:STOP:COUNT or NAME=VALUE,VALUE,...: values of a parameter (one of those below; of a simulation also
+    N, runs). Once for each dimension."""
     out: Path | None = None
     """File of the result (.nc or .zarr), written as results come. It is needed."""
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -47,24 +45,18 @@ class Sweep:
     """End of learning time, in examples per dimension, > 0."""
     points: int = 21
     """Number of output times from 0 to alpha_max, >= 1; 1: alpha_max alone."""
-    R0: float = 0.0
-    """Initial overlap, in [-1, 1]."""
-    b0: float = 0.0
-    """Initial bias."""
-    Q0: float = 1.0
-    """Initial squared length of the weights, > 0; 1 if they are normalised."""
     test_epsilon: float | None = None
     """Perturbation at which the adversarial error is evaluated, >= 0; default: epsilon."""
     rtol: float = 1e-8
-    """Relative tolerance of R and b."""
+    """Relative tolerance of the order parameters."""
     atol: float = 1e-10
-    """Absolute tolerance of R and b."""
+    """Absolute tolerance of the order parameters."""
     N: int | None = None
     """Dimension of the input of a simulation, >= 3 (direct: >= 2)."""
     runs: int | None = None
     """Independent repetitions of a simulation, >= 1."""
     method: Literal["reduced", "direct"] = "reduced"
-    """reduced: the same law of R and b at a cost that does not depend on N; direct: vectors in R^N."""
+    """reduced: the same law of the order parameters at a cost that does not depend on N; direct: vectors in R^N."""
     seed: int | None = None
     """Seed of a simulation, >= 0; default: fresh, and recorded in the result."""
 
@@ -88,9 +80,8 @@ class Sweep:
                 over=over,
                 alpha=None if self.compute == "equilibria" else output_times(self.alpha_max, points),
                 compute=self.compute,
-                R0=self.R0,
-                b0=self.b0,
-                Q0=self.Q0,
+                network=self.learner(),
+                **({} if self.compute == "equilibria" else self.initial()),
                 rtol=self.rtol,
                 atol=self.atol,
                 N=self.N,

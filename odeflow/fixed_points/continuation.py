@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from odeflow.fixed_points.equilibria import PARAMETERS, FixedPoints, fixed_points_batch, seed_parameters
 from odeflow.fixed_points.phases import KINDS, with_kinds
-from odeflow.labels import label
 from odeflow.model import Adversary, GaussianMixture, LearningRule
+from odeflow.parameters import label
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:

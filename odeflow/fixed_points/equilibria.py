@@ -32,10 +32,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.errors import adversarial_error, classification_error
-from odeflow.integrate import broadcast_table
-from odeflow.labels import label
-from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts, checked_number
+from odeflow.fixed_points.search import search
+from odeflow.integrate import broadcast_table, check_column, labelled
+from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts, numeric_parameters
+from odeflow.order_parameters import Network, Perceptron
+from odeflow.order_parameters.base import checked_network, recorded
+from odeflow.parameters import checked_number, label, parameter_of
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ __all__ = [
     "FixedPoints",
     "fixed_points",
     "fixed_points_batch",
-    "jacobian",
+    "is_seed",
     "parameter_table",
     "seed_parameters",
     "solve_table",
@@ -76,12 +78,19 @@ class FixedPoints(NamedTuple):
 
 
 def fixed_points(
-    mixture: GaussianMixture, rule: LearningRule, adversary: Adversary, *, test_epsilon: float | None = None
+    mixture: GaussianMixture,
+    rule: LearningRule,
+    adversary: Adversary,
+    *,
+    network: Network = Perceptron(),
+    test_epsilon: float | None = None,
 ) -> xr.Dataset:
-    """Return all fixed points of (R, b) with R in [-1, 1] and b finite (exact as N grows).
+    """Return the fixed points of the order parameters (exact as N grows).
 
-    Found by bracketing, see the module's docstring for what is proved. In the limit of small learning rates
-    (``second_order=False``) the fixed points with R = 1 come first and those with R = -1, always unstable, last.
+    Of the seed's model all, with R in [-1, 1] and b finite: found by bracketing, see the module's docstring for what is
+    proved. In the limit of small learning rates (``second_order=False``) the fixed points with R = 1 come first and those
+    with R = -1, always unstable, last. Of the variants and of other networks those that Newton's method finds from a grid
+    of guesses (`odeflow.fixed_points.search`): one can be missed.
 
     A stable fixed point far out, say |b| > 8 at unit variance, exists but is not reached in practice: the forces there
     are exponentially small (`relaxation_time`). One with |b| above 1e4 (1 + |M|) (1 + v1 + v2), which takes
@@ -90,16 +99,18 @@ def fixed_points(
     Parameters
     ----------
     mixture, rule, adversary
-        The model; only the seed model's (squared loss, erf, |w| = 1, every example attacked with the same epsilon).
+        The model.
+    network
+        What learns.
     test_epsilon
         Perturbation at which `adversarial_error` is evaluated, >= 0; default: the adversary's.
 
     Returns
     -------
     Dataset
-        With dim fixed_point, in rising order of b: R, b, stable (bool), error, adversarial_error, and eigenvalues with
-        dims fixed_point, eigenvalue (complex128, which netCDF files of this package keep). It may have no entry: for
-        v1 and v2 that differ by 1/4 or more the bias can run away.
+        With dim fixed_point, in rising order of b: the order parameters, R and b, stable (bool), error,
+        adversarial_error, and eigenvalues with dims fixed_point, eigenvalue (complex128, which netCDF files of this package
+        keep). It may have no entry: for v1 and v2 that differ by 1/4 or more the bias can run away.
 
     Raises
     ------
@@ -114,27 +125,30 @@ def fixed_points(
     """
     import xarray as xr
 
-    model = seed_parameters(mixture, rule, adversary)
+    checked_network(network).check(mixture, rule, adversary)
     if test_epsilon is None:
         test_epsilon = adversary.epsilon
     test_epsilon = checked_number("test_epsilon", test_epsilon, least=0)
-    points = fixed_points_batch(**model)
-    found = slice(0, int(points.count[0]))
-    R, b = (xr.DataArray(values[0, found], dims="fixed_point") for values in (points.R, points.b))
-    data = {
-        "R": R,
-        "b": b,
-        "stable": ("fixed_point", points.stable[0, found]),
-        "eigenvalues": (("fixed_point", "eigenvalue"), points.eigenvalues[0, found]),
-        "error": classification_error(R, b, mixture),
-        "adversarial_error": adversarial_error(R, b, mixture, test_epsilon),
-    }
-    del model["second_order"]
-    attrs = provenance("fixed_points", mixture, rule, adversary, test_epsilon=test_epsilon)
-    result = label(xr.Dataset(data, {**model, "test_epsilon": test_epsilon}, attrs))
-    result["stable"].attrs = {"long_name": "whether small deviations decay", "units": "1"}
-    result["eigenvalues"].attrs = {"long_name": "eigenvalues of the Jacobian, per unit of alpha", "units": "1"}
-    return result
+    if isinstance(network, Perceptron) and is_seed(rule, adversary):
+        points = fixed_points_batch(**seed_parameters(mixture, rule, adversary))
+        found = slice(0, int(points.count[0]))
+        states = np.stack([points.R[0, found], points.b[0, found]], axis=1)
+        eigenvalues, stable = points.eigenvalues[0, found], points.stable[0, found]
+    else:
+        states, eigenvalues = search(network, mixture, rule, adversary)
+        stable = eigenvalues.real.max(axis=1, initial=-np.inf) < 0
+    numbers = numeric_parameters(mixture, rule, adversary, network)
+    data = labelled(network, rule, states, ("fixed_point",), numbers, test_epsilon)
+    data["stable"] = ("fixed_point", stable)
+    data["eigenvalues"] = (("fixed_point", "eigenvalue"), eigenvalues)
+    attrs = provenance("fixed_points", mixture, rule, adversary, **recorded(network), test_epsilon=test_epsilon)
+    return label(xr.Dataset(data, {**numbers, "test_epsilon": test_epsilon}, attrs))
+
+
+def is_seed(rule: LearningRule, adversary: Adversary) -> bool:
+    """Return whether the perceptron is the seed's: squared loss, erf, |w| = 1, all attacked with the same epsilon."""
+    seed = LearningRule(eta_w=rule.eta_w, eta_b=rule.eta_b, second_order=rule.second_order)
+    return rule == seed and adversary == Adversary(adversary.epsilon)
 
 
 def fixed_points_batch(**model: Any) -> FixedPoints:
@@ -163,50 +177,6 @@ def fixed_points_batch(**model: Any) -> FixedPoints:
     [1, 3]
     """
     return solve_table(parameter_table(model))
-
-
-def jacobian(
-    R: npt.ArrayLike, b: npt.ArrayLike, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
-) -> Array:
-    r"""Return the Jacobian of (dR/dalpha, db/dalpha) at any (R, b) (exact as N grows).
-
-    Parameters
-    ----------
-    R, b
-        Overlap in [-1, 1] and bias, of any shapes that broadcast.
-    mixture, rule, adversary
-        The seed model.
-
-    Returns
-    -------
-    ndarray
-        Shape (..., 2, 2): rows dR/dalpha and db/dalpha, columns the derivatives by R and b.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the model is not allowed.
-    """
-    from odeflow.fixed_points.forces import log_force, noise_ratio, noise_slope, slope
-
-    model = seed_parameters(mixture, rule, adversary)
-    p, rho, v1, v2 = model["p"], model["rho"], model["v1"], model["v2"]
-    eta_w, eta_b, epsilon = model["eta_w"], model["eta_b"], model["epsilon"]
-    R, b = np.broadcast_arrays(np.asarray(R, np.float64), np.asarray(b, np.float64))
-    s, t = rho * R / 2 - epsilon - b, rho * R / 2 - epsilon + b
-    D_s, D_t = p * np.exp(log_force(s, v1)), (1 - p) * np.exp(log_force(t, v2))
-    dD_s, dD_t = D_s * slope(s, v1), D_t * slope(t, v2)
-    J = np.empty((*R.shape, 2, 2))
-    J[..., 0, 0] = eta_w * rho / 2 * ((1 - R**2) * rho / 2 * (dD_s + dD_t) - 2 * R * (D_s + D_t))
-    J[..., 0, 1] = eta_w * rho / 2 * (1 - R**2) * (dD_t - dD_s)
-    J[..., 1, 0] = eta_b * rho / 2 * (dD_t - dD_s)
-    J[..., 1, 1] = eta_b * (dD_s + dD_t)
-    if rule.second_order:
-        N_s, N_t = D_s * noise_ratio(s, v1), D_t * noise_ratio(t, v2)  # p v <delta^2>
-        dN_s, dN_t = N_s * noise_slope(s, v1), N_t * noise_slope(t, v2)
-        J[..., 0, 0] -= eta_w**2 / 2 * (N_s + N_t + R * rho / 2 * (dN_s + dN_t))
-        J[..., 0, 1] -= eta_w**2 / 2 * R * (dN_t - dN_s)
-    return J
 
 
 def seed_parameters(mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> dict[str, Any]:
@@ -242,24 +212,12 @@ def parameter_table(model: dict[str, Any]) -> Array:
             raise TypeError(f"{name!r} is not a parameter: allowed are {', '.join(PARAMETERS)}")
     values = _without_variants({**defaults, **model})
     table = broadcast_table(PARAMETERS, values)
-    p, rho, v1, v2, eta_w, eta_b, epsilon, second_order = table.T
-    checks = {
-        "p": ((p > 0) & (p < 1), "in (0, 1)"),
-        "rho": (
-            (rho > 0) | (rho == 0) & (second_order != 0),
-            ">= 0, and > 0 without second_order (else every R is at rest)",
-        ),
-        "v1": (v1 > 0, "> 0"),
-        "v2": (v2 > 0, "> 0"),
-        "eta_w": (eta_w > 0, "> 0"),
-        "eta_b": (eta_b > 0, "> 0"),
-        "epsilon": (epsilon >= 0, ">= 0"),
-        "second_order": ((second_order == 0) | (second_order == 1), "True or False"),
-    }
-    for (name, (good, allowed)), column in zip(checks.items(), table.T, strict=True):
-        bad = ~(good & np.isfinite(column))
-        if np.any(bad):
-            raise ValueError(f"{name} = {float(column[bad][0])!r} is out of range: allowed is {allowed}")
+    known = {name: parameter for part in _PARTS for name, parameter in parameter_of(part).items()}
+    for name, column in zip(PARAMETERS, table.T, strict=True):
+        check_column(name, known[name], column)
+    rho, second_order = table[:, PARAMETERS.index("rho")], table[:, PARAMETERS.index("second_order")]
+    if np.any((rho == 0) & (second_order == 0)):
+        raise ValueError("rho = 0.0 is out of range: allowed is > 0 without second_order (else every R is at rest)")
     return table
 
 

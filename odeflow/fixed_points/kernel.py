@@ -34,7 +34,7 @@ _scalar = njit(error_model="numpy")
 
 @_scalar
 def _class_constants(v):
-    """Return 1/(1+2v), k, ln A0, g/u, a, v C0/A0 and 2/(1+4v) of one class (see `odeflow.fixed_points.forces`)."""
+    """Return 1/(1+2v), k, ln A0, g/u, a, v C0/A0 and 2/(1+4v) of one class (see `odeflow.order_parameters.perceptron.forces`)."""
     return (
         1 / (1 + 2 * v),
         1 / math.sqrt((1 + 2 * v) * (1 + 4 * v)),

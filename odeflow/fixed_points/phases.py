@@ -24,9 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.fixed_points.equilibria import fixed_points_batch, seed_parameters
-from odeflow.fixed_points.forces import curvature, log_force, noise_ratio, noise_slope, peak, slope
-from odeflow.labels import label
 from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts
+from odeflow.order_parameters.perceptron.forces import curvature, log_force, noise_ratio, noise_slope, peak, slope
+from odeflow.parameters import label
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def critical_epsilon(mixture: GaussianMixture, rule: LearningRule) -> xr.Dataset
     """Return every epsilon >= 0 at which the number of fixed points changes (exact as N grows; located to 1e-10).
 
     For p = 1/2 and v1 = v2 that is the pitchfork in which b = 0 becomes unstable, at epsilon = rho R/2 - u*, with u* of
-    `odeflow.fixed_points.forces.peak` and R = 1 in the limit of small learning rates. Otherwise they are folds: two fixed points, one
+    `odeflow.order_parameters.perceptron.forces.peak` and R = 1 in the limit of small learning rates. Otherwise they are folds: two fixed points, one
     of them stable, appear or vanish. In the limit of small learning rates all are found and the boundaries in the plane
     of epsilon and rho are straight lines, rho/2 - epsilon = constant. At a finite learning rate, those that come from
     these are found; further ones (say by a large eta_w) can be found with `odeflow.fixed_points.continuation.branches`.

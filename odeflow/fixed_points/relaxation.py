@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from odeflow.fixed_points.equilibria import PARAMETERS, fixed_points, parameter_table, solve_table
 from odeflow.integrate import integrate, integrate_batch
 from odeflow.model import Adversary, GaussianMixture, LearningRule, checked_number
+from odeflow.order_parameters import Network, Perceptron
+from odeflow.order_parameters.base import recorded, start_of
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:
@@ -21,19 +24,21 @@ __all__ = ["EndStates", "end_states_batch", "learning_time", "relaxation_time"]
 Array = npt.NDArray[np.float64]
 
 
-def relaxation_time(mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> xr.DataArray:
+def relaxation_time(
+    mixture: GaussianMixture, rule: LearningRule, adversary: Adversary, *, network: Network = Perceptron()
+) -> xr.DataArray:
     r"""Return the time in which a small deviation from each stable fixed point falls by a factor e (exact as N grows).
 
     Parameters
     ----------
-    mixture, rule, adversary
-        The seed model.
+    mixture, rule, adversary, network
+        The model.
 
     Returns
     -------
     DataArray
-        :math:`-1/\max \mathrm{Re}\,\lambda` in units of alpha, dim fixed_point in the order of `fixed_points`, with R
-        and b as coordinates; nan where the fixed point is unstable, inf where the rate is below the smallest float.
+        :math:`-1/\max \mathrm{Re}\,\lambda` in units of alpha, dim fixed_point in the order of `fixed_points`, with the
+        order parameters that are numbers as coordinates; nan where the fixed point is unstable, inf where the rate is below the smallest float.
 
     Raises
     ------
@@ -46,14 +51,15 @@ def relaxation_time(mixture: GaussianMixture, rule: LearningRule, adversary: Adv
     >>> round(float(time[0]), 1)
     37.1
     """
-    points = fixed_points(mixture, rule, adversary)
+    points = fixed_points(mixture, rule, adversary, network=network)
     rate = -points.eigenvalues.real.max("eigenvalue")
+    state = {variable.name: points[variable.name] for variable in network.variables(rule) if not variable.dims}
     with np.errstate(divide="ignore", over="ignore"):
-        time = (1 / abs(rate)).where(points.stable).assign_coords(R=points.R, b=points.b)
+        time = (1 / abs(rate)).where(points.stable).assign_coords(state)
     time.attrs = {
         "long_name": "relaxation time, examples per dimension",
         "units": "1",
-        **provenance("relaxation_time", mixture, rule, adversary),
+        **provenance("relaxation_time", mixture, rule, adversary, **recorded(network)),
     }
     result: xr.DataArray = time.rename("relaxation_time")
     return result
@@ -66,10 +72,11 @@ def learning_time(
     *,
     error: float,
     kind: Literal["error", "adversarial_error"] = "error",
-    R0: float = 0.0,
-    b0: float = 0.0,
+    network: Network = Perceptron(),
+    start: Mapping[str, npt.ArrayLike] | None = None,
     alpha_max: float = 1e4,
     test_epsilon: float | None = None,
+    **initial: npt.ArrayLike,
 ) -> float:
     """Return the alpha at which an error is first as small as `error` (exact as N grows; relative accuracy 1e-9).
 
@@ -84,8 +91,8 @@ def learning_time(
         The error to reach, in [0, 1].
     kind
         Which error: "error", or "adversarial_error" at `test_epsilon`.
-    R0, b0
-        Initial overlap in [-1, 1] and bias.
+    network, start, **initial
+        What learns, and from where, as for `integrate`.
     alpha_max
         Latest alpha to look at, > 0.
     test_epsilon
@@ -112,12 +119,15 @@ def learning_time(
         raise ValueError(f"kind = {kind!r}: allowed is 'error' or 'adversarial_error'")
     options: dict[str, Any] = {"test_epsilon": test_epsilon, "rtol": 1e-11, "atol": 1e-13}
 
-    def look(alpha: Array, R: float, b: float) -> tuple[Array, Array, Array]:
-        seen = integrate(mixture, rule, adversary, alpha=alpha, R0=R, b0=b, **options)
-        return seen[kind].values - error, seen.R.values.clip(-1, 1), seen.b.values
+    variables = network.variables(rule)
+
+    def look(alpha: Array, state: Mapping[str, Any]) -> tuple[Array, xr.Dataset]:
+        seen = integrate(mixture, rule, adversary, alpha=alpha, network=network, start=state, **options)
+        return seen[kind].values - error, seen
 
     alpha = np.concatenate([[0.0], np.geomspace(alpha_max * 1e-7, alpha_max, 2000)])
-    gap, R, b = look(alpha, R0, b0)
+    values = start_of(network, rule, start, initial)
+    gap, seen = look(alpha, {variable.name: values[variable.start_name] for variable in variables})
     if gap[0] <= 0:
         return 0.0
     dips = np.flatnonzero((gap[1:-1] <= gap[:-2]) & (gap[1:-1] <= gap[2:])) + 1
@@ -127,7 +137,8 @@ def learning_time(
             return math.inf
         last = min(i + 1, alpha.size - 1) if i in dips else i
         offset, low, high = alpha[i - 1], 0.0, alpha[last] - alpha[i - 1]
-        inside = look(np.linspace(low, high, 129), R[i - 1], b[i - 1])[0]
+        state = {variable.name: seen[variable.name].values[i - 1] for variable in variables}
+        inside = look(np.linspace(low, high, 129), state)[0]
         while np.any(inside <= 0):
             j = max(int(np.argmax(inside <= 0)), 1)
             grid = np.linspace(low, high, inside.size)
@@ -136,7 +147,7 @@ def learning_time(
                 # between the last two, along the chord
                 return float(offset + low + (high - low) * inside[j - 1] / (inside[j - 1] - inside[j]))
             grid = np.linspace(low, high, 33)
-            inside = look(grid, R[i - 1], b[i - 1])[0]
+            inside = look(grid, state)[0]
     return math.inf
 
 

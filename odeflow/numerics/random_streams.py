@@ -15,7 +15,7 @@ import numpy.typing as npt
 from odeflow.numerics.compilation import inlined
 from odeflow.numerics.elementary import as_float64, cos_sin_turns, log
 
-__all__ = ["WORDS", "box_muller", "rng_states", "uniform"]
+__all__ = ["WORDS", "box_muller", "from_table", "rng_states", "uniform"]
 
 WORDS = 4
 """64-bit words of one stream's state."""
@@ -56,3 +56,18 @@ def box_muller(u1, u2):
     radius = math.sqrt(-2.0 * log(u1))
     cos, sin = cos_sin_turns(u2)
     return radius * cos, radius * sin
+
+
+@inlined
+def from_table(u, levels, values):
+    """Return the value at the level u in (0, 1] of a cumulative distribution, between the entries of its table."""
+    low, high = 0, levels.size - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if levels[middle] < u:
+            low = middle
+        else:
+            high = middle
+    if levels[high] == levels[low]:
+        return values[low]
+    return values[low] + (values[high] - values[low]) * (u - levels[low]) / (levels[high] - levels[low])

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.integrate import checked_alpha, checked_start
-from odeflow.model import LearningRule, checked_count, parameters
-from odeflow.simulate import LEAST_N, seed_sequence
+from odeflow.integrate import checked_alpha
+from odeflow.model import LearningRule, numeric_parameters, parameters
+from odeflow.order_parameters import Network
+from odeflow.order_parameters.base import start_of
+from odeflow.parameters import checked_count
+from odeflow.simulate import checked_method, seed_sequence
 from odeflow.sweeps.computations import Parts, at_point
 from odeflow.sweeps.grid import Grid
 from odeflow.sweeps.store import stored_seed
@@ -38,7 +41,7 @@ def checked_times(alpha: npt.ArrayLike | None, compute: str) -> npt.NDArray[np.f
 
 def checked_grid(over: Mapping[str, Any], parts: Parts, others: Mapping[str, Any]) -> Grid:
     """Return the checked grid over fields of the parts and over `others`."""
-    known = {**parameters(*parts), **others}
+    known = {**parameters(*parts[:3]), **numeric_parameters(parts[3]), **others}
     allowed = [name for name, value in known.items() if name in (*others, *_SWITCHES) or isinstance(value, float)]
     if not over:
         raise ValueError(f"over = {over!r} is an empty grid: allowed is a dict of values for {', '.join(allowed)}")
@@ -81,20 +84,23 @@ def _extremes(values: npt.NDArray[Any]) -> list[Any]:
     return [values.min().item(), values.max().item()]
 
 
-def checked_starts(rule: LearningRule, start: dict[str, float], grid: Grid) -> dict[str, float]:
-    """Return the checked initial values, Q0 only where the weights are not normalised."""
-    R0, b0, Q0 = (_extremes(grid.values[name]) if name in grid.values else [value] for name, value in start.items())
-    for R, b, Q in itertools.product(R0, b0, Q0):
-        start = checked_start(rule, R, b, Q)
-    return start
+def checked_starts(
+    network: Network, rule: LearningRule, start: Mapping[str, Any], initial: Mapping[str, Any], grid: Grid
+) -> dict[str, Any]:
+    """Return the checked initial values of the order parameters; those of swept ones have no meaning."""
+    names = [variable.start_name for variable in network.starts(rule) if variable.start_name in grid.values]
+    start = {name: value for name, value in start.items() if f"{name}0" not in names}
+    found: dict[str, Any] = {}
+    for values in itertools.product(*(_extremes(grid.values[name]) for name in names)):
+        found = start_of(network, rule, start, {**initial, **dict(zip(names, values, strict=True))})
+    return found
 
 
-def checked_counts(counts: dict[str, int | None], grid: Grid, method: str) -> dict[str, int | None]:
+def checked_counts(counts: dict[str, int | None], grid: Grid, network: Network, method: str) -> dict[str, int | None]:
     """Return N and runs, and make their values in the grid integers."""
-    if method not in LEAST_N:
-        raise ValueError(f"method = {method!r}: allowed is 'reduced' or 'direct'")
+    least_N = checked_method(network, method)
     checked: dict[str, int | None] = {}
-    for name, least, where in (("N", LEAST_N[method], f" with the {method} method"), ("runs", 1, "")):
+    for name, least, where in (("N", least_N, f" with the {method} method"), ("runs", 1, "")):
         if name in grid.values:
             values = [checked_count(name, value, least, where) for value in grid.values[name].tolist()]
             grid.values[name] = np.array(values, np.int64)

@@ -10,15 +10,15 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from odeflow.integrate import errors
 from odeflow.model import Adversary, GaussianMixture, LearningRule
-
-if TYPE_CHECKING:
-    from odeflow.numerics.runge_kutta import Solution
+from odeflow.order_parameters import Network, Perceptron
+from odeflow.order_parameters.base import unflat
 
 __all__ = [
     "Computation",
@@ -34,8 +34,8 @@ __all__ = [
 
 Points = Mapping[str, npt.NDArray[Any]]
 Rows = dict[str, npt.NDArray[Any]]
-Parts = tuple[GaussianMixture, LearningRule, Adversary]
-Part = TypeVar("Part", GaussianMixture, LearningRule, Adversary)
+Parts = tuple[GaussianMixture, LearningRule, Adversary, Network]
+Part = TypeVar("Part")
 
 
 class Variable(NamedTuple):
@@ -75,8 +75,10 @@ class Computation(Protocol):
 
 @dataclass(frozen=True)
 class Trajectories:
-    """R and b over learning time by `integrate_batch`, with their errors."""
+    """A network's order parameters over learning time by `integrate_batch`, with their errors."""
 
+    network: Network
+    rule: LearningRule
     model: dict[str, Any]
     """Every parameter of the model and the initial values, by name; swept ones are overridden."""
     options: dict[str, Any]
@@ -86,9 +88,8 @@ class Trajectories:
     @property
     def variables(self) -> dict[str, Variable]:
         """The variables of a result."""
-        names = ["R", "b", *(["Q"] if "Q0" in self.model else []), "error", "adversarial_error"]
-        over_time = Variable("float64", ("alpha",), self.options["alpha"].shape)
-        return {**dict.fromkeys(names, over_time), "status": Variable("int8")}
+        over_time = ("alpha",), self.options["alpha"].shape
+        return {**_state_and_errors(self.network, self.rule, *over_time), "status": Variable("int8")}
 
     def largest_chunk(self, points: int) -> int:
         """Return how many points may be computed together: enough for the kernel's threads."""
@@ -96,53 +97,42 @@ class Trajectories:
 
     def __call__(self, points: Points) -> Rows:
         """Integrate a chunk."""
-        model = {**self.model, **points}
-        y, status = self._solution(points)
-        rows = {name: np.ascontiguousarray(y[..., i]) for i, name in enumerate(("R", "b", "Q")[: y.shape[-1]])}
-        R, b = rows["R"], rows["b"]
-        if "Q" in rows:  # the errors are those of the normalised classifier
-            length = np.sqrt(rows["Q"])
-            R, b = (R / length).clip(-1, 1), b / length
-        return {**rows, **_errors(R, b, model, self.test_epsilon), "status": status}
-
-    def _solution(self, points: Points) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int8]]:
-        """Return states and status. The seed model and the variants have kernels of their own, and so separate batches.
-
-        Otherwise the last digits at `fraction` = 1, where both hold, would depend on what else is in the chunk.
-        """
-        if "fraction" not in points:
-            solution = self._integrate(points)
-            return solution.y, solution.status
-        is_seed = points["fraction"] == 1
-        size, alpha = len(is_seed), self.options["alpha"]
-        y = np.empty((size, alpha.size, 3 if "Q0" in self.model else 2))
-        status = np.empty(size, np.int8)
-        for group in (is_seed, ~is_seed):
-            if np.any(group):
-                solution = self._integrate({name: values[group] for name, values in points.items()})
-                y[group], status[group] = solution.y, solution.status
-        return y, status
-
-    def _integrate(self, points: Points) -> Solution:
         from odeflow.integrate import integrate_batch
 
-        return integrate_batch(**{**self.model, **points}, **self.options)
+        order_parameters = self.network.variables(self.rule)
+        ranks = {variable.start_name: len(variable.dims) for variable in order_parameters}
+        model = {**self.model, **points}
+        # one value a point is that of every entry of its state
+        arrays = {
+            name: np.expand_dims(points[name], tuple(range(1, 1 + ranks[name]))) for name in points if name in ranks
+        }
+        arrays = {
+            name: np.broadcast_to(x, (*x.shape[:1], *self.model[name].shape))
+            for name, x in arrays.items()
+            if ranks[name]
+        }
+        solution = integrate_batch(**{**model, **arrays}, network=self.network, **self.options)
+        state = unflat(solution.y, order_parameters)
+        rows = {name: np.ascontiguousarray(values) for name, values in state.items()}
+        return {**rows, **_errors(self.network, rows, model, self.test_epsilon), "status": solution.status}
 
 
-def _errors(R: Any, b: Any, model: Mapping[str, Any], test_epsilon: float | None) -> Rows:
-    """Return both errors of classifiers of shape (points, any), each row with the parameters of its point."""
-    mixture = {name: np.reshape(model[name], (-1, 1)) for name in ("p", "rho", "v1", "v2")}
+def _state_and_errors(
+    network: Network, rule: LearningRule, dims: tuple[str, ...], sizes: tuple[int, ...]
+) -> dict[str, Variable]:
+    """Return the variables of a result that has a state for each of some dims."""
+    state = {
+        variable.name: Variable("float64", (*dims, *variable.dims), (*sizes, *variable.sizes))
+        for variable in network.variables(rule)
+    }
+    return {**state, **dict.fromkeys(("error", "adversarial_error"), Variable("float64", dims, sizes))}
+
+
+def _errors(network: Network, state: Mapping[str, Any], model: Mapping[str, Any], test_epsilon: float | None) -> Rows:
+    """Return both errors of states, shape (points, any, ...), each row with the parameters of its point."""
+    columns = {name: np.reshape(model[name], (-1, 1)) for name in ("p", "rho", "v1", "v2")}
     epsilon = np.reshape(model["epsilon"] if test_epsilon is None else test_epsilon, (-1, 1))
-    return {"error": _error(R, b, 0.0, **mixture), "adversarial_error": _error(R, b, epsilon, **mixture)}
-
-
-def _error(R: Any, b: Any, epsilon: Any, p: Any, rho: Any, v1: Any, v2: Any) -> npt.NDArray[np.float64]:
-    """Return `odeflow.adversarial_error` with another mixture at each point."""
-    from scipy.special import ndtr
-
-    margin = rho * R / 2 - epsilon
-    S: npt.NDArray[np.float64] = p * ndtr(-(margin - b) / np.sqrt(v1)) + (1 - p) * ndtr(-(margin + b) / np.sqrt(v2))
-    return S
+    return errors(network, state, columns, epsilon)
 
 
 @dataclass(frozen=True)
@@ -160,8 +150,8 @@ class Simulations:
     @property
     def variables(self) -> dict[str, Variable]:
         """The variables of a result."""
-        names = ["R", "b", *([] if self.parts[1].normalised else ["Q"]), "error", "adversarial_error"]
-        return dict.fromkeys(names, Variable("float64", ("run", "alpha"), (self.most_runs, self.alpha.size)))
+        _, rule, _, network = self.parts
+        return _state_and_errors(network, rule, ("run", "alpha"), (self.most_runs, self.alpha.size))
 
     def largest_chunk(self, points: int) -> int:
         """Return how many points may be computed together: a point can take long."""
@@ -176,9 +166,9 @@ class Simulations:
         for i in range(size):
             point = {name: values[i].item() for name, values in points.items()}
             options = {name: point.get(name, value) for name, value in self.options.items()}
-            result = simulate(
-                *at_point(self.parts, point), **options, alpha=self.alpha, rng=point_seed(self.seed, **point)
-            )
+            mixture, rule, adversary, network = at_point(self.parts, point)
+            seed = point_seed(self.seed, **point)
+            result = simulate(mixture, rule, adversary, network=network, **options, alpha=self.alpha, rng=seed)
             for name, values in rows.items():
                 values[i, : options["runs"]] = result[name]
         return rows
@@ -199,7 +189,7 @@ class Equilibria:
 
         each = ("fixed_point",), (MOST,)
         return {
-            **dict.fromkeys(("R", "b", "error", "adversarial_error"), Variable("float64", *each)),
+            **_state_and_errors(Perceptron(), LearningRule(), *each),
             "stable": Variable("bool", *each),
             "eigenvalues": Variable("complex128", ("fixed_point", "eigenvalue"), (MOST, 2)),
         }
@@ -215,17 +205,18 @@ class Equilibria:
         model = {**self.model, **points}
         found = fixed_points_batch(**model)
         rows = {"R": found.R, "b": found.b, "stable": found.stable, "eigenvalues": found.eigenvalues}
-        return {**rows, **_errors(found.R, found.b, model, self.test_epsilon)}
+        return {**rows, **_errors(Perceptron(), {"R": found.R, "b": found.b}, model, self.test_epsilon)}
 
 
 def at_point(parts: Parts, point: Mapping[str, Any]) -> Parts:
     """Return the parts of the model with the values that `point` has for their fields."""
-    mixture, rule, adversary = parts
-    return _at_point(mixture, point), _at_point(rule, point), _at_point(adversary, point)
+    mixture, rule, adversary, network = parts
+    return _at_point(mixture, point), _at_point(rule, point), _at_point(adversary, point), _at_point(network, point)
 
 
 def _at_point(part: Part, point: Mapping[str, Any]) -> Part:
-    return replace(part, **{field.name: point[field.name] for field in fields(part) if field.name in point})
+    new = {field.name: point[field.name] for field in fields(part) if field.name in point}  # type: ignore[arg-type]
+    return replace(part, **new) if new else part  # type: ignore[type-var]
 
 
 def point_seed(seed: int | np.random.SeedSequence, **point: float) -> np.random.SeedSequence:

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from odeflow import GaussianMixture, adversarial_error, classification_error, robustness_curve
+from odeflow import (
+    Adversary,
+    GaussianMixture,
+    LearningRule,
+    adversarial_error,
+    classification_error,
+    integrate,
+    robustness_curve,
+    sweep,
+)
 
 mixtures = st.builds(
     GaussianMixture, p=st.floats(0.01, 0.99), rho=st.floats(0, 10), v1=st.floats(0.01, 10), v2=st.floats(0.01, 10)
@@ -47,16 +56,16 @@ def test_a_random_classifier_guesses_and_a_constant_one_errs_on_the_other_class(
 
 def test_broadcasts_over_arrays_and_labelled_arrays() -> None:
     mixture = GaussianMixture()
-    R = xr.DataArray([0.1, 0.5], dims="rho", coords={"rho": [1.0, 2.0]}, name="R")
+    R = xr.DataArray([0.1, 0.5], dims="training", coords={"training": [1.0, 2.0]}, name="R")
     b = xr.DataArray([0.0, 0.2, 0.3], dims="run")
     labelled = adversarial_error(R, b, mixture, 0.5)
-    assert labelled.dims == ("rho", "run")
+    assert labelled.dims == ("training", "run")
     assert labelled.name == "adversarial_error"
     assert labelled.attrs == {"long_name": "adversarial error", "units": "1"}
     plain = adversarial_error(R.values[:, None], b.values, mixture, 0.5)
     np.testing.assert_array_equal(labelled.values, plain)
     curve = robustness_curve(R, b, mixture, [0.0, 0.5])
-    assert curve.dims == ("rho", "run", "epsilon")
+    assert curve.dims == ("training", "run", "epsilon")
     np.testing.assert_array_equal(curve.sel(epsilon=0.5), labelled)
 
 
@@ -79,3 +88,33 @@ def test_bad_overlap_and_epsilon() -> None:
         classification_error([0.0, -1.5], 0.0, GaussianMixture())
     with pytest.raises(ValueError, match=r"epsilon = -0\.5"):
         adversarial_error(0.5, 0.0, GaussianMixture(), [0.0, -0.5])
+
+
+def test_swept_parameters_are_those_of_each_point() -> None:
+    over = {"rho": [1.0, 2.0, 4.0], "p": [0.5, 0.7]}
+    swept = sweep(GaussianMixture(), LearningRule(), Adversary(1.0), over=over, alpha=[100.0]).isel(alpha=0)
+    curve = robustness_curve(swept.R, swept.b, GaussianMixture(), [0.0, 1.0])
+    np.testing.assert_allclose(curve.sel(epsilon=1.0), swept.adversarial_error.transpose(*curve.dims[:-1]), rtol=1e-14)
+    np.testing.assert_allclose(classification_error(swept.R, swept.b, GaussianMixture()), swept.error, rtol=1e-14)
+    one = swept.sel(rho=4.0, p=0.5)
+    # with the mixture's rho = 2 instead it would be 0.44
+    assert float(adversarial_error(one.R, one.b, GaussianMixture(), 1.0)) == pytest.approx(0.143, abs=5e-4)
+    assert float(robustness_curve(one.R, one.b, GaussianMixture()).epsilon[-1]) == 4.0
+
+
+def test_free_weights_need_their_length() -> None:
+    mixture, rule = GaussianMixture(), LearningRule(normalised=False)
+    final = integrate(mixture, rule, Adversary(1.0), alpha=[50.0]).isel(alpha=0)
+    right = adversarial_error(final.R, final.b, mixture, 1.0, Q=final.Q)
+    assert float(right) == pytest.approx(float(final.adversarial_error), rel=1e-14)
+    assert float(classification_error(final.R, final.b, mixture, Q=final.Q)) == pytest.approx(float(final.error))
+    assert float(robustness_curve(final.R, final.b, mixture, [1.0], Q=final.Q)[0]) == pytest.approx(float(right))
+    numbers = float(final.R), float(final.b)
+    assert adversarial_error(*numbers, mixture, 1.0, Q=float(final.Q)) == pytest.approx(float(right))
+    assert adversarial_error(*numbers, mixture, 1.0) > 2 * float(right)  # what R and b alone would say
+    with pytest.raises(ValueError, match="Q = None: R is of weights that are not normalised"):
+        adversarial_error(final.R, final.b, mixture, 1.0)
+    with pytest.raises(ValueError, match=r"R / sqrt\(Q\) = 2\.0"):
+        classification_error(1.0, 0.0, mixture, Q=0.25)
+    with pytest.raises(ValueError, match=r"Q = 0\.0 \(smallest\) is out of range: allowed is > 0"):
+        classification_error(0.0, 0.0, mixture, Q=0.0)

@@ -8,8 +8,8 @@ import pytest
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate_batch
 from odeflow.fixed_points.continuation import branches
 from odeflow.fixed_points.equilibria import fixed_points, fixed_points_batch, jacobian
-from odeflow.fixed_points.forces import log_force, peak
 from odeflow.fixed_points.phases import KINDS, critical_epsilon, phase_boundary, runaway_direction
+from odeflow.order_parameters.perceptron.forces import log_force, peak
 
 RULE = LearningRule()
 LIMIT = LearningRule(second_order=False)

@@ -10,28 +10,13 @@ from numba import njit
 
 from odeflow.numerics.compilation import LANES, inlined, sources_digest
 from odeflow.numerics.elementary import log
-from odeflow.numerics.random_streams import box_muller, uniform
+from odeflow.numerics.random_streams import box_muller, from_table, uniform
 from odeflow.order_parameters.perceptron.variant_averages import factor, lane_factors
 
 __all__ = ["direct", "reduced"]
 
 _DRAWS = 6  # uniform numbers that a reduced step needs
 _ATTACK_DRAWS = 2  # and these, where the attack is random
-
-
-@inlined
-def _random_factor(u, levels, factors):
-    """Return the factor of epsilon at the level u in (0, 1] of the law's cumulative distribution."""
-    low, high = 0, levels.size - 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        if levels[middle] < u:
-            low = middle
-        else:
-            high = middle
-    if levels[high] == levels[low]:
-        return factors[low]
-    return factors[low] + (factors[high] - factors[low]) * (u - levels[low]) / (levels[high] - levels[low])
 
 
 @inlined
@@ -103,7 +88,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
                                 chi2[lane], accepted[lane] = _chi_squared(normal, u3, d, c)
                     if is_random:
                         for lane in range(LANES):
-                            by = _random_factor(u[_DRAWS + 1, lane], levels, factors) if levels.size > 0 else 1.0
+                            by = from_table(u[_DRAWS + 1, lane], levels, factors) if levels.size > 0 else 1.0
                             size[lane] = epsilon * by if u[_DRAWS, lane] <= fraction else 0.0
 
                     # projections on w/|w| and B, and the squared length, of the attacked example
@@ -201,7 +186,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
                     sqrt_v = math.sqrt(v1 if chance[0] <= p else v2)
                     size = epsilon
                     if is_random:
-                        size *= _random_factor(chance[2], levels, factors) if levels.size > 0 else 1.0
+                        size *= from_table(chance[2], levels, factors) if levels.size > 0 else 1.0
                         size = size if chance[1] <= fraction else 0.0
                     fill_normal(z, state, u)
                     for i in range(N):

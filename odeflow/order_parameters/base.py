@@ -1,0 +1,299 @@
+"""What a network needs to take part in everything: the contract of a model with order parameters.
+
+A network is a frozen dataclass. It says which order parameters describe it, what it allows of mixture, rule and adversary,
+how parameter points become systems for the solver, its errors, its right-hand side in plain NumPy, and how it is
+simulated. `integrate`, `simulate`, `sweep`, `fixed_points`, `plot` and the command line know nothing else of it.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from odeflow.model import Adversary, GaussianMixture, LearningRule
+from odeflow.parameters import Range
+
+__all__ = [
+    "Array",
+    "Network",
+    "OrderParameter",
+    "Points",
+    "System",
+    "checked_network",
+    "flat",
+    "start_of",
+    "unflat",
+    "width",
+]
+
+Array = npt.NDArray[np.float64]
+
+Points = Mapping[str, Any]
+"""Parameters and initial values of some points by name: numbers, or arrays of shape (points, ...)."""
+
+
+DEFAULT = "perceptron"
+"""Name of the network that learns where none is given."""
+
+
+@dataclass(frozen=True)
+class OrderParameter:
+    """One variable of the state: a number, or an array such as the overlaps of K units."""
+
+    name: str
+    """As in results; its initial value has the name with a 0."""
+    label: str
+    """What it is, as an axis or a table says it."""
+    symbol: str
+    """In LaTeX."""
+    range: Range = Range()  # noqa: RUF009 -- frozen
+    """Of each entry."""
+    start: float = 0.0
+    """The initial value where none is given, of each entry."""
+    dims: tuple[str, ...] = ()
+    """Dimensions of an array."""
+    sizes: tuple[int, ...] = ()
+    """Their sizes."""
+
+    @property
+    def start_name(self) -> str:
+        """The name of its initial value, as an argument, a coordinate and a flag."""
+        return f"{self.name}0"
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return math.prod(self.sizes)
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Attributes of the variable in a Dataset."""
+        return {"long_name": self.label, "units": "1", "symbol": self.symbol}
+
+
+class System(NamedTuple):
+    """Some points that one kernel integrates."""
+
+    rows: npt.NDArray[np.int64]
+    """Which points, shape (trajectories,)."""
+    kernel: Any
+    """A system of `odeflow.numerics.runge_kutta.solve` with a trajectory for each."""
+    constants: int
+    """Constants that the kernel keeps for a lane."""
+
+
+class Network(abc.ABC):
+    """A network whose learning closes in order parameters as N grows. Its subclasses are frozen dataclasses.
+
+    Their fields made by `odeflow.parameters.number` are parameters like those of the mixture: coordinates of results, and
+    allowed in a sweep.
+    """
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """What the command line calls it."""
+
+    @abc.abstractmethod
+    def variables(self, rule: LearningRule) -> tuple[OrderParameter, ...]:
+        """Return the order parameters, in the order of the state vector."""
+
+    def starts(self, rule: LearningRule) -> tuple[OrderParameter, ...]:
+        """Return the order parameters that may be given an initial value: also those that this rule keeps fixed."""
+        return self.variables(rule)
+
+    @abc.abstractmethod
+    def check(self, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> None:
+        """Raise a ValueError if one of these is not one for which this network's learning is known."""
+
+    @abc.abstractmethod
+    def check_start(self, rule: LearningRule, start: Points) -> None:
+        """Raise a ValueError if initial values, each in its own range, do not go together. Arrays broadcast."""
+
+    @abc.abstractmethod
+    def systems(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> Sequence[System]:
+        """Return the points as systems for the solver: the network decides which kernel each point needs.
+
+        Parameters
+        ----------
+        rule, adversary
+            What is the same at all points: fields that are not numbers.
+        points
+            Every numeric parameter by name, each of shape (points,), float64.
+        start
+            Initial states, shape (points, width).
+        """
+
+    @abc.abstractmethod
+    def error(self, state: Mapping[str, Any], points: Points, epsilon: Any) -> Any:
+        """Return the probability that the network errs on an example moved by epsilon in the worst direction.
+
+        Parameters
+        ----------
+        state
+            Each order parameter by name, shape (..., *sizes). The leading axes broadcast.
+        points
+            Parameters p, rho, ... by name: they and `epsilon` broadcast with the leading axes.
+        """
+
+    @abc.abstractmethod
+    def rates(
+        self, state: Mapping[str, Any], mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+    ) -> dict[str, Any]:
+        """Return the derivative of each order parameter by alpha: the reference, in plain NumPy, of the kernels."""
+
+    @abc.abstractmethod
+    def simulate(
+        self,
+        mixture: GaussianMixture,
+        rule: LearningRule,
+        adversary: Adversary,
+        *,
+        N: int,
+        examples: npt.NDArray[np.int64],
+        runs: int,
+        method: str,
+        seed: np.random.SeedSequence,
+        start: Array,
+        progress: bool,
+    ) -> Array:
+        """Return the state of each run after so many examples, shape (runs, examples, width).
+
+        Each run has a stream of its own; `start` is one initial state, shape (width,).
+        """
+
+    @abc.abstractmethod
+    def guesses(self, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> Array:
+        """Return states, shape (guesses, width), from which a search for fixed points starts."""
+
+    @property
+    def least_N(self) -> Mapping[str, int]:
+        """Methods of simulation, and the least dimension of the input that each allows."""
+        return {"reduced": 3, "direct": 2}
+
+    @property
+    def max_steps(self) -> int:
+        """Most steps of the solver where nothing else is said: what takes minutes, and not hours, when it is in vain."""
+        return 1_000_000
+
+    def jacobian(
+        self, state: Mapping[str, Any], mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+    ) -> Array:
+        """Return the derivatives of the rates by the state, shape (..., width, width), of flat states.
+
+        Here by differences of order 4 in steps of 1e-3 (errors about 1e-10); networks that know better override it.
+        """
+        variables = self.variables(rule)
+        y = flat(state, variables)
+        J = np.empty((*y.shape, y.shape[-1]))
+        for column in range(y.shape[-1]):
+            h = 1e-3 * np.maximum(1.0, np.abs(y[..., column]))
+
+            def moved(by: int, column: int = column, h: Array = h) -> Array:
+                z = y.copy()
+                z[..., column] += by * h
+                return flat(self.rates(unflat(z, variables), mixture, rule, adversary), variables)
+
+            difference = 8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))
+            J[..., column] = difference / (12 * h[..., None])
+        return J
+
+
+def checked_network(network: object) -> Network:
+    """Return the network, or raise a TypeError if it is none."""
+    if not isinstance(network, Network):
+        raise TypeError(f"network = {network!r} is of the wrong type: allowed is Perceptron() or Committee(...)")
+    return network
+
+
+def recorded(network: Network, without: Iterable[str] = ()) -> dict[str, Any]:
+    """Return what the attributes of a result say of the network: nothing of the default, whose fields are the rule's."""
+    values = {field.name: getattr(network, field.name) for field in fields(network) if field.name not in without}  # type: ignore[arg-type]
+    return {} if network.name == DEFAULT else {"network": {"name": network.name, **values}}
+
+
+def width(variables: Sequence[OrderParameter]) -> int:
+    """Return the number of entries of a state vector."""
+    return sum(variable.size for variable in variables)
+
+
+def flat(state: Mapping[str, Any], variables: Sequence[OrderParameter]) -> Array:
+    """Return order parameters by name, each of shape (..., *sizes), as state vectors, shape (..., width)."""
+    parts = []
+    for variable in variables:
+        value = np.asarray(state[variable.name], np.float64)
+        lead = value.shape[: value.ndim - len(variable.dims)]
+        parts.append(value.reshape((*lead, variable.size)))
+    lead = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return np.concatenate([np.broadcast_to(part, (*lead, part.shape[-1])) for part in parts], axis=-1)
+
+
+def unflat(y: Array, variables: Sequence[OrderParameter]) -> dict[str, Array]:
+    """Return state vectors, shape (..., width), as order parameters by name, each of shape (..., *sizes)."""
+    state, first = {}, 0
+    for variable in variables:
+        part = y[..., first : first + variable.size]
+        state[variable.name] = part.reshape((*y.shape[:-1], *variable.sizes))
+        first += variable.size
+    return state
+
+
+def start_of(
+    network: Network, rule: LearningRule, start: Mapping[str, Any] | None, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the initial value of each order parameter by its `start_name`, checked; with the defaults for the rest.
+
+    Parameters
+    ----------
+    start
+        Values by the name of the variable: a number for each entry, or an array of shape (..., *sizes).
+    given
+        Values by `start_name`, as keywords have them. Something given twice is an error.
+
+    Raises
+    ------
+    TypeError
+        If a name is unknown, or given twice.
+    ValueError
+        If a value is out of range, or does not have the shape.
+    """
+    known = {variable.start_name: variable for variable in network.starts(rule)}
+    values: dict[str, Any] = {name: variable.start for name, variable in known.items()}
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{name!r} is not a parameter: the {network.name} starts from {', '.join(known)}")
+    for name, value in (start or {}).items():
+        if f"{name}0" not in known:
+            names = ", ".join(variable.name for variable in known.values())
+            raise TypeError(f"start has no variable {name!r}: allowed for the {network.name} are {names}")
+        if f"{name}0" in given:
+            raise TypeError(f"start[{name!r}] and {name}0 are both given: allowed is one of them")
+        values[f"{name}0"] = value
+    values |= given
+    values = {name: _checked(known[name], value) for name, value in values.items()}
+    network.check_start(rule, values)
+    return {variable.start_name: values[variable.start_name] for variable in network.variables(rule)}
+
+
+def _checked(variable: OrderParameter, value: Any) -> Any:
+    """Return an initial value as a float, or as an array of shape (..., *sizes)."""
+    name = variable.start_name
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} = {value!r} is not a number or an array of numbers") from None
+    good = variable.range.contains(array)
+    if not np.all(good):
+        raise ValueError(f"{name} = {float(array[~good].flat[0])!r} is out of range: allowed is {variable.range}")
+    if variable.dims:
+        if array.ndim == 0:
+            return np.broadcast_to(array, variable.sizes)
+        if array.shape[-len(variable.sizes) :] != variable.sizes:
+            raise ValueError(f"{name} has shape {array.shape}: allowed is a number, or (..., *{variable.sizes})")
+    return float(array) if array.ndim == 0 else array

@@ -1,0 +1,180 @@
+"""The perceptron as a network: its order parameters R, b and, of free weights, Q."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts
+from odeflow.order_parameters.base import Array, Network, OrderParameter, Points, System
+from odeflow.parameters import Range
+
+__all__ = ["Perceptron", "error_probability"]
+
+_R = OrderParameter("R", "overlap of the weights with the direction of the centres", "R")
+_b = OrderParameter("b", "bias", "b")
+_Q = OrderParameter("Q", "squared length of the weights", "Q", Range(above=0), start=1.0)
+
+
+@dataclass(frozen=True)
+class Perceptron(Network):
+    """One linear unit, x = w.xi - b, with the output and the loss of the rule: the seed's model, and its variants.
+
+    Its order parameters are R = w.B and b, and Q = |w|^2 if the rule does not keep |w| = 1. Exact as N grows.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the command line calls it."""
+        return "perceptron"
+
+    def variables(self, rule: LearningRule) -> tuple[OrderParameter, ...]:
+        """Return R and b, and Q where the weights are not normalised."""
+        return (_R, _b) if rule.normalised else (_R, _b, _Q)
+
+    def starts(self, rule: LearningRule) -> tuple[OrderParameter, ...]:
+        """Return R, b and Q: of normalised weights Q0 may be given, but is 1."""
+        return _R, _b, _Q
+
+    def check(self, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> None:
+        """Raise if the adversary's norm is not L2: the data have no axes."""
+        check_parts(mixture=mixture, rule=rule, adversary=adversary)
+
+    def check_start(self, rule: LearningRule, start: Points) -> None:
+        """Raise a ValueError if |R0| > sqrt(Q0), or if Q0 is not 1 for normalised weights."""
+        R0, Q0 = np.asarray(start["R0"]), np.asarray(start["Q0"])
+        if rule.normalised and np.any(Q0 != 1):
+            bad = float(Q0[Q0 != 1].flat[0])
+            raise ValueError(
+                f"Q0 = {bad!r} is out of range: allowed is 1, because the rule keeps the weights normalised"
+            )
+        good = np.abs(R0) <= np.sqrt(Q0) * (1 + 1e-12)
+        if not np.all(good):
+            bad = float(np.broadcast_to(R0, good.shape)[~good].flat[0])
+            allowed = "[-1, 1]" if rule.normalised else "[-sqrt(Q0), sqrt(Q0)]"
+            raise ValueError(f"R0 = {bad!r} is out of range: allowed is in {allowed}")
+
+    def systems(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> Sequence[System]:
+        """Return the points that are the seed model's, with its fast kernel, and those that are variants."""
+        plain = LearningRule(), Adversary()
+        same = ("loss", "activation", "update", "normalised")
+        is_seed = points["fraction"] == 1
+        if any(getattr(rule, name) != getattr(plain[0], name) for name in same) or adversary.law is not None:
+            is_seed = np.zeros_like(is_seed)
+        kinds = ((is_seed, self._seed), (~is_seed, self._variant))
+        systems = []
+        for chosen, system in kinds:
+            rows = np.flatnonzero(chosen)
+            if rows.size:
+                there = {name: values[rows] for name, values in points.items()}
+                kernel, constants = system(rule, adversary, there, start[rows])
+                systems.append(System(rows, kernel, constants))
+        return systems
+
+    def _seed(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> tuple[Any, int]:
+        from odeflow.order_parameters.perceptron import seed
+
+        return seed.SeedModel(_table(seed.PARAMETERS, points, start)), seed.CONSTANTS
+
+    def _variant(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> tuple[Any, int]:
+        from odeflow.order_parameters.perceptron import variants
+        from odeflow.order_parameters.perceptron.variant_averages import update_factor
+
+        nodes, weights = (np.ones(1), np.ones(1)) if adversary.law is None else adversary.law.nodes()
+        table = _table(variants.PARAMETERS, points, start)
+        return variants.VariantModel(table, nodes, weights, update_factor(rule), rule.normalised), variants.CONSTANTS
+
+    def error(self, state: Mapping[str, Any], points: Points, epsilon: Any) -> Any:
+        """Return S(R, b, epsilon); of free weights, of the normalised classifier (exact at any N)."""
+        R, b = state["R"], state["b"]
+        if "Q" in state:  # |R| <= sqrt(Q) up to the tolerance
+            length = np.sqrt(state["Q"])
+            R, b = (R / length).clip(-1, 1), b / length
+        return error_probability(R, b, epsilon, *(points[name] for name in ("p", "rho", "v1", "v2")))
+
+    def rates(
+        self, state: Mapping[str, Any], mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+    ) -> dict[str, Any]:
+        """Return dR/dalpha, db/dalpha (and dQ/dalpha)."""
+        from odeflow.order_parameters.perceptron.reference import rates
+
+        found = rates(state["R"], state["b"], mixture, rule, adversary, Q=state.get("Q"))
+        return dict(zip(("R", "b", "Q"), found, strict=False))
+
+    def jacobian(
+        self, state: Mapping[str, Any], mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+    ) -> Array:
+        """Return the Jacobian, shape (..., 2, 2) or (..., 3, 3), from the averages' derivatives."""
+        from odeflow.order_parameters.perceptron.reference import jacobian
+
+        return jacobian(state["R"], state["b"], mixture, rule, adversary, Q=state.get("Q"))
+
+    def guesses(self, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> Array:
+        """Return a grid of cosines, of biases in units of the data's spread, and of lengths of free weights."""
+        spread = np.sqrt(max(mixture.v1, mixture.v2)) + mixture.rho / 2 + adversary.epsilon
+        lengths = [1.0] if rule.normalised else [0.1, 0.4, 1.2, 4.0]
+        grid = np.meshgrid([-0.5, 0.3, 0.8, 0.97], np.linspace(-3, 3, 9) * spread, lengths, indexing="ij")
+        cosine, bias, length = (values.ravel() for values in grid)
+        columns = (cosine * length, bias * length, length**2)
+        return np.stack(columns[: len(self.variables(rule))], axis=1)
+
+    def simulate(
+        self,
+        mixture: GaussianMixture,
+        rule: LearningRule,
+        adversary: Adversary,
+        *,
+        N: int,
+        examples: npt.NDArray[np.int64],
+        runs: int,
+        method: str,
+        seed: np.random.SeedSequence,
+        start: Array,
+        progress: bool,
+    ) -> Array:
+        """Return R, b (and Q) of each run, by the kernels of section 2 of the theory page."""
+        from odeflow.numerics.compilation import LANES
+        from odeflow.numerics.random_streams import rng_states
+        from odeflow.numerics.threads import map_blocks
+        from odeflow.order_parameters.perceptron import monte_carlo
+        from odeflow.order_parameters.perceptron.variant_averages import update_factor
+
+        out = np.empty((runs, examples.size, 2 if rule.normalised else 3))
+        model = (
+            mixture.p, mixture.rho, mixture.v1, mixture.v2,
+            rule.eta_w, rule.eta_b, adversary.epsilon, adversary.fraction,
+        )  # fmt: skip
+        attack = (np.empty(0), np.empty(0)) if adversary.law is None else adversary.law.table()
+        how = update_factor(rule)
+        y0 = (start[0], start[1], 1.0 if rule.normalised else start[2])
+        if method == "reduced":
+            kernel, states, least = monte_carlo.reduced, rng_states(seed, runs, 1), LANES
+        else:
+            kernel, states, least = monte_carlo.direct, rng_states(seed, runs, LANES), 1
+
+        def block(first: int, last: int) -> None:
+            kernel(states, first, last, N, model, attack, how, rule.normalised, y0, examples, out)
+
+        map_blocks(block, runs, least=least, progress=" runs" if progress else None)
+        return out
+
+
+def error_probability(R: Any, b: Any, epsilon: Any, p: Any, rho: Any, v1: Any, v2: Any) -> Any:
+    r"""Return :math:`p\,\Phi(-(\rho R/2 - b - \varepsilon)/\sqrt{v_1}) + (1-p)\,\Phi(-(\rho R/2 + b -
+    \varepsilon)/\sqrt{v_2})`, the error of (R, b) with |w| = 1 under attack (exact). All arguments broadcast.
+    """  # noqa: D205 -- a formula
+    from scipy.special import ndtr
+
+    margin = rho * R / 2 - epsilon
+    return p * ndtr(-(margin - b) / np.sqrt(v1)) + (1 - p) * ndtr(-(margin + b) / np.sqrt(v2))
+
+
+def _table(columns: tuple[str, ...], points: Points, start: Array) -> Array:
+    """Return a kernel's table: a row a point, columns parameters and initial values by name."""
+    values = {**points, **{f"{name}0": start[:, i] for i, name in enumerate(("R", "b", "Q")[: start.shape[1]])}}
+    values.setdefault("Q0", np.ones(len(start)))
+    return np.stack([values[name] for name in columns], axis=1)

@@ -1,0 +1,267 @@
+r"""The perceptron's right-hand side and Jacobian in plain NumPy, for every variant: what the kernels are held to.
+
+With :math:`u = \tau\tilde x \sim N(m, v)`, :math:`m = \rho R/2 - \varepsilon\sqrt Q - \tau b`, :math:`v = v_\tau Q`, and
+:math:`\delta = \tau f(u)`, the averages :math:`D_1 = \langle f\rangle` and :math:`D_2 = \langle f^2\rangle` and their
+derivatives by m are Gaussian averages with Hermite polynomials, :math:`\partial_m^k \langle f\rangle =
+v^{-k/2} \langle f\,\mathrm{He}_k((u-m)/\sqrt v)\rangle`; those by v follow from the heat equation, :math:`\partial_v =
+\tfrac12 \partial_m^2`. Exact as N grows; the averages are converged to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts
+from odeflow.order_parameters.perceptron.averages import delta, delta_squared
+
+__all__ = ["jacobian", "rates"]
+
+Array = npt.NDArray[np.float64]
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
+_BREAKS = (-33.0, -17.0, -8.0, -4.0, -2.0, 0.0, 1.0, 2.0, 4.0, 8.0, 17.0, 33.0)  # f has scales, and kinks, at these
+_SIGMAS = (-11.0, -7.0, -4.0, -2.0, 0.0, 2.0, 4.0, 7.0, 11.0)
+
+
+def rates(
+    R: npt.ArrayLike,
+    b: npt.ArrayLike,
+    mixture: GaussianMixture,
+    rule: LearningRule,
+    adversary: Adversary,
+    *,
+    Q: npt.ArrayLike | None = None,
+) -> tuple[Any, ...]:
+    """Return dR/dalpha and db/dalpha, and dQ/dalpha of free weights (exact as N grows; equations (1.1) and (3)).
+
+    Parameters
+    ----------
+    R, b
+        Overlap in [-sqrt(Q), sqrt(Q)] and bias, of any shapes that broadcast.
+    mixture, rule, adversary
+        The model, with any variant of rule and adversary.
+    Q
+        Squared length of the weights, > 0; needed if they are not normalised, and not allowed otherwise.
+
+    Returns
+    -------
+    tuple of float or ndarray
+        dR/dalpha, db/dalpha (and dQ/dalpha), unit 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the model is not one of the perceptron's, or Q is missing or too much.
+
+    Examples
+    --------
+    >>> dR, db = rates(0.5, 0.1, GaussianMixture(), LearningRule(), Adversary(1.0))
+    >>> round(float(dR), 8), round(float(db), 8)
+    (0.02022693, 0.00113543)
+    """
+    R, b, Q = _state(R, b, Q, mixture, rule, adversary)
+    if _is_seed(rule, adversary):
+        return _seed_rates(R, b, mixture, rule, adversary)
+    root = np.sqrt(Q)
+    along_B = along_w = squares = pull = np.zeros(R.shape)
+    for share, tau, variance, epsilon in _groups(mixture, adversary):
+        D1, slope, _, _ = _averages(rule, *_law(R, b, Q, mixture, tau, variance, epsilon), 1)
+        D2 = _averages(rule, *_law(R, b, Q, mixture, tau, variance, epsilon), 2)[0]
+        half_rho = mixture.rho / 2
+        along_B = along_B + share * ((half_rho - epsilon * R / root) * D1 + variance * R * slope)
+        along_w = along_w + share * ((half_rho * R - epsilon * root) * D1 + variance * Q * slope)
+        squares = squares + share * variance * D2
+        pull = pull + share * tau * D1
+    noise = rule.eta_w**2 * squares if rule.second_order else np.zeros(R.shape)
+    db = -rule.eta_b * pull
+    if rule.normalised:
+        return rule.eta_w * (along_B - R * along_w) - R / 2 * noise, db
+    return rule.eta_w * along_B, db, 2 * rule.eta_w * along_w + noise
+
+
+def jacobian(
+    R: npt.ArrayLike,
+    b: npt.ArrayLike,
+    mixture: GaussianMixture,
+    rule: LearningRule,
+    adversary: Adversary,
+    *,
+    Q: npt.ArrayLike | None = None,
+) -> Array:
+    """Return the derivatives of the rates (dR, db)/dalpha, or (dR, db, dQ)/dalpha, by the state (exact as N grows).
+
+    Parameters
+    ----------
+    R, b, mixture, rule, adversary, Q
+        As for `rates`.
+
+    Returns
+    -------
+    ndarray
+        Shape (..., 2, 2), or (..., 3, 3) of free weights: rows the rates, columns the derivatives by R, b (and Q).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the model is not one of the perceptron's, or Q is missing or too much.
+    """
+    R, b, Q = _state(R, b, Q, mixture, rule, adversary)
+    if _is_seed(rule, adversary):
+        return _seed_jacobian(R, b, mixture, rule, adversary)
+    n = 2 if rule.normalised else 3
+    root, half_rho = np.sqrt(Q), mixture.rho / 2
+    along_B, along_w, squares, pull = (np.zeros((*R.shape, 3)) for _ in range(4))  # derivatives by R, b, Q
+    value_w, value_squares = np.zeros(R.shape), np.zeros(R.shape)
+    zero, one = np.zeros(R.shape), np.ones(R.shape)
+    by_R, by_Q = np.stack([one, zero, zero], -1), np.stack([zero, zero, one], -1)
+    for share, tau, variance, epsilon in _groups(mixture, adversary):
+        m, v = _law(R, b, Q, mixture, tau, variance, epsilon)
+        D1, slope, curvature, third = _averages(rule, m, v, 1)
+        D2, D2_m, D2_mm, _ = _averages(rule, m, v, 2)
+        dm = np.stack([half_rho * one, -tau * one, -epsilon / (2 * root)], -1)
+        dv = variance * by_Q
+        dD1 = slope[..., None] * dm + curvature[..., None] / 2 * dv
+        dslope = curvature[..., None] * dm + third[..., None] / 2 * dv
+        dD2 = D2_m[..., None] * dm + D2_mm[..., None] / 2 * dv
+        lead_B = half_rho - epsilon * R / root
+        dlead_B = -epsilon * (by_R / root[..., None] - (R / (2 * root**3))[..., None] * by_Q)
+        lead_w = half_rho * R - epsilon * root
+        dlead_w = half_rho * by_R - (epsilon / (2 * root))[..., None] * by_Q
+        along_B += share * (dlead_B * D1[..., None] + lead_B[..., None] * dD1)
+        along_B += share * variance * (by_R * slope[..., None] + R[..., None] * dslope)
+        along_w += share * (dlead_w * D1[..., None] + lead_w[..., None] * dD1)
+        along_w += share * variance * (by_Q * slope[..., None] + Q[..., None] * dslope)
+        value_w += share * (lead_w * D1 + variance * Q * slope)
+        squares += share * variance * dD2
+        value_squares += share * variance * D2
+        pull += share * tau * dD1
+    noise = rule.eta_w**2 if rule.second_order else 0.0
+    J = np.empty((*R.shape, n, n))
+    if rule.normalised:
+        along = along_B - by_R * value_w[..., None] - R[..., None] * along_w
+        J[..., 0, :] = (rule.eta_w * along - noise / 2 * (by_R * value_squares[..., None] + R[..., None] * squares))[
+            ..., :n
+        ]
+    else:
+        J[..., 0, :] = rule.eta_w * along_B
+        J[..., 2, :] = 2 * rule.eta_w * along_w + noise * squares
+    J[..., 1, :] = -rule.eta_b * pull[..., :n]
+    return J
+
+
+def _state(
+    R: Any, b: Any, Q: Any, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+) -> tuple[Array, Array, Array]:
+    """Return the state as arrays of one shape; Q = 1 for normalised weights."""
+    check_parts(mixture=mixture, rule=rule, adversary=adversary)
+    if rule.normalised and Q is not None:
+        raise ValueError(f"Q = {Q!r} is not allowed: the rule keeps |w| = 1; leave it out")
+    if not rule.normalised and Q is None:
+        raise ValueError("Q = None: allowed is a number > 0, because the weights are not normalised")
+    R, b, Q = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (R, b, 1.0 if Q is None else Q)))
+    if not np.all(Q > 0):
+        raise ValueError(f"Q = {float(np.min(Q))!r} (smallest) is out of range: allowed is > 0")
+    return R, b, Q
+
+
+def _is_seed(rule: LearningRule, adversary: Adversary) -> bool:
+    seed = LearningRule(eta_w=rule.eta_w, eta_b=rule.eta_b, second_order=rule.second_order)
+    return rule == seed and adversary.law is None and adversary.fraction == 1
+
+
+def _groups(mixture: GaussianMixture, adversary: Adversary) -> list[tuple[float, float, float, float]]:
+    """Return share, label, variance and epsilon of the groups of examples that are attacked alike."""
+    factors, weights = (np.ones(1), np.ones(1)) if adversary.law is None else adversary.law.nodes()
+    sizes = [(adversary.fraction * w, adversary.epsilon * x) for x, w in zip(factors, weights, strict=True)]
+    sizes.append((1 - adversary.fraction, 0.0))
+    classes = ((mixture.p, 1.0, mixture.v1), (1 - mixture.p, -1.0, mixture.v2))
+    return [
+        (float(share * prior), tau, variance, float(epsilon))
+        for share, epsilon in sizes
+        if share > 0
+        for prior, tau, variance in classes
+    ]
+
+
+def _law(
+    R: Array, b: Array, Q: Array, mixture: GaussianMixture, tau: float, variance: float, epsilon: float
+) -> tuple[Array, Array]:
+    """Return mean and variance of u = tau x after the attack."""
+    return mixture.rho * R / 2 - epsilon * np.sqrt(Q) - tau * b, variance * Q
+
+
+def _factor(rule: LearningRule, u: Array) -> Array:
+    """Return f(u), the negative derivative of the loss by the margin u."""
+    from scipy.special import erf, erfc, expit
+
+    g, short, slope = {  # g, 1 - g and g'
+        "erf": lambda: (erf(u), erfc(u), 2 / math.sqrt(math.pi) * np.exp(-u * u)),
+        "tanh": lambda: (np.tanh(u), 2 * expit(-2 * u), 4 * expit(2 * u) * expit(-2 * u)),
+        "linear": lambda: (u, 1 - u, np.ones_like(u)),
+        "sign": lambda: (np.sign(u), 1 - np.sign(u), np.ones_like(u)),
+    }[rule.activation]()
+    f: Array = {
+        "squared": lambda: short * slope,
+        "hinge": lambda: np.where(short > 0, slope, 0.0),
+        "logistic": lambda: slope * expit(-g),
+        "perceptron": lambda: np.where(u < 0, slope, 0.0),
+    }[rule.loss]()
+    return np.where(u < 0, f, 0.0) if rule.update == "non_robust" else f
+
+
+def _averages(rule: LearningRule, m: Array, v: Array, power: int) -> tuple[Array, Array, Array, Array]:
+    """Return the average of f(u)^power for u ~ N(m, v), and its first three derivatives by m."""
+    m, s = m[..., None], np.sqrt(v)[..., None]
+    edges = np.concatenate([m + s * np.array(_SIGMAS), np.broadcast_to(_BREAKS, (*m.shape[:-1], len(_BREAKS)))], -1)
+    edges = np.sort(np.clip(edges, m + s * _SIGMAS[0], m + s * _SIGMAS[-1]), axis=-1)
+    low, half = edges[..., :-1, None], np.diff(edges, axis=-1)[..., None] / 2
+    u = low + half * (1 + _NODES)
+    t = (u - m[..., None]) / s[..., None]
+    density = np.exp(-t * t / 2) / math.sqrt(2 * math.pi) / s[..., None] * half * _WEIGHTS
+    weighted = density * _factor(rule, u) ** power
+    hermite = (np.ones_like(t), t, t * t - 1, t * (t * t - 3))
+    s = s[..., 0]
+    return tuple(np.sum(weighted * H, axis=(-2, -1)) / s**k for k, H in enumerate(hermite))
+
+
+def _seed_rates(
+    R: Array, b: Array, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+) -> tuple[Any, Any]:
+    p_plus, p_minus = mixture.p, 1 - mixture.p
+    m_plus = +(mixture.rho * R / 2 - adversary.epsilon) - b
+    m_minus = -(mixture.rho * R / 2 - adversary.epsilon) - b
+    delta_plus, delta_minus = delta(m_plus, mixture.v1, +1.0), delta(m_minus, mixture.v2, -1.0)
+    dR = rule.eta_w * mixture.rho / 2 * (1 - R**2) * (p_plus * delta_plus - p_minus * delta_minus)
+    if rule.second_order:
+        squares = p_plus * mixture.v1 * delta_squared(m_plus, mixture.v1, +1.0) + p_minus * mixture.v2 * delta_squared(
+            m_minus, mixture.v2, -1.0
+        )
+        dR = dR - rule.eta_w**2 / 2 * R * squares
+    db = -rule.eta_b * (p_plus * delta_plus + p_minus * delta_minus)
+    return dR, db
+
+
+def _seed_jacobian(R: Array, b: Array, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> Array:
+    """Return the Jacobian from the forces, which do not underflow at a large bias."""
+    from odeflow.order_parameters.perceptron.forces import log_force, noise_ratio, noise_slope, slope
+
+    p, rho, v1, v2 = mixture.p, mixture.rho, mixture.v1, mixture.v2
+    eta_w, eta_b, epsilon = rule.eta_w, rule.eta_b, adversary.epsilon
+    s, t = rho * R / 2 - epsilon - b, rho * R / 2 - epsilon + b
+    D_s, D_t = p * np.exp(log_force(s, v1)), (1 - p) * np.exp(log_force(t, v2))
+    dD_s, dD_t = D_s * slope(s, v1), D_t * slope(t, v2)
+    J = np.empty((*R.shape, 2, 2))
+    J[..., 0, 0] = eta_w * rho / 2 * ((1 - R**2) * rho / 2 * (dD_s + dD_t) - 2 * R * (D_s + D_t))
+    J[..., 0, 1] = eta_w * rho / 2 * (1 - R**2) * (dD_t - dD_s)
+    J[..., 1, 0] = eta_b * rho / 2 * (dD_t - dD_s)
+    J[..., 1, 1] = eta_b * (dD_s + dD_t)
+    if rule.second_order:
+        N_s, N_t = D_s * noise_ratio(s, v1), D_t * noise_ratio(t, v2)  # p v <delta^2>
+        dN_s, dN_t = N_s * noise_slope(s, v1), N_t * noise_slope(t, v2)
+        J[..., 0, 0] -= eta_w**2 / 2 * (N_s + N_t + R * rho / 2 * (dN_s + dN_t))
+        J[..., 0, 1] -= eta_w**2 / 2 * R * (dN_t - dN_s)
+    return J
