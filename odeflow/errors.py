@@ -92,7 +92,11 @@ def adversarial_error(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any, *,
         raise ValueError(f"epsilon = {float(np.min(epsilon))!r} (smallest) is out of range: allowed is >= 0")
     coords = getattr(R, "coords", {})
     points = {name: coords[name] if name in coords else getattr(mixture, name) for name in _MIXTURE}
-    return _relabelled(_PERCEPTRON.error(state, points, epsilon), "adversarial_error")
+    S = _PERCEPTRON.error(state, points, epsilon)
+    if hasattr(S, "dims"):  # the dims in the order of the arguments, not of the coordinates
+        arrays = (*state.values(), epsilon)
+        S = S.transpose(*dict.fromkeys(dim for array in arrays for dim in getattr(array, "dims", ())))
+    return _relabelled(S, "adversarial_error")
 
 
 def robustness_curve(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any = None, *, Q: Any = None) -> Any:

@@ -37,6 +37,7 @@ from odeflow.integrate import broadcast_table, check_column, labelled
 from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts, numeric_parameters
 from odeflow.order_parameters import Network, Perceptron
 from odeflow.order_parameters.base import checked_network, recorded
+from odeflow.order_parameters.perceptron.reference import jacobian
 from odeflow.parameters import checked_number, label, parameter_of
 from odeflow.provenance import provenance
 
@@ -49,6 +50,7 @@ __all__ = [
     "fixed_points",
     "fixed_points_batch",
     "is_seed",
+    "jacobian",
     "parameter_table",
     "seed_parameters",
     "solve_table",

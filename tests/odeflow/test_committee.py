@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_the_averages_are_those_of_adaptive_quadrature(epsilon: float, c: float,
         s = -e * c * math.sqrt(2 / math.pi) * math.exp(-x * x / 2)
         return float((s, s * y, s * d, s * s, e * g, e)[k] * math.exp(-y * y / 2) / math.sqrt(2 * math.pi))
 
-    found = averages(*(np.array(z) for z in (M,)), v, *(np.array(z) for z in (Q, c, theta, b)), tau, epsilon)
+    found = averages(np.array(M), v, np.array(Q), np.array(c), np.array(theta), np.array(b), tau, epsilon)
     ys = np.linspace(-9, 9, 200_001)
     outputs = b + c * erf((M + math.sqrt(v * Q) * ys - theta) / math.sqrt(2)) - tau
     jumps = ys[:-1][np.diff(np.sign(outputs)) != 0].tolist()
@@ -91,9 +92,10 @@ def test_an_output_bias_beyond_the_output_weight_makes_a_constant_classifier() -
 
 def test_both_simulations_have_one_law() -> None:
     net, rule, adversary = Committee(eta_theta=0.3, eta_c=0.2), LearningRule(0.5, 0.3), Adversary(0.4, fraction=0.8)
+    methods: tuple[Any, ...] = ("reduced", "direct")
     reduced, direct = (
         simulate(MIXTURE, rule, adversary, network=net, N=40, alpha=[4.0], runs=400, method=method, rng=seed)
-        for seed, method in enumerate(("reduced", "direct"))  # type: ignore[misc]
+        for seed, method in enumerate(methods)
     )
     for name in ("M", "Q", "c", "theta", "b"):
         one, other = (points[name].values.ravel() for points in (reduced, direct))

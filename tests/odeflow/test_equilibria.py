@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate, integrate_batch, load, save
-from odeflow.fixed_points import forces
 from odeflow.fixed_points.equilibria import FixedPoints, fixed_points, fixed_points_batch, jacobian
 from odeflow.fixed_points.relaxation import end_states_batch, learning_time, relaxation_time
+from odeflow.order_parameters.perceptron import forces
 from odeflow.order_parameters.perceptron.averages import delta, delta_derivative, delta_squared
 from odeflow.order_parameters.perceptron.seed import rates
 

@@ -111,7 +111,7 @@ def test_free_weights_need_their_length() -> None:
     assert float(robustness_curve(final.R, final.b, mixture, [1.0], Q=final.Q)[0]) == pytest.approx(float(right))
     numbers = float(final.R), float(final.b)
     assert adversarial_error(*numbers, mixture, 1.0, Q=float(final.Q)) == pytest.approx(float(right))
-    assert adversarial_error(*numbers, mixture, 1.0) > 2 * float(right)  # what R and b alone would say
+    assert adversarial_error(*numbers, mixture, 1.0) > float(right) + 0.2  # what R and b alone would say
     with pytest.raises(ValueError, match="Q = None: R is of weights that are not normalised"):
         adversarial_error(final.R, final.b, mixture, 1.0)
     with pytest.raises(ValueError, match=r"R / sqrt\(Q\) = 2\.0"):

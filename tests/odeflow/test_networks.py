@@ -112,9 +112,8 @@ def test_every_face_takes_it(network: Network, tmp_path: Path) -> None:
     alpha = [0.0, 1.0, 3.0]
     over = {"epsilon": [0.0, 0.4], f"{network.variables(RULE)[-1].name}0": [0.0, 0.2, 0.3]}
     swept = sweep(MIXTURE, RULE, ADVERSARY, network=network, over=over, alpha=alpha, store=tmp_path / "sweep.nc")
-    one = integrate(
-        MIXTURE, RULE, ADVERSARY, network=network, alpha=alpha, **{list(over)[1]: 0.2}, test_epsilon=ADVERSARY.epsilon
-    )
+    initial: dict[str, Any] = {list(over)[1]: 0.2}
+    one = integrate(MIXTURE, RULE, ADVERSARY, network=network, alpha=alpha, **initial)
     at = swept.isel({"epsilon": 1, list(over)[1]: 1})
     for variable in network.variables(RULE):
         np.testing.assert_array_equal(at[variable.name], one[variable.name])
@@ -135,7 +134,7 @@ def test_every_face_takes_it(network: Network, tmp_path: Path) -> None:
 
 @every_network
 def test_a_batch_is_its_points(network: Network) -> None:
-    model = {"epsilon": np.array([0.0, 0.4, 0.9]), "p": 0.7, "eta_w": 0.5}
+    model: dict[str, Any] = {"epsilon": np.array([0.0, 0.4, 0.9]), "p": 0.7, "eta_w": 0.5}
     batch = integrate_batch(alpha=[0.5, 2.0], network=network, **model)
     for i, epsilon in enumerate(model["epsilon"]):
         one = integrate_batch(alpha=[0.5, 2.0], network=network, **{**model, "epsilon": epsilon})

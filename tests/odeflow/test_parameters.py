@@ -64,7 +64,9 @@ def test_a_new_field_is_checked_described_and_labelled_by_one_line() -> None:
     try:
         assert "reach\n    How far it goes, in (0, 1].\n\nRaises\n" in str(Part.__doc__)
         assert LABELS["reach"] == ("how far it goes", "r")
-        with pytest.raises(ValueError, match=r"reach = 2.0 is out of range: allowed is a finite number > 0 and <= 1"):
+        with pytest.raises(
+            ValueError, match=r"reach = 2\.0 is out of range: allowed is a finite number and > 0 and <= 1"
+        ):
             Part(2)
     finally:
         del LABELS["reach"]

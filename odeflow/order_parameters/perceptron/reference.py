@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts
-from odeflow.order_parameters.perceptron.averages import delta, delta_squared
 
 __all__ = ["jacobian", "rates"]
 
@@ -231,6 +230,8 @@ def _averages(rule: LearningRule, m: Array, v: Array, power: int) -> tuple[Array
 def _seed_rates(
     R: Array, b: Array, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
 ) -> tuple[Any, Any]:
+    from odeflow.order_parameters.perceptron.averages import delta, delta_squared
+
     p_plus, p_minus = mixture.p, 1 - mixture.p
     m_plus = +(mixture.rho * R / 2 - adversary.epsilon) - b
     m_minus = -(mixture.rho * R / 2 - adversary.epsilon) - b
