@@ -1,47 +1,72 @@
-# make        install into .venv, run the two scenarios, leave their figures and data in results/
-# make test   install what tests need, run ruff, mypy and pytest
-# make docs   build the documentation into docs/_build/html
-# make external  test the attacks against Foolbox, the Adversarial Robustness Toolbox and CVXPY
-# make bench  measure speed, side by side with other solvers, and rewrite docs/benchmarks.md
+# make          install into .venv, run the two scenarios, leave their figures and data in results/
+# make quick    within a minute: ruff, mypy, and the tests that most changes can break
+# make test     install what tests need, run ruff, mypy and pytest: the whole
+# make spelling check the spelling, and the form of the Markdown pages
+# make lowest   the tests of the theory on the oldest versions that pyproject.toml allows, in .venv-lowest
+# make docs     build the documentation into docs/_build/html
+# make external test the attacks against Foolbox, the Adversarial Robustness Toolbox and CVXPY
+# make bench    measure speed, side by side with other solvers, and rewrite docs/benchmarks.md
 
 PYTHON ?= python3
-BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+EXE := $(if $(filter Windows_NT,$(OS)),.exe)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
+QUICK := tests/test_architecture.py tests/odeflow tests/properties \
+  $(addprefix tests/deepcheck/test_,norms.py objectives.py metrics.py methods.py checkpoint.py)
 
 .DEFAULT_GOAL := scenarios
-.PHONY: scenarios test external docs bench clean
+.PHONY: scenarios quick test check spelling lowest lowest-tests external docs bench clean
 
-scenarios: .venv/installed
+scenarios: $(VENV)/installed
 	$(BIN)/python -m studies run scenario1 scenario2 --out results
 
-test: .venv/installed-test
+quick: check
+	$(BIN)/python -m pytest -q -m "not slow" $(QUICK)
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
 
-external: .venv/installed-external
+spelling: $(VENV)/installed-spelling
+	$(BIN)/codespell
+	$(BIN)/rumdl check .
+
+lowest:
+	$(PYTHON) .ci/lowest > lowest.txt
+	$(MAKE) VENV=.venv-lowest CONSTRAINTS=lowest.txt lowest-tests
+
+lowest-tests: $(VENV)/installed
+	$(PIP) --group theory
+	$(BIN)/python -m pytest -W default tests/odeflow tests/properties/test_integrate_against_scipy.py odeflow
+
+external: $(VENV)/installed-external
 	$(BIN)/python -m pytest tests/external
 
-docs: .venv/installed-docs
+docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
 
-bench: .venv/installed-benchmark
+bench: $(VENV)/installed-benchmark
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv results docs/_build
+	rm -rf .venv .venv-lowest lowest.txt results docs/_build
 
-.venv/bin/python:
+$(BIN)/python$(EXE):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; this is " + sys.version)'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 
-.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+$(VENV)/installed: $(BIN)/python$(EXE) pyproject.toml $(CONSTRAINTS)
 	$(PIP) --editable '.[data]'
 	@touch $@
 
-.venv/installed-%: .venv/installed pyproject.toml constraints.txt
+$(VENV)/installed-%: $(VENV)/installed pyproject.toml $(CONSTRAINTS)
 	$(PIP) --editable '.[deep]' --group $*
 	@touch $@

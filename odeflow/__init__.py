@@ -11,7 +11,7 @@ from odeflow.model import Adversary, GaussianMixture, LearningRule
 from odeflow.optimal import optimal_classifier
 from odeflow.order_parameters import Committee, Perceptron
 from odeflow.order_parameters.perceptron.reference import jacobian, rates
-from odeflow.provenance import SaveError, load, save
+from odeflow.provenance import SaveError, load, package_version, save
 from odeflow.simulate import simulate
 from odeflow.sweep import SweepError, SweepInterrupted, sweep
 
@@ -25,6 +25,7 @@ __all__ = [
     "SaveError",
     "SweepError",
     "SweepInterrupted",
+    "__version__",
     "adversarial_error",
     "branches",
     "classification_error",
@@ -47,5 +48,7 @@ __all__ = [
     "simulate",
     "sweep",
 ]
+
+__version__ = package_version()
 
 find_moved()

@@ -178,8 +178,10 @@ def _replaceable(target: Path) -> bool:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Give a path beside `target` to write to; what stands there afterwards takes the place of `target`.
+def replacing(target: Path, folder: Path | None = None) -> Iterator[Path]:
+    """Give a path in `folder` to write to; what stands there afterwards takes the place of `target`.
+
+    The folder is on the same disk as `target`; by default it is the one that `target` is in.
 
     A failure, or a kill, leaves `target` as it was.
 
@@ -189,7 +191,7 @@ def replacing(target: Path) -> Iterator[Path]:
         If writing fails.
     """
     try:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=folder or target.absolute().parent))
     except OSError as error:
         raise SaveError(f"{str(target)!r} could not be saved: {error}") from error
     try:

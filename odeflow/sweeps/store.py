@@ -8,14 +8,13 @@ the folder is removed. To extend a finished store, its points are first put into
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -205,7 +204,12 @@ class Store:
         """Leave the store to others; a finished one has no journal any more."""
         if self._is_whole:
             shutil.rmtree(self._folder, ignore_errors=True)
-        os.close(self._lock)
+        lock_is_left = self._is_whole and self._folder.exists()  # Windows removes no file that is open
+        self._lock.release()
+        if lock_is_left:
+            with suppress(OSError):  # another process has it by now
+                (self._folder / "lock").unlink()
+                self._folder.rmdir()
 
     def missing(self) -> Index:
         """Return the indices of the points that are not there."""
@@ -238,7 +242,7 @@ class Store:
         """
         if not self._is_whole:
             assert np.all(self._part >= 0)
-            with replacing(self.target) as new:
+            with replacing(self.target, self._folder) as new:  # what a kill leaves there goes with the journal
                 write = self._write_zarr if self.target.suffix == ".zarr" else self._write_netcdf
                 write(new)
             self._is_whole = True
@@ -248,11 +252,12 @@ class Store:
 
     def _take(self) -> None:
         """Keep other processes out. The lock ends with this process, however it ends."""
-        self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT)
+        from filelock import FileLock, Timeout
+
+        self._lock = FileLock(self._folder / "lock", blocking=False, thread_local=False)
         try:
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
+            self._lock.acquire()
+        except Timeout:
             raise ValueError(f"store = {str(self.target)!r} is in use by another process") from None
 
     def _begin(self) -> None:

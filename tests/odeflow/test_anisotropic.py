@@ -38,6 +38,7 @@ def random_mixture(N: int, seed: int = 0, p: float = 0.4) -> Mixture:
 # --- the seed model is a special case ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalised", [True, False])
 @pytest.mark.parametrize(
     ("seed_mixture", "epsilon"), [(GaussianMixture(), 1.0), (GaussianMixture(p=0.7, v1=1.0, v2=2.0), 0.5)]
@@ -60,6 +61,7 @@ def test_the_isotropic_mixture_follows_the_seed_model(
     np.testing.assert_allclose(general.adversarial_error, seed.adversarial_error, **allowed)
 
 
+@pytest.mark.slow
 def test_simulations_of_the_isotropic_mixture_have_the_seed_models_law() -> None:
     N, alpha, runs = 50, [10.0], 400
     mixture, rule, adversary = GaussianMixture(p=0.7), LearningRule(), Adversary(0.5)
@@ -89,6 +91,7 @@ SETTINGS = {
 START: dict[str, Any] = {"normalised": np.full(40, 40**-0.5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_theory_with_noise_follows_the_mean_of_simulations(setting: str) -> None:
     rule, adversary = SETTINGS[setting]
@@ -105,6 +108,7 @@ def test_the_theory_with_noise_follows_the_mean_of_simulations(setting: str) -> 
         assert np.all(abs(theory[name] - mean) <= allowed), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adversary", [Adversary(0.3), Adversary(0.1, norm="linf")])
 def test_a_small_learning_rate_approaches_the_limit_in_proportion(adversary: Adversary) -> None:
     mixture = random_mixture(40)
@@ -274,6 +278,7 @@ def test_dual_norms_of_fluctuating_weights() -> None:
 # --- simulation ---
 
 
+@pytest.mark.slow
 def test_a_simulation_is_reproducible_and_its_runs_are_independent_of_their_number() -> None:
     mixture, rule, adversary = random_mixture(20), LearningRule.per_example(0.02, 20), Adversary(0.1, 0.5, norm="linf")
     for data in (mixture, Samples(*drawn(mixture, 50))):

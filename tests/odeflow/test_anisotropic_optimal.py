@@ -130,6 +130,7 @@ def test_diagonal_covariances_may_be_given_as_matrices(epsilon: float, norm: str
 # No other classifier is better
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 0.9, 1.2])
@@ -143,6 +144,7 @@ def test_no_direction_in_the_plane_is_better(fraction: float, shared: bool, norm
             assert min(least_error(w, mixture, epsilon, norm)) >= S - 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @given(seed=st.integers(0, 10**6), N=st.integers(1, 5), shared=st.booleans(), fraction=st.floats(0, 1.1))
 @settings(max_examples=40)

@@ -115,6 +115,7 @@ def results() -> Iterator[tuple[str, Array]]:
 SAME = platform.machine() == "x86_64" and platform.system() == "Linux"
 
 
+@pytest.mark.slow
 def test_kernels_give_the_same_bits() -> None:
     recorded = np.load(FILE)
     found = dict(results())

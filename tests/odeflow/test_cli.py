@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import odeflow
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate, load, simulate, sweep
 from odeflow.cli.commands import main
 from odeflow.sweeps.store import Store
@@ -35,6 +36,7 @@ def test_integrate_saves_and_plots(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("run.pdf").read_bytes().startswith(b"%PDF")
 
 
+@pytest.mark.slow
 def test_simulate_and_plot(capsys: pytest.CaptureFixture[str]) -> None:
     command = "simulate --rho 3 --N 50 --runs 5 --seed 4 --alpha-max 4 --points 3 --method direct --out run.zarr"
     assert status_of(command) == 0
@@ -51,6 +53,7 @@ def test_simulate_and_plot(capsys: pytest.CaptureFixture[str]) -> None:
 GRID = "sweep --over rho=0.5:4:8 --over epsilon=0,0.5,1 --p 0.7"
 
 
+@pytest.mark.slow
 def test_sweep_and_resume(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(f"{GRID} --out sweep.nc") == 0
     assert capsys.readouterr().out == "rho 8 x epsilon 3 = 24 points\nsweep.nc\n"
@@ -69,6 +72,7 @@ def test_sweep_and_resume(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("plot sweep.nc") == 0
 
 
+@pytest.mark.slow
 def test_sweep_of_simulations_by_worker_processes(capsys: pytest.CaptureFixture[str]) -> None:
     command = "sweep --compute simulate --over N=10,20 --runs 3 --seed 1 --alpha-max 2 --points 1"
     assert status_of(f"{command} --out one.nc") == 0
@@ -109,7 +113,13 @@ def test_help_names_every_parameter(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("--version") == 0
-    assert capsys.readouterr().out.startswith("odeflow ")
+    assert capsys.readouterr().out == f"odeflow {odeflow.__version__}\n"
+
+
+def test_the_package_runs_as_the_command() -> None:
+    command = [sys.executable, "-m", "odeflow"]
+    assert subprocess.run([*command, "--version"], check=True, capture_output=True).stdout.startswith(b"odeflow ")
+    assert subprocess.run([*command, "integrate", "--p", "2"], check=False, capture_output=True).returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -207,6 +217,7 @@ def test_no_traceback_from_the_installed_command() -> None:
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_who_leaves_early_loses_nothing() -> None:
     command = [sys.executable, "-m", "odeflow.cli", "integrate", "--out", "run.nc"]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

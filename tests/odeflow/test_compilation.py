@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import odeflow
 
 CODE = """
@@ -17,6 +19,7 @@ print(y.tobytes().hex())
 """
 
 
+@pytest.mark.slow
 def test_the_compiling_process_and_later_ones_give_the_same_bits(tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     outputs = [
@@ -44,6 +47,7 @@ assert odeflow.__file__.startswith(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_a_changed_helper_in_any_folder_is_compiled_into_what_uses_it(tmp_path: Path) -> None:
     """numba's cache sees the file of the outermost function alone; the digest of all sources must see the rest."""
     package = tmp_path / "copy" / "odeflow"

@@ -143,6 +143,7 @@ def test_no_global_setting_changes(theory: xr.Dataset, tmp_path: Path) -> None:
     assert dict(mpl.rcParams) == before
 
 
+@pytest.mark.slow
 def test_vector_output_is_the_same_every_time_and_keeps_text(theory: xr.Dataset, tmp_path: Path) -> None:
     files = [save_figure(plot(theory), tmp_path / f"{name}.pdf") for name in "ab"]
     assert files[0].read_bytes() == files[1].read_bytes()

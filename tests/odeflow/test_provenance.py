@@ -1,7 +1,6 @@
 """Results say what made them; files are whole or not there."""
 
 import json
-import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ def result() -> xr.Dataset:
 @contextmanager
 def full_disk(size: int = 1000) -> Iterator[None]:
     """Let no file grow beyond `size` bytes: a write fails as it does on a full disk."""
+    resource = pytest.importorskip("resource")  # not on Windows
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

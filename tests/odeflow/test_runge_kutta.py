@@ -103,6 +103,7 @@ def exponent(x: list[float], y: list[float]) -> float:
 TOLERANCES = np.logspace(-4, -9, 11)
 
 
+@pytest.mark.slow
 def test_the_error_at_the_end_falls_as_the_eighth_power_of_the_step() -> None:
     end = 50.0
     steps, errors = [], []
@@ -113,6 +114,7 @@ def test_the_error_at_the_end_falls_as_the_eighth_power_of_the_step() -> None:
     assert exponent(steps, errors) == pytest.approx(-8, abs=0.5)
 
 
+@pytest.mark.slow
 def test_the_error_of_the_interpolant_falls_as_the_eighth_power_of_the_step() -> None:
     # order 7 means that the error inside a step is of order 8 in its length
     times = np.linspace(0, 50, 2001)
@@ -144,6 +146,7 @@ def test_error_estimates_satisfy_the_conditions_up_to_order_five_and_are_indepen
     np.testing.assert_allclose(B[:STAGES] @ c**7, 1 / 8, rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_singular_solution_says_so_and_keeps_what_it_had() -> None:
     times = np.array([0.0, 0.5, 0.9, 1.5])
     solution = solve(Power(np.array([1.0, 0.1])), times)
@@ -153,6 +156,7 @@ def test_a_singular_solution_says_so_and_keeps_what_it_had() -> None:
     np.testing.assert_allclose(solution.y[1, :, 0], 1 / (10 - times), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_right_hand_side_that_is_not_finite_says_so() -> None:
     solution = solve(Root(np.array([-1.0])), np.array([1.0]))
     assert solution.status.tolist() == [3]

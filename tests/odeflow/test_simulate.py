@@ -15,6 +15,7 @@ from odeflow.numerics.random_streams import rng_states
 MODEL = (GaussianMixture(p=0.7, rho=2.0, v1=1.0, v2=0.5), LearningRule(eta_w=1.5, eta_b=1.0), Adversary(0.7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("N", [3, 10, 100])
 def test_both_methods_have_the_same_law(N: int) -> None:
     samples = [
@@ -50,6 +51,7 @@ def plain_sgd(N: int, examples: int, rng: np.random.Generator) -> tuple[float, f
     return float(w @ B), float(b)
 
 
+@pytest.mark.slow
 def test_the_law_is_that_of_the_model_as_stated() -> None:
     rng = np.random.default_rng(13)
     stated = np.array([plain_sgd(5, 15, rng) for _ in range(1500)])
@@ -58,6 +60,7 @@ def test_the_law_is_that_of_the_model_as_stated() -> None:
         assert stats.ks_2samp(sample[variable].values[:, 0], stated[:, i]).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "N", "runs"), [("reduced", 2000, 400), ("direct", 400, 400)])
 def test_the_mean_approaches_the_theory(method: Any, N: int, runs: int) -> None:
     alpha = [2.0, 10.0]

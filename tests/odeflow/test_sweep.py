@@ -1,6 +1,7 @@
 """A sweep is what its points are one by one, whoever computes them and in whatever order; a store never loses a chunk."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -172,6 +173,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
         yield pool
 
 
+@pytest.mark.slow
 def test_executors_and_chunks_give_the_same_bits(executor: Executor) -> None:
     expected = undated(sweep(*PARTS, over=LARGER, alpha=ALPHA))
     assert undated(sweep(*PARTS, over=LARGER, alpha=ALPHA, chunk=2)).identical(expected)
@@ -181,6 +183,7 @@ def test_executors_and_chunks_give_the_same_bits(executor: Executor) -> None:
     assert undated(sweep(*PARTS, **options, executor=executor)).identical(undated(sweep(*PARTS, **options)))
 
 
+@pytest.mark.slow
 def test_a_pool_that_dies_says_so_and_the_store_goes_on(tmp_path: Path) -> None:
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         pool.submit(int).result()
@@ -211,6 +214,7 @@ def test_a_store_computes_only_what_is_missing(tmp_path: Path, suffix: str, comp
     assert [path.name for path in tmp_path.iterdir()] == [store.name]
 
 
+@pytest.mark.slow
 def test_stored_simulations_grow_in_runs_and_keep_their_seed(tmp_path: Path) -> None:
     store = tmp_path / "sweep.nc"
     options: dict[str, Any] = {"alpha": ALPHA, "compute": "simulate"}
@@ -331,7 +335,7 @@ def test_a_damaged_chunk_is_computed_anew(
 def test_a_store_is_used_by_one_process_at_a_time(tmp_path: Path) -> None:
     store, folder = tmp_path / "sweep.nc", tmp_path / ".sweep.nc.parts"
     folder.mkdir()
-    code = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    code = "import filelock, sys; f = filelock.FileLock(sys.argv[1]); f.acquire(); print(flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(folder / "lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
@@ -340,6 +344,36 @@ def test_a_store_is_used_by_one_process_at_a_time(tmp_path: Path) -> None:
             sweep(*PARTS, over=OVER, alpha=ALPHA, store=store)
         other.communicate()
     assert sweep(*PARTS, over=OVER, alpha=ALPHA, store=store).sizes["rho"] == 2
+
+
+def test_no_folder_is_left_where_an_open_file_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove_all = shutil.rmtree
+
+    def remove_all_but_the_lock(folder: Path, ignore_errors: bool = False) -> None:
+        lock = folder / "lock"
+        is_locked = lock.exists()
+        remove_all(folder, ignore_errors=ignore_errors)
+        if is_locked:
+            folder.mkdir()
+            lock.touch()
+
+    monkeypatch.setattr(shutil, "rmtree", remove_all_but_the_lock)
+    sweep(*PARTS, over=OVER, alpha=ALPHA, store=tmp_path / "sweep.nc").close()
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.nc"]
+
+
+@pytest.mark.slow
+def test_a_store_needs_no_fcntl(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['fcntl'] = None\n"
+        "from odeflow import Adversary, GaussianMixture, LearningRule, sweep\n"
+        "parts = GaussianMixture(), LearningRule(), Adversary()\n"
+        f"sweep(*parts, over={{'rho': [1.0, 2.0]}}, alpha=[1.0], store={str(tmp_path / 'sweep.nc')!r})"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.nc"]
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:

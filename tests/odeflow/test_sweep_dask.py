@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ distributed = pytest.importorskip("distributed", reason="distributed is not inst
 PARTS = (GaussianMixture(p=0.7), LearningRule(), Adversary())
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_worker_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments: dict[str, Any] = {
         "over": {"rho": np.linspace(0.5, 4, 40), "epsilon": np.linspace(0, 2, 40)},

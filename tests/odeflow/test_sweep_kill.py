@@ -37,6 +37,8 @@ def content(target: Path) -> dict[str, bytes]:
     return {str(path.relative_to(target)): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
 def test_kill_9_at_random_moments(tmp_path: Path, suffix: str) -> None:
     (tmp_path / "killed").mkdir()

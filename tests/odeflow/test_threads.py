@@ -22,7 +22,7 @@ def test_blocks_cover_every_index_once(count: int, least: int) -> None:
     assert sorted(done) == list(range(count))
 
 
-@pytest.mark.parametrize("threads", [1, numba.config.NUMBA_NUM_THREADS])
+@pytest.mark.parametrize("threads", sorted({1, numba.config.NUMBA_NUM_THREADS}))
 def test_an_exception_ends_it(threads: int) -> None:
     before = numba.get_num_threads()
     done: list[int] = []

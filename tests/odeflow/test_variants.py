@@ -150,6 +150,7 @@ def model(name: str) -> tuple[GaussianMixture, LearningRule, Adversary]:
     return GaussianMixture(0.7, 2.0, 1.0, 0.5), LearningRule(0.6, 0.5, **rule), Adversary(0.7, **adversary)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_theory_is_the_limit_of_the_simulation(name: str) -> None:
     N, runs = 1000, 128
@@ -164,6 +165,7 @@ def test_theory_is_the_limit_of_the_simulation(name: str) -> None:
         assert np.all(abs(sample[variable].mean("run") - theory[variable]) <= 4 * error + 3 / N)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_both_methods_have_the_same_law(name: str) -> None:
     parts = model(name)
