@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+STUDIES = [
+    {
+        "name": "finite_size",
+        "title": "how mean and variance of R and b at finite N approach the theory",
+        "place": 30,
+    },
+]
+
 SIZES = (10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000, 1_000_000)
 ALPHA = 2.0
 SEED = 20260102

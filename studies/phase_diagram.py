@@ -21,11 +21,20 @@ from odeflow.phases import critical_epsilon, phase_boundary, runaway_direction
 from odeflow.plot import new_figure, style, symbol
 from odeflow.provenance import provenance
 from odeflow.relaxation import end_states_batch
+from studies.common.tables import describe
 from studies.registry import Claim, Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+STUDIES = [
+    {
+        "name": "phase_diagram",
+        "title": "where adversarial training ends: adversarial error, phases, boundaries",
+        "place": 50,
+    },
+]
 
 MIXTURES = {
     "equal": GaussianMixture(p=0.5),
@@ -56,8 +65,7 @@ def run(name: str, *, quick: bool = False) -> Outcome:
         "panel": "mixture",
         "bifurcation": "number of the boundary, in rising order of b",
     }
-    for variable, text in names.items():
-        data[variable].attrs = {"long_name": text, "units": "1"}
+    describe(data, names)
     return Outcome(data, _figure(data), _table(), tuple(_claims(data)))
 
 

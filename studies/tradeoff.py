@@ -20,10 +20,19 @@ from odeflow.model import parameters
 from odeflow.plot import new_figure, style, symbol
 from odeflow.provenance import provenance
 from odeflow.relaxation import end_states_batch
+from studies.common.tables import describe
 from studies.registry import Claim, Outcome
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+STUDIES = [
+    {
+        "name": "tradeoff",
+        "title": "classification error against adversarial error, and the best training epsilon",
+        "place": 60,
+    },
+]
 
 PRIORS = (0.6, 0.7, 0.8)
 SHOWN = 0.7  # the prior of the left panel
@@ -54,8 +63,7 @@ def run(name: str, *, quick: bool = False) -> Outcome:
         "frontier_adversarial_error": "adversarial error on the frontier",
         "shown_epsilon": LABELS["test_epsilon"][0],
     }
-    for variable, text in names.items():
-        data[variable].attrs = {"long_name": text, "units": "1"}
+    describe(data, names)
     return Outcome(data, _figure(data), _table(data), tuple(_claims(data)))
 
 

@@ -1,36 +1,8 @@
-r"""Unequal priors: the training epsilon from which on a classifier knows one class only.
-
-Adversarial training moves the bias towards the majority, and the clean error up, until hardly any example of the
-minority is recognised. For unequal priors this is a smooth crossover in finite time and no transition, so that a
-definition is needed, one for theory, linear and deep nets alike: a classifier *has collapsed* when it recognises fewer
-than 1 in 10 examples of the minority class (its recall, on clean test data). The critical epsilon is the training
-epsilon at which the recall falls below 0.1 for the first time; between measured epsilons the inverse normal
-distribution function of the recall is interpolated, which theory has nearly straight. Where the critical epsilon is
-depends on that share and on the learning time: theory gives both, and the figure shows them.
-
-Mixtures
-    p = 0.7, v = 1, learned online, each example used once, until alpha = 100. Epsilon is in units of half the separation
-    of the centres. Two rules: the seed model's (length of w fixed at 1, eta_w = 0.04), and a free one (length not fixed,
-    eta_w = 0.4), because ReLU nets hardly learn in this time by the first. ReLU nets begin with random weights, or go on
-    from a training without attack of the same length; theory does both too. The runs of a net see the same examples at
-    every epsilon.
-
-Images
-    Two digits of MNIST with p = 0.7, by leaving out images of the minority. A linear classifier by one-pass SGD, beside
-    the theory on the means and covariances of the images, and a small convolutional net by AT (cross-entropy, PGD in
-    the box [0, 1]). Epsilon is in units of half the distance of the two class means, in the norm of the attack. That
-    unit is itself a boundary of the theory: as eta -> 0 the state w = 0, a constant classifier, is stable from there on,
-    whatever priors and covariances are. For with the bias at rest :math:`p\langle\delta\rangle_+ =
-    -(1-p)\langle\delta\rangle_- = c > 0`, and to first order in w equation (4) has
-    :math:`w\cdot dw/dt = c\,[w\cdot(m_+ - m_-) - 2\varepsilon|w|_*]`, negative for all w if :math:`\varepsilon` exceeds
-    half the norm of :math:`m_+ - m_-`.
-"""
+"""What is measured: recall and critical epsilon of nets on mixtures, of linear classifiers and deep nets on images."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,32 +12,32 @@ import torch
 import xarray as xr
 from scipy.special import ndtr, ndtri
 
-from deepcheck import checkpoint
 from deepcheck.data import Images, two_class_images, two_classes
 from deepcheck.device import choose
-from deepcheck.training import train
 from deepcheck.training.online import train_online
 from deepcheck.training.stacked import StackedNets
-from odeflow import Adversary, GaussianMixture, LearningRule, classification_error, integrate, save, sweep
-from odeflow import load as load_result
+from odeflow import Adversary, GaussianMixture, LearningRule, classification_error, integrate, sweep
 from odeflow.anisotropic import Mixture, Samples
 from odeflow.anisotropic import integrate as integrate_on_data
 from odeflow.anisotropic import simulate as learn_images
-from odeflow.provenance import provenance
-from studies.collapse_figures import END, RECALL, SHOWN_RHO, claims, describe, figures, table
-from studies.pairs import Norm, images_of, pair_recipe
-from studies.parallel import in_processes
-from studies.registry import Outcome, Unavailable
+from studies.common.attacked import Norm
+from studies.common.nets import kept_training, pair_recipe
 
 Array = npt.NDArray[np.float64]
 
 SEED = 20260315
 P = 0.7
+RECALL = 0.1
+"""A net that recognises a smaller share of the minority has collapsed."""
 RECALLS = (0.05, RECALL, 0.2)
 RULES = {"|w| = 1": LearningRule(), "free |w|": LearningRule(eta_w=0.4, normalised=False)}
+END = 100.0
+"""Learning time alpha at which nets are judged."""
 TIMES = (30.0, END, 300.0)
 SIZES = np.linspace(0, 1.6, 161)
 """Training epsilons of theory's lines, in units of rho/2."""
+SHOWN_RHO = 2.0
+"""Separation of the centres where one is shown."""
 TEST = 2000
 """Test examples of each class of the mixture."""
 
@@ -113,116 +85,6 @@ class Convolutional:
     epochs: int = 5
 
 
-@dataclass(frozen=True)
-class Plan:
-    """All that is measured."""
-
-    nets: tuple[Nets, ...]
-    pairs: tuple[Pair, ...]
-    convolutional: tuple[Convolutional, ...]
-
-
-_LINEAR = (0.0, 0.6, 0.8, 0.95, 1.1, 1.25)
-_FREE = (*_LINEAR, 1.4, 1.6)
-_RANDOM = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
-_TRAINED = (0.0, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5)
-_L2 = (0.0, 0.5, 0.75, 0.9, 1.0, 1.05, 1.1, 1.15, 1.25, 1.5)
-_LINF = (0.0, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0)
-_PAIRS = ((3, 7), (4, 9), (0, 1))
-_SHORT = TIMES[:2]
-FULL = Plan(
-    (
-        Nets("linear, N = 1000", (), 1000, "|w| = 1", (1.0, 2.0, 3.0), _LINEAR, times=_SHORT),
-        Nets("linear, N = 100", (), 100, "|w| = 1", (1.0, 1.5, 2.0, 2.5, 3.0), _LINEAR, 20, times=_SHORT),
-        Nets("linear, N = 100, free", (), 100, "free |w|", (1.0, 2.0, 3.0), _FREE, 20, times=_SHORT),
-        Nets("20 ReLU, random start", (20,), 100, "free |w|", (1.0, 2.0, 3.0), _RANDOM),
-        Nets("20 ReLU, trained start", (20,), 100, "free |w|", (1.0, 2.0, 3.0), _TRAINED, 10, "trained"),
-        Nets("20 + 20 ReLU, random start", (20, 20), 100, "free |w|", (2.0,), _RANDOM),
-        Nets("20 + 20 ReLU, trained start", (20, 20), 100, "free |w|", (2.0,), _TRAINED, 10, "trained"),
-        Nets(
-            "20 ReLU, N = 1000, random start", (20,), 1000, "free |w|", (2.0,), (0.0, 0.3, 0.45, 0.6), 5, times=_SHORT
-        ),
-        Nets(
-            "20 ReLU, N = 1000, trained start",
-            (20,),
-            1000,
-            "free |w|",
-            (2.0,),
-            (0.45, 0.6, 0.75, 0.9),
-            5,
-            "trained",
-            _SHORT,
-        ),
-    ),
-    tuple(Pair(*digits, "l2", _L2) for digits in _PAIRS) + tuple(Pair(*digits, "linf", _LINF) for digits in _PAIRS),
-    (
-        Convolutional("l2", 0.0, (0.75, 0.9, 1.05, 1.2)),
-        Convolutional("l2", 0.5, (1.05, 1.35, 1.65, 1.95)),
-        Convolutional("linf", 0.0, (0.3, 0.45, 0.6, 0.75)),
-        Convolutional("linf", 0.5, (0.75, 1.0, 1.2, 1.4)),
-    ),
-)
-QUICK = Plan(
-    (
-        Nets("linear, N = 100", (), 100, "|w| = 1", (2.0,), (0.0, 0.7, 0.85, 1.0, 1.15), times=_SHORT),
-        Nets("linear, N = 100, free", (), 100, "free |w|", (2.0,), (0.0, 0.85, 1.0, 1.15, 1.5), times=_SHORT),
-        Nets("20 ReLU, random start", (20,), 100, "free |w|", (2.0,), (0.0, 0.3, 0.6, 0.9), times=_SHORT),
-        Nets(
-            "20 ReLU, trained start", (20,), 100, "free |w|", (2.0,), (0.6, 0.8, 1.0, 1.2, 1.5), 10, "trained", _SHORT
-        ),
-    ),
-    (Pair(3, 7, "l2", (0.0, 0.5, 0.9, 1.0, 1.1, 1.2, 1.4), 0.1, 2000),),
-    (Convolutional("l2", 0.0, (0.0, 1.4), 1, 10_000, 15),),
-)
-
-
-def run(name: str, *, quick: bool = False, folder: Path | None = None) -> Outcome:
-    """Run the study; what was trained and measured is kept in the folder, and not done again."""
-    if folder is None:
-        raise ValueError("folder = None is not allowed: a folder for what is measured is")
-    plan = QUICK if quick else FULL
-    images, note = images_of(quick=quick)
-    if images.name == "digits" and not quick:
-        plan = replace(plan, pairs=QUICK.pairs, convolutional=QUICK.convolutional)
-    folder.mkdir(exist_ok=True)
-    tasks: list[tuple[Any, ...]] = [(folder, pair, images) for pair in plan.pairs]
-    tasks += [(folder, nets, rho) for nets in plan.nets for rho in nets.rho]
-    tasks += [
-        (folder, one, images, size, seed)
-        for one in plan.convolutional
-        for size in one.sizes
-        for seed in range(one.seeds)
-    ]
-    parts = in_processes(_task, tasks)
-    data = xr.merge([_theory(), *_joined(parts, plan)], join="outer", compat="no_conflicts")
-    data.attrs = provenance(f"studies.{name}", seed=str(SEED), p=P, recall=RECALL, data=repr(images), plan=asdict(plan))
-    data.attrs |= {"data_set": images.name, "note": note}
-    describe(data)
-    return Outcome(data, figures(data), table(data), tuple(claims(data, quick=quick)))
-
-
-def _task(folder: Path, what: Nets | Pair | Convolutional, *rest: Any) -> xr.Dataset:
-    """Measure one thing, in a process of its own."""
-    if isinstance(what, Nets):
-        return _kept(folder, what, lambda rho: _nets(what, rho), *rest)
-    if isinstance(what, Pair):
-        images = rest[0]
-        return _kept(folder, what, lambda _: _linear_on_images(what, images), images.name)
-    images, size, seed = rest
-    return _convolutional(what, images, size, seed, folder)
-
-
-def _kept(folder: Path, what: object, measure: Callable[[Any], xr.Dataset], option: object) -> xr.Dataset:
-    """Return what was measured: out of the folder, if it is of this plan, or by measuring."""
-    key = repr((SEED, P, TEST, RULES, what, option))
-    file = folder / f"{type(what).__name__.lower()}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.nc"
-    if file.exists() and (data := load_result(file)).attrs.get("key") == key:
-        return data
-    data = measure(option).assign_attrs(key=key)
-    save(data, file)
-    return data
-
-
 # --- the definition ---
 
 
@@ -265,42 +127,7 @@ def minority_recall(R: Any, b: Any, Q: Any, mixture: GaussianMixture) -> Any:
     return ndtr((mixture.rho * R / 2 + b) / np.sqrt(mixture.v2 * Q))
 
 
-def _theory() -> xr.Dataset:
-    """Return theory's recall, b and E over epsilon, and its critical epsilon over rho and over alpha."""
-    sizes = SIZES
-    rhos = np.linspace(0.8, 3.2, 13)
-    alphas = np.geomspace(20, 1000, 30)
-    shown = GaussianMixture(p=P, rho=SHOWN_RHO)
-    parts = []
-    for rule in RULES.values():
-        lines = _swept(shown, rule, {"epsilon": sizes * SHOWN_RHO / 2}, [END]).isel(alpha=0)
-        trained = _swept(shown, rule, {"epsilon": sizes * SHOWN_RHO / 2}, [END], _trained_start(shown, rule))
-        over_rho = []
-        for rho in rhos:
-            mixture = GaussianMixture(p=P, rho=rho)
-            one = _swept(mixture, rule, {"epsilon": sizes * rho / 2}, [END])
-            over_rho.append([critical(sizes, one.recall.values[:, 0], share) for share in RECALLS])
-        over_alpha = _swept(shown, rule, {"epsilon": sizes * SHOWN_RHO / 2}, alphas).recall.values.T
-        parts.append(
-            xr.Dataset(
-                {
-                    "theory_recall": ("size", lines.recall.values),
-                    "theory_b": ("size", (lines.b / np.sqrt(lines.Q) if "Q" in lines else lines.b).values),
-                    "theory_error": ("size", lines.error.values),
-                    "theory_trained_recall": ("size", trained.recall.values[:, 0]),
-                    "theory_critical": (("line_rho", "share"), np.array(over_rho)),
-                    "theory_critical_in_time": (
-                        ("line_alpha", "share"),
-                        np.stack([critical(sizes, over_alpha, share) for share in RECALLS], -1),
-                    ),
-                },
-                {"size": sizes, "line_rho": rhos, "line_alpha": alphas, "share": list(RECALLS)},
-            )
-        )
-    return xr.concat(parts, xr.DataArray(list(RULES), dims="rule", name="rule"))
-
-
-def _swept(
+def swept(
     mixture: GaussianMixture,
     rule: LearningRule,
     over: dict[str, Array],
@@ -313,13 +140,13 @@ def _swept(
     return result.assign(recall=minority_recall(result.R, result.b, Q, mixture))
 
 
-def _trained_start(mixture: GaussianMixture, rule: LearningRule) -> dict[str, float]:
+def trained_start(mixture: GaussianMixture, rule: LearningRule) -> dict[str, float]:
     """Return the theory's state after training without attack until alpha = 100."""
     end = integrate(mixture, rule, Adversary(), alpha=[0.0, END]).isel(alpha=-1)
     return {f"{name}0": float(end[name]) for name in ("R", "b", "Q") if name in end}
 
 
-def _nets(nets: Nets, rho: float) -> xr.Dataset:
+def nets_on_mixture(nets: Nets, rho: float) -> xr.Dataset:
     """Train nets at each epsilon, and return recall, E, R and b at the times, and the critical epsilons, in units of rho/2.
 
     R is the mean cosine between the margin's gradient and B, for a linear net that of w. b is a linear net's b/|w|.
@@ -340,7 +167,7 @@ def _nets(nets: Nets, rho: float) -> xr.Dataset:
         # the same examples at every epsilon
         options["generator"] = torch.Generator(device).manual_seed(seeds[2])
         trained = train_online(mixture, rule, Adversary(size * rho / 2), alpha=nets.times, initial=initial, **options)
-        rows.append(np.array([_judged(one, noise, mixture) for _, one in trained]))  # (time, quantity, run)
+        rows.append(np.array([judged(one, noise, mixture) for _, one in trained]))  # (time, quantity, run)
     values = np.array(rows)
     names = "recall", "error", "R", "b"
     result = xr.Dataset(
@@ -350,8 +177,8 @@ def _nets(nets: Nets, rho: float) -> xr.Dataset:
     result["net_epsilon"] = "point", np.array(nets.sizes)
     across = result.recall.transpose("time", "run", "point")
     result["critical"] = ("share", "time", "run"), np.stack([critical(nets.sizes, across, one) for one in RECALLS])
-    begin = _trained_start(mixture, rule) if nets.start == "trained" else None
-    line = _swept(mixture, rule, {"epsilon": SIZES * rho / 2}, nets.times, begin).recall.values.T
+    begin = trained_start(mixture, rule) if nets.start == "trained" else None
+    line = swept(mixture, rule, {"epsilon": SIZES * rho / 2}, nets.times, begin).recall.values.T
     result["expected"] = "time", critical(SIZES, line)
     return result.assign_coords(
         share=list(RECALLS), net=nets.name, rho=rho, N=nets.N, start=nets.start, net_rule=nets.rule,
@@ -359,7 +186,7 @@ def _nets(nets: Nets, rho: float) -> xr.Dataset:
     )  # fmt: skip
 
 
-def _judged(nets: StackedNets, noise: torch.Tensor, mixture: GaussianMixture) -> Array:
+def judged(nets: StackedNets, noise: torch.Tensor, mixture: GaussianMixture) -> Array:
     """Return recall, E, R and b of each net, shape (4, nets): by formula if they are linear, else on test examples."""
     if nets.depth == 1:
         w, b = nets.weights[0][:, 0].double().cpu().numpy(), -nets.biases[0][:, 0, 0].double().cpu().numpy()
@@ -409,7 +236,7 @@ def half_distance(plus: Array, minus: Array, norm: str) -> float:
     return float(np.linalg.norm(plus - minus, 2 if norm == "l2" else np.inf) / 2)
 
 
-def _linear_on_images(pair: Pair, images: Images) -> xr.Dataset:
+def linear_on_images(pair: Pair, images: Images) -> xr.Dataset:
     """Return recall, E, b and |w|_2 over epsilon: theory as eta -> 0, theory with the noise of SGD, and SGD."""
     classes = two_classes(unbalanced(two_class_images(images, pair.positive, pair.negative), P), 1, 0)
     shrinkage: Any = "ledoit-wolf" if (classes.y_train < 0).sum() <= classes.N else 0.0
@@ -456,17 +283,14 @@ def _predicted(theory: xr.Dataset, mixture: Mixture) -> list[float]:
     return [float(recall), float(theory.error), b, float(theory.l2_norm)]
 
 
-def _convolutional(one: Convolutional, images: Images, size: float, seed: int, folder: Path) -> xr.Dataset:
+def convolutional(one: Convolutional, images: Images, size: float, seed: int, folder: Path) -> xr.Dataset:
     """Train a net on 3 and 7, and return its recall of the 7s and its error."""
     pair = unbalanced(two_class_images(images, 3, 7), P, one.images)
     means = [pair.train_images[pair.train_labels == label].mean(0).ravel() / 255 for label in (1, 0)]
     unit = half_distance(means[0], means[1], one.norm)
     recipe = pair_recipe(images.name, one.norm, size * unit, epochs=one.epochs, seed=seed, ramp=one.ramp)
     name = f"conv_{one.norm}_ramp_{one.ramp:g}_size_{size:g}_seed_{seed}"
-    try:
-        network = train(recipe, pair, out=folder / name, resume=True).network
-    except checkpoint.CheckpointError as error:
-        raise Unavailable(f"{error}; remove {str(folder)!r} to start afresh") from None
+    network = kept_training(recipe, pair, folder, name).network
     place = next(network.parameters()).device
     x = torch.tensor(pair.test_images).to(place).float() / 255
     with torch.no_grad():
@@ -478,36 +302,3 @@ def _convolutional(one: Convolutional, images: Images, size: float, seed: int, f
         {"conv_recall": 1 - wrong[minority].mean(), "conv_error": weighted},
         {"conv": f"{one.norm}, ramp {one.ramp:g}", "conv_size": size, "run": seed, "conv_unit": unit},
     )
-
-
-def _joined(parts: Sequence[xr.Dataset], plan: Plan) -> list[xr.Dataset]:
-    """Return the measured parts as three Datasets: nets on mixtures, linear classifiers on images, convolutional nets."""
-    nets = [one for one in parts if "net" in one.coords]
-    linear = [one for one in parts if "image_norm" in one.coords]
-    conv = [one for one in parts if "conv" in one.coords]
-    points = [one.rename(point=f"{kind}_point", run=f"{kind}_run") for kind, some in (("net", nets), ("image", linear))
-              for one in some]  # fmt: skip
-    result = [
-        xr.concat(points[: len(nets)], "case", join="outer", data_vars="all", coords="all", combine_attrs="drop"),
-        xr.concat(points[len(nets) :], "pair", join="outer", data_vars="all", coords="all", combine_attrs="drop"),
-    ]
-    kinds = list(dict.fromkeys(one.conv.item() for one in conv))
-    sizes = [sorted({one.conv_size.item() for one in conv if one.conv == kind}) for kind in kinds]
-    seeds = max(one.seeds for one in plan.convolutional)
-    shape = len(kinds), max(map(len, sizes)), seeds
-    table = {name: np.full(shape, np.nan) for name in ("conv_recall", "conv_error")}
-    at, unit = np.full(shape[:2], np.nan), np.full(len(kinds), np.nan)
-    for one in conv:
-        k = kinds.index(one.conv.item())
-        j = sizes[k].index(one.conv_size.item())
-        at[k, j], unit[k] = one.conv_size, one.conv_unit
-        for name, values in table.items():
-            values[k, j, one.run.item()] = one[name]
-    dims = "conv", "conv_point", "seed"
-    deep = xr.Dataset(
-        {name: (dims, values) for name, values in table.items()}, {"conv": kinds, "seed": np.arange(seeds)}
-    )
-    deep["conv_epsilon"], deep["conv_unit"] = (dims[:2], at), ("conv", unit)
-    found = [critical(at[k, : len(size)], table["conv_recall"][k, : len(size)].T) for k, size in enumerate(sizes)]
-    deep["conv_critical"] = ("conv", "seed"), np.array(found)
-    return [*result, deep]

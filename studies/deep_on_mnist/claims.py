@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from studies.common.tables import describe, noted
+from studies.deep_on_mnist.measure import MEASURED, NEAR, Setting
 from studies.registry import Claim
 
-if TYPE_CHECKING:
-    from studies.deep_on_mnist import Setting
-
-__all__ = ["MEASURED", "NEAR", "claims", "judged", "table"]
+__all__ = ["claims", "judged", "table"]
 
 Array = npt.NDArray[np.float64]
 
-MEASURED = np.array([0, 4, 8, 12, 16, 24, 32])
-"""Indices of the sizes of the attack at which PGD attacks."""
-NEAR = 0.25
-"""An image is near if its predicted distance differs by less than this share from the size of the attack."""
 SATURATED = 0.98
 """Where more of the images are turned, S = 1 is easy to predict."""
 NAMED = 0.3
@@ -114,8 +109,7 @@ def _described(data: xr.Dataset) -> xr.Dataset:
         "direction": "between the class means, or weights of a linear classifier after the same training, in theory",
         "run": "seed of the training",
     }
-    for name, text in names.items():
-        data[name].attrs = {"long_name": text, "units": "1"}
+    describe(data, names)
     return data
 
 
@@ -189,7 +183,7 @@ def _same_size(data: xr.Dataset, net: str) -> list[dict[str, Any]]:
 
 def table(data: xr.Dataset, setting: Setting) -> str:
     """Return the numbers of every training, and standard and adversarial training under the same attack."""
-    lines = [data.attrs["note"]] if data.attrs["note"] else []
+    lines = noted(data)
     lines += [
         f"{data.attrs['title']}; means over "
         + ", ".join(f"{runs} {net}" for net, runs in setting.runs.items())

@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 from odeflow.provenance import check_target, write_bytes
-from studies.report import StudyResult, explanation
+from studies.report.results import StudyResult, explanation
 
 __all__ = ["write_gallery"]
 
@@ -28,7 +28,7 @@ def write_gallery(results: Sequence[StudyResult], docs: Path) -> Path:
     Parameters
     ----------
     results
-        From `studies.report.read_result`. Studies that have not been run are left out.
+        From `read_result`. Studies that have not been run are left out.
     docs
         A folder that exists.
 
