@@ -75,7 +75,14 @@ def run(name: str, *, quick: bool = False) -> Outcome:
         rows.append(f"{text:20}{measured:>20}{scaled:>34}")
         holds = abs(slope + 1) <= 4 * slope_error + CURVATURE
         statement = f"{text} falls as N^-1, within 4 standard errors + {CURVATURE}"
-        claims.append(Claim(statement, measured, holds))
+        claims.append(
+            Claim(
+                statement,
+                measured,
+                holds,
+                rival="a wrong term in the theory, by which the difference of the mean would level off; or runs that share random numbers",
+            )
+        )
     table = "\n".join([f"{'':20}{'exponent':>20}{'N times it':>34}", *rows])
     return Outcome(label(data), _figure(data), table, tuple(claims))
 

@@ -126,19 +126,26 @@ def _claims(data: xr.Dataset) -> list[Claim]:
             "the located boundaries separate the numbers of stable fixed points at every grid point",
             f"{wrong} of {total} wrong",
             wrong == 0,
-        ),
+ rival="a bifurcation that is missed or misplaced: the numbers come from a search for roots at each point alone",
+),
         Claim(
             "at the located bifurcations an eigenvalue vanishes, to 1e-5 of the other (folds: a square root of rounding)",
             ", ".join(f"{value:.1e}" for value in growth),
             max(growth) < 1e-5,
-        ),
+ rival="boundaries read off the grid: the eigenvalue would be of the order of its spacing",
+),
         Claim(
             "end states that relax within 1,000 agree with integration to alpha = 50,000, to 1e-5",
             f"{difference:.1e} at {compared} points",
             difference < 1e-5,
-        ),
-        Claim("for p > 1/2 and equal variances the end state favours the majority", f"largest b {max(sides):.2f}", max(sides) < 0),
-        Claim("every end state was decided", f"{undecided} were not", undecided == 0),
+ rival="another stable fixed point than the one that is reached from the start",
+),
+        Claim("for p > 1/2 and equal variances the end state favours the majority", f"largest b {max(sides):.2f}", max(sides) < 0,
+ rival="classes or signs that are exchanged: the end state would favour the minority",
+),
+        Claim("every end state was decided", f"{undecided} were not", undecided == 0,
+ rival="a continuation that is lost on the way, and leaves NaN",
+),
     ]  # fmt: skip
 
 

@@ -76,6 +76,7 @@ def claims(data: xr.Dataset, name: str, setting: Setting, *, quick: bool) -> Ite
         "the robust error does not fall with the size of the perturbation, and is never below the test error",
         f"least step {falls:.4f}",
         falls >= 0 and bool((data.robust_error >= data.test_error).all()),
+        rival="records that are mixed up, or attacks that forget what smaller ones found",
     )
     if name == "ccat_cifar10" and quick:
         return  # a few steps on a few images: nothing more can be said
@@ -84,6 +85,7 @@ def claims(data: xr.Dataset, name: str, setting: Setting, *, quick: bool) -> Ite
         f"adversarial training lowers the robust error at epsilon = {setting.threats.linf[0]:g} below standard training's",
         rates(robust),
         float(robust.sel(training="at")) < float(robust.sel(training="standard")),
+        rival="standard training itself: the null that adversarial training does nothing",
     )
     fpr = data.distal_fpr.max("noise")
     most, least = (0.2, 0.5) if quick else (0.01, 0.95)
@@ -92,6 +94,7 @@ def claims(data: xr.Dataset, name: str, setting: Setting, *, quick: bool) -> Ite
         f"{least:.0%}",
         rates(fpr),
         float(fpr.sel(training="ccat")) <= most and float(fpr.sel(training=["standard", "at"]).min()) >= least,
+        rival="standard and adversarial training themselves, which must accept them: an attack that is too weak would fail it",
     )
     other = data.thresholded_robust_error.isel(threat=large)
     yield Claim(
@@ -99,6 +102,7 @@ def claims(data: xr.Dataset, name: str, setting: Setting, *, quick: bool) -> Ite
         f"{setting.threats.linf[1]:g}",
         rates(other),
         float(ccat.thresholded_robust_error[large]) < float(at.thresholded_robust_error[large]),
+        rival="adversarial training with the same rejection rule",
     )
     if quick:
         return
@@ -106,6 +110,7 @@ def claims(data: xr.Dataset, name: str, setting: Setting, *, quick: bool) -> Ite
         "CCAT's test error is at most that of adversarial training",
         rates(data.test_error),
         float(ccat.test_error) <= float(at.test_error),
+        rival="adversarial training itself",
     )
     if setting.dataset == "mnist":
         bounds = {small: 0.10, large: 0.15}
@@ -114,6 +119,7 @@ def claims(data: xr.Dataset, name: str, setting: Setting, *, quick: bool) -> Ite
             "CCAT's robust error with rejection is at most 10 % at epsilon = 0.3 and 15 % at 0.4",
             ", ".join(f"{100 * error:.2f} %" for error in errors.values()),
             all(errors[threat] <= bound for threat, bound in bounds.items()),
+            rival="standard and adversarial training at 0.4, which err on every image that is accepted",
         )
         found = float(at.test_error), float(at.pgd_error), float(at.robust_error[small])
         yield Claim(
@@ -121,12 +127,14 @@ def claims(data: xr.Dataset, name: str, setting: Setting, *, quick: bool) -> Ite
             "attacks at epsilon = 0.3",
             ", ".join(f"{100 * error:.2f} %" for error in found),
             found[0] <= 0.017 and found[1] <= 0.06 and found[2] <= 0.09,
+            rival="a training that is too short, or one whose robustness does not survive stronger attacks",
         )
     passed = data.failed_checks.values
     yield Claim(
         "no sign of false robustness",
         "; ".join(text for text in passed if text) or "all checks passed",
         not any(passed),
+        rival="a net that hides its gradient: larger steps, more steps or no gradient at all would find more",
     )
 
 

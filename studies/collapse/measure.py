@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +20,6 @@ from odeflow.anisotropic import Mixture, Samples
 from odeflow.anisotropic import integrate as integrate_on_data
 from odeflow.anisotropic import simulate as learn_images
 from studies.common.attacked import Norm
-from studies.common.nets import kept_training, pair_recipe
 
 Array = npt.NDArray[np.float64]
 
@@ -281,24 +279,3 @@ def _predicted(theory: xr.Dataset, mixture: Mixture) -> list[float]:
     spread = np.sqrt(max(float(mixture.variances(w)[1]), 1e-300))
     recall = ndtr(-(w @ mixture.means[1] - b) / spread)
     return [float(recall), float(theory.error), b, float(theory.l2_norm)]
-
-
-def convolutional(one: Convolutional, images: Images, size: float, seed: int, folder: Path) -> xr.Dataset:
-    """Train a net on 3 and 7, and return its recall of the 7s and its error."""
-    pair = unbalanced(two_class_images(images, 3, 7), P, one.images)
-    means = [pair.train_images[pair.train_labels == label].mean(0).ravel() / 255 for label in (1, 0)]
-    unit = half_distance(means[0], means[1], one.norm)
-    recipe = pair_recipe(images.name, one.norm, size * unit, epochs=one.epochs, seed=seed, ramp=one.ramp)
-    name = f"conv_{one.norm}_ramp_{one.ramp:g}_size_{size:g}_seed_{seed}"
-    network = kept_training(recipe, pair, folder, name).network
-    place = next(network.parameters()).device
-    x = torch.tensor(pair.test_images).to(place).float() / 255
-    with torch.no_grad():
-        predicted = torch.cat([network(part).argmax(1) for part in x.split(500)]).cpu().numpy()
-    wrong = predicted != pair.test_labels
-    minority = pair.test_labels == 0
-    weighted = P * wrong[~minority].mean() + (1 - P) * wrong[minority].mean()
-    return xr.Dataset(
-        {"conv_recall": 1 - wrong[minority].mean(), "conv_error": weighted},
-        {"conv": f"{one.norm}, ramp {one.ramp:g}", "conv_size": size, "run": seed, "conv_unit": unit},
-    )

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 
+from deepcheck.data import Images, two_class_images
 from odeflow import GaussianMixture
 from odeflow.labels import LABELS
 from odeflow.provenance import provenance
@@ -29,16 +31,18 @@ from studies.collapse.measure import (
     Nets,
     P,
     Pair,
-    convolutional,
     critical,
+    half_distance,
     linear_on_images,
     nets_on_mixture,
     swept,
     trained_start,
+    unbalanced,
 )
 from studies.collapse.plan import FULL, QUICK, Plan
 from studies.common.images import images_of
 from studies.common.kept import kept, study_folder
+from studies.common.nets import kept_training, pair_recipe
 from studies.common.parallel import in_processes
 from studies.registry import Outcome
 
@@ -72,7 +76,7 @@ def _task(folder: Path, what: Nets | Pair | Convolutional, *rest: Any) -> xr.Dat
     """Measure one thing, in a process of its own; what is in the folder is not measured again."""
     if isinstance(what, Convolutional):
         images, size, seed = rest
-        return convolutional(what, images, size, seed, folder)
+        return _convolutional(what, images, size, seed, folder)
     settings = SEED, P, TEST, RULES, what
     if isinstance(what, Nets):
         (rho,) = rest
@@ -81,6 +85,27 @@ def _task(folder: Path, what: Nets | Pair | Convolutional, *rest: Any) -> xr.Dat
     (images,) = rest
     name = f"linear_{what.positive}_{what.negative}_{what.norm}"
     return kept(folder, name, (*settings, images.name), linear_on_images, what, images)
+
+
+def _convolutional(one: Convolutional, images: Images, size: float, seed: int, folder: Path) -> xr.Dataset:
+    """Train a net on 3 and 7, and return its recall of the 7s and its error."""
+    pair = unbalanced(two_class_images(images, 3, 7), P, one.images)
+    means = [pair.train_images[pair.train_labels == label].mean(0).ravel() / 255 for label in (1, 0)]
+    unit = half_distance(means[0], means[1], one.norm)
+    recipe = pair_recipe(images.name, one.norm, size * unit, epochs=one.epochs, seed=seed, ramp=one.ramp)
+    name = f"conv_{one.norm}_ramp_{one.ramp:g}_size_{size:g}_seed_{seed}"
+    network = kept_training(recipe, pair, folder, name).network
+    place = next(network.parameters()).device
+    x = torch.tensor(pair.test_images).to(place).float() / 255
+    with torch.no_grad():
+        predicted = torch.cat([network(part).argmax(1) for part in x.split(500)]).cpu().numpy()
+    wrong = predicted != pair.test_labels
+    minority = pair.test_labels == 0
+    weighted = P * wrong[~minority].mean() + (1 - P) * wrong[minority].mean()
+    return xr.Dataset(
+        {"conv_recall": 1 - wrong[minority].mean(), "conv_error": weighted},
+        {"conv": f"{one.norm}, ramp {one.ramp:g}", "conv_size": size, "run": seed, "conv_unit": unit},
+    )
 
 
 def _theory() -> xr.Dataset:

@@ -92,7 +92,8 @@ def _imports(module: str, root: Path) -> list[str]:
             for alias in node.names:
                 found += _defining(base, alias.name, root)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found.append(node.value.partition(":")[0])  # "package.module:name" is one, too
+            name = node.value.partition(":")[0]  # of "package.module:name", too
+            found += [name] if "." in name else []
     return [name for name in dict.fromkeys(found) if _file(name, root) is not None]
 
 

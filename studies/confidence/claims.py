@@ -28,6 +28,7 @@ def claims(data: xr.Dataset) -> Iterator[Claim]:
         "theory, at all times, delta and levels",
         f"largest difference {ratio:.2f} of that (p, |w|, training, alpha, delta = {where})",
         ratio <= 1,
+        rival="a theory with the share off by 0.1",
     )
     if data.simulated_alpha[-1] == data.alpha.values[-1]:
         ratio, where = _agreement(data.simulated_auc.isel(simulated_alpha=-1), data.auc, 0.0, N)
@@ -35,6 +36,7 @@ def claims(data: xr.Dataset) -> Iterator[Claim]:
             "and so is the AUC of confidence for right against wrong predictions, at the last time",
             f"largest difference {ratio:.2f} of that (p, |w|, training, alpha, delta = {where})",
             ratio <= 1,
+            rival="the same, for what does not depend on the scale of the confidence",
         )
     epsilon = data.epsilon.item()
     at = {"delta": epsilon, "alpha": data.alpha.values[-1]}
@@ -46,6 +48,7 @@ def claims(data: xr.Dataset) -> Iterator[Claim]:
         "than a fifth where |w| = 1, and lowers it by more than two fifths where |w| is free",
         f"factors {listed(fixed)} and {listed(free)} for p = {listed(data.p.values, 1)}",
         bool((abs(fixed - 1) < 0.2).all() and (free < 0.6).all()),
+        rival="the null that it lowers confidence in both models or in neither, or the two models exchanged",
     )
     gain = data.accepted.sel(delta=epsilon, bound=0.05)
     gain = gain.sel(training="at") - gain.sel(training="standard")
@@ -53,6 +56,7 @@ def claims(data: xr.Dataset) -> Iterator[Claim]:
         "theory: but it separates little better, the accepted share of the clean examples changes by less than 0.06",
         f"by {float(gain.min()):.3f} to {float(gain.max()):.3f}",
         float(abs(gain).max()) < 0.06,
+        rival="a gain in separation that goes with the lower share: several times 0.06",
     )
     yield from _claims_of_nets(data)
 
@@ -78,6 +82,7 @@ def _claims_of_nets(data: xr.Dataset) -> Iterator[Claim]:
         "linear nets on images: the attack reaches what the locally linear prediction says, within 0.005",
         f"largest difference {linear:.4f}",
         linear <= 0.005,
+        rival="an attack that is too weak, or a prediction that forgets the box",
     )
     limit = 0.06 if data.attrs["data_set"].startswith("digits") else 0.03  # of 95 and of 500 images
     mean = inside.max(["net_delta", "measured_level"]).max("seed")
@@ -86,6 +91,7 @@ def _claims_of_nets(data: xr.Dataset) -> Iterator[Claim]:
         "it does not",
         f"AT {float(mean.sel(net='conv, AT')):.3f}, standard {float(mean.sel(net='conv, standard')):.3f}",
         float(mean.sel(net="conv, AT")) <= limit < float(mean.sel(net="conv, standard")),
+        rival="standard nets, for which the prediction must fail: one that says nothing would fail both",
     )
     at, standard = (data.sel(net=net, net_delta=epsilon) for net in ("conv, AT", "conv, standard"))
     shares = [one.net_share.sel(measured_level=0.9, method="nearest").values for one in (standard, at)]
@@ -94,12 +100,14 @@ def _claims_of_nets(data: xr.Dataset) -> Iterator[Claim]:
         "of that after standard training, for every seed",
         f"{listed(shares[0])} after standard training, {listed(shares[1])} after AT",
         bool((shares[1] < shares[0] / 2).all()),
+        rival="the null that adversarial training leaves the shares as they are",
     )
     areas = [one.net_auc.values for one in (standard, at)]
     yield Claim(
         "there confidence tells right from wrong predictions at attacked points better after AT (AUC), for every seed",
         f"{listed(areas[0])} after standard training, {listed(areas[1])} after AT",
         bool((areas[1] > areas[0]).all()),
+        rival="the null that adversarial training only scales the confidence: the AUC would stay",
     )
     yield _auc_claim(data)
     beyond = data.net_accepted.sel(bound=0.05).sel(net_delta=1.5 * epsilon, method="nearest")
@@ -109,6 +117,7 @@ def _claims_of_nets(data: xr.Dataset) -> Iterator[Claim]:
         "5 % of the attacked ones exceed wrongly, for every seed",
         f"{listed(parts[0])} after standard training, {listed(parts[1])} after AT",
         bool((parts[1] > parts[0]).all()),
+        rival="the same null, beyond the training epsilon",
     )
 
 
@@ -122,6 +131,7 @@ def _auc_claim(data: xr.Dataset) -> Claim:
         "0.08 in the mean over standard and AT nets",
         f"mean difference {float(off.mean()):.3f}, largest {float(off.max()):.3f}",
         float(off.mean()) <= 0.08,
+        rival="an AUC that goes with the net and not with its adversarial error: 1 less the expected one, say",
     )
 
 

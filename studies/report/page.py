@@ -19,7 +19,7 @@ from typing import Any
 
 from odeflow.provenance import check_target, package_version, write_bytes
 from studies.registry import STUDIES, Claim, Study
-from studies.report.results import IMAGES, StudyResult, explanation, read_result
+from studies.report.results import IMAGES, StudyResult, explanation, kept_parts, read_result
 
 __all__ = ["Report", "write_report"]
 
@@ -161,18 +161,21 @@ def _claims(claims: tuple[Claim, ...]) -> str:
     for claim in claims:
         mark = '<span class="mark pass">pass</span>' if claim.holds else '<span class="mark fail">FAIL</span>'
         text = f'{_sentence(claim.statement)}: <span class="soft">{escape(claim.measured)}</span>'
-        items.append(f"<li>{mark}<span>{text}</span></li>")
+        rival = f'<br><span class="soft small">It would fail: {escape(claim.rival)}.</span>' if claim.rival else ""
+        items.append(f"<li>{mark}<span>{text}{rival}</span></li>")
     return f'<ul class="claims">{"".join(items)}</ul>'
 
 
 def _made_by(attributes: dict[str, Any]) -> str:
     """Return the configuration, and then what it was made with."""
-    shown = {name: value for name, value in attributes.items() if name not in ("table", "claims", "figures", "study")}
+    aside = ("table", "claims", "figures", "study", "parts")
+    shown = {name: value for name, value in attributes.items() if name not in aside}
     try:
         configuration = json.loads(shown.pop("configuration", "{}"))
     except (ValueError, TypeError):
         configuration = {"configuration": "cannot be read"}
     rows = [*_leaves(configuration), *((name.replace("_", " "), str(value)) for name, value in shown.items())]
+    rows += [("kept parts", text) for text in kept_parts(attributes)]
     body = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in rows)
     return f'<details><summary>Configuration</summary><table class="configuration">{body}</table></details>'
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import util
@@ -14,7 +15,7 @@ from odeflow import load
 from odeflow.provenance import package_version
 from studies.registry import STUDIES, Claim, Study
 
-__all__ = ["IMAGES", "StudyResult", "explanation", "read_result"]
+__all__ = ["IMAGES", "StudyResult", "explanation", "kept_parts", "read_result"]
 
 IMAGES = {".svg": "image/svg+xml", ".png": "image/png"}
 """Suffixes of figures that a page can show, the preferred one first, and their media types."""
@@ -98,6 +99,15 @@ def _notes(attributes: dict[str, Any], lost: list[str]) -> Iterator[str]:
         yield str(attributes["note"])
     if lost:
         yield f"No figure that can be shown here for {', '.join(lost)}: run the study again."
+
+
+def kept_parts(attributes: dict[str, Any]) -> list[str]:
+    """Return of which commit and code the kept parts of a result are, a text for each pair of these."""
+    try:
+        made = Counter((part["git_commit"], part["code"]) for part in json.loads(attributes.get("parts", "[]")))
+    except (ValueError, TypeError, KeyError):
+        return ["cannot be read"]
+    return [f"{count} of commit {commit[:12]}, code {code[:8]}" for (commit, code), count in made.items()]
 
 
 def explanation(study: Study) -> list[str]:

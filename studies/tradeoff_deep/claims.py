@@ -64,6 +64,7 @@ def claims(data: xr.Dataset, within: tuple[float, float], *, quick: bool) -> Ite
         f"mixture, linear nets: E and S within 4 standard errors + {FINITE:g} (for the finite N) of theory",
         f"largest difference {found:.2f} of it",
         found <= 1,
+        rival="a theory with E or S off by 0.02",
     )
     for (key, name), tolerance in zip((("error", "E"), ("adversarial_error", "S")), within, strict=True):
         found = float(_far(data, key)[1:].max())
@@ -71,6 +72,7 @@ def claims(data: xr.Dataset, within: tuple[float, float], *, quick: bool) -> Ite
             f"images, linear classifiers after AT: {name} within {tolerance:g} of theory",
             f"largest difference {found:.3f}",
             found <= tolerance,
+            rival="an error of this size in the theory's weights or in its Gaussian formula; the limit eta -> 0 may pass as well",
         )
     costs = costs_of(data)
     if quick:  # too few images for the small errors
@@ -79,14 +81,21 @@ def claims(data: xr.Dataset, within: tuple[float, float], *, quick: bool) -> Ite
         "the largest training epsilon costs clean error: E is above its least by more than its standard error",
         ", ".join(f"{name} {rise:.3f}" for name, (rise, _) in costs.items()),
         all(rise > noise for rise, noise in costs.values()),
+        rival="the null that adversarial training costs nothing, within the standard error of the nets",
     )
     over = data.mixture_theory_best - TEST
     yield Claim(
-        "mixture, theory: the best training epsilon exceeds the test epsilon", f"by {float(over):.3f}", float(over) > 0
+        "mixture, theory: the best training epsilon exceeds the test epsilon",
+        f"by {float(over):.3f}",
+        float(over) > 0,
+        rival="the null that training with the test's epsilon is best",
     )
     found = abs(float(data.mixture_best.sel(mixture_net="linear") - data.mixture_theory_best))
     yield Claim(
-        "mixture, linear nets: the best training epsilon is within 0.25 of theory's", f"{found:.3f}", found <= 0.25
+        "mixture, linear nets: the best training epsilon is within 0.25 of theory's",
+        f"{found:.3f}",
+        found <= 0.25,
+        rival="the null that nets have their least S after standard training",
     )
 
 
