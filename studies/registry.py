@@ -103,7 +103,9 @@ def _listed(file: Path, text: str) -> list[dict[str, Any]]:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "STUDIES":
             with suppress(ValueError):
                 listed = ast.literal_eval(statement.value)
-                if all(isinstance(one, dict) and {"name", "title"} <= set(one) <= fields for one in listed):
+                if isinstance(listed, list) and all(
+                    isinstance(one, dict) and {"name", "title"} <= set(one) <= fields for one in listed
+                ):
                     return list(listed)
     raise ValueError(f"{file}: STUDIES is not written out as a list of dicts with name, title, and perhaps place, long")
 
