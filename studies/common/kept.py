@@ -97,7 +97,7 @@ def kept(folder: Path, name: str, settings: object, measure: Callable[..., xr.Da
         if (found.settings, found.code) == (made.settings, made.code):
             record(found)
             return data.drop_encoding()
-    tell_of_other_code(folder, name, f"{name}_{made.settings[:_DIGITS]}_*.nc", f"{name}.nc")
+    _tell_of_other_code(folder, name, f"{name}_{made.settings[:_DIGITS]}_*.nc", f"{name}.nc")
     with recorded():  # what it is made of is not a part of its own
         data = measure(*arguments)
     save(data.assign_attrs({_ATTRIBUTE: json.dumps(asdict(made))}), file)
@@ -139,14 +139,14 @@ def own_folder(folder: Path, made: Part) -> Path:
     if mark.is_file():
         made = Part(**json.loads(mark.read_text(encoding="utf-8")))
     else:
-        tell_of_other_code(folder, made.name, f"{made.name}_{'[0-9a-f]' * _DIGITS}", made.name)
+        _tell_of_other_code(folder, made.name, f"{made.name}_{'[0-9a-f]' * _DIGITS}", made.name)
         place.mkdir(exist_ok=True)
         write_bytes(mark, json.dumps(asdict(made), indent=1).encode())
     record(made)
     return place
 
 
-def tell_of_other_code(folder: Path, name: str, *patterns: str) -> None:
+def _tell_of_other_code(folder: Path, name: str, *patterns: str) -> None:
     """Say in one line which files of the same name stay, because they are of other code."""
     others = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
     if others:
