@@ -16,6 +16,7 @@ import ast
 import hashlib
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 __all__ = ["ASIDE", "digest", "sources"]
@@ -86,15 +87,24 @@ def _imports(module: str, root: Path) -> list[str]:
     found: list[str] = []
     for node in _running(_tree(module, root)):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            found += [_there(alias.name, root) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = _base(node, module, root)
+            base = _there(_base(node, module, root), root)
             for alias in node.names:
                 found += _defining(base, alias.name, root)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             name = node.value.partition(":")[0]  # of "package.module:name", too
             found += [name] if "." in name else []
     return [name for name in dict.fromkeys(found) if _file(name, root) is not None]
+
+
+def _there(module: str, root: Path) -> str:
+    """Return the name of a module that is imported; if that is one of this project without a file, its new name."""
+    if module.partition(".")[0] not in PACKAGES or _file(module, root) is not None:
+        return module
+    if root != ROOT:
+        raise ValueError(f"module = {module!r} is imported, and is not in {str(root)!r}")
+    return import_module(module).__name__  # a path of earlier versions, which the package still knows
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
@@ -124,7 +134,7 @@ def _defining(base: str, name: str, root: Path, seen: frozenset[str] = frozenset
             if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     if name == (alias.asname or alias.name):
-                        yield from _defining(_base(node, base, root), alias.name, root, seen | {base})
+                        yield from _defining(_there(_base(node, base, root), root), alias.name, root, seen | {base})
                         return
     yield base
 

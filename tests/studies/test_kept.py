@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
@@ -15,6 +16,7 @@ import studies
 from deepcheck.training import train
 from odeflow import load
 from studies.common import kept
+from studies.common import sources as code
 from studies.common.errors import Unavailable
 from studies.common.sources import ASIDE, digest, sources
 
@@ -213,6 +215,18 @@ def test_names_are_followed_to_where_they_are_defined(tmp_path: Path) -> None:
         assert set(sources(name, tmp_path)) == {name, "odeflow", *(f"odeflow.{letter}" for letter in "abcd")}
     with pytest.raises(ValueError, match=r"studies\.five"):
         sources("studies.five", tmp_path)
+
+
+def test_no_import_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module without a file has moved, and is followed to where it is; or it is an error, and not left out."""
+    (tmp_path / "odeflow").mkdir()
+    (tmp_path / "odeflow" / "a.py").write_text("from odeflow.gone import f\n")
+    with pytest.raises(ValueError, match=r"odeflow\.gone"):
+        sources("odeflow.a", tmp_path)
+    (tmp_path / "odeflow" / "b.py").write_text("f = 1\n")
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+    monkeypatch.setattr(code, "import_module", Mock(return_value=SimpleNamespace(__name__="odeflow.b")))
+    assert set(sources("odeflow.a", tmp_path)) == {"odeflow.a", "odeflow.b"}
 
 
 @pytest.mark.parametrize("module", MEASURES)
