@@ -151,7 +151,7 @@ def claims(data: xr.Dataset, setting: Setting) -> Iterator[Claim]:
             f"convolutional nets: at an epsilon where S < {SATURATED:g} after standard training, the prediction {text}",
             ", ".join(f"{after:.3f} for {before:.3f}" for after, before in values),
             all(after <= before for after, before in values),
-            rival="the null that adversarial training makes a net no more linear: both numbers would be alike",
+            rival="the null that adversarial training makes a net no more linear: each pair would as often be the other way round",
         )
     named = data.named_at_half.mean("run").where(deep & at)
     yield Claim(

@@ -62,7 +62,7 @@ def _section(result: StudyResult, folder: Path) -> str:
             parts += [f"![Figure of {title}](gallery/{source.name})", ""]
     marks = {True: "pass", False: "**fail**"}
     for one in result.claims:
-        rival = f" *It would fail: {_prose(one.rival)}.*" if one.rival else ""
+        rival = f". *What would fail it: {_prose(one.rival)}.*" if one.rival else ""
         parts.append(f"- {marks[one.holds]}: {_prose(one.statement)}: {_prose(one.measured)}{rival}")
     parts += ["", f"```text\n{result.attributes.get('table', '')}\n```", "", f"```sh\n{result.command}\n```", ""]
     return "\n".join(parts)

@@ -154,7 +154,7 @@ def test_what_would_fail_a_claim_and_whose_the_kept_parts_are(folder: Path) -> N
     data.attrs["parts"] = json.dumps([*parts, parts[0] | {"code": "8" * 64}])
     save(data, folder / "scenario1.nc")
     page = _page(folder)
-    assert page.text.count("It would fail: ") == 6
+    assert page.text.count("What would fail it: ") == 6
     assert "2 of commit 0123456789ab, code fedcba98" in page.text
     assert "1 of commit 0123456789ab, code 88888888" in page.text
     claims = [
@@ -165,7 +165,7 @@ def test_what_would_fail_a_claim_and_whose_the_kept_parts_are(folder: Path) -> N
     save(data, folder / "scenario1.nc")
     page = _page(folder)
     assert "6 of 6 claims hold" in page.text
-    assert "It would fail" not in page.text
+    assert "What would fail it" not in page.text
 
 
 def test_figures_of_older_results_are_found_by_their_names(folder: Path) -> None:
