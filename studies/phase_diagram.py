@@ -13,14 +13,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from odeflow import Adversary, GaussianMixture, LearningRule, adversarial_error, classification_error, integrate_batch
-from odeflow.equilibria import fixed_points_batch
+from odeflow import (
+    Adversary,
+    GaussianMixture,
+    LearningRule,
+    adversarial_error,
+    classification_error,
+    critical_epsilon,
+    end_states_batch,
+    fixed_points_batch,
+    integrate_batch,
+    jacobian,
+    phase_boundary,
+    runaway_direction,
+)
 from odeflow.labels import label
 from odeflow.model import parameters
-from odeflow.phases import critical_epsilon, phase_boundary, runaway_direction
 from odeflow.plot import new_figure, style, symbol
 from odeflow.provenance import provenance
-from odeflow.relaxation import end_states_batch
 from studies.common.tables import describe
 from studies.registry import Claim, Outcome
 
@@ -151,8 +161,6 @@ def _claims(data: xr.Dataset) -> list[Claim]:
 
 def _marginal(mixture: GaussianMixture) -> float:
     """Return the size of the smaller eigenvalue relative to the larger at the bifurcations of a mixture at rho = 2."""
-    from odeflow.equilibria import jacobian
-
     worst = 0.0
     located = critical_epsilon(mixture, RULE)
     for R, b, epsilon in zip(located.R.values, located.b.values, located.epsilon.values, strict=True):

@@ -14,12 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from odeflow import GaussianMixture, LearningRule, adversarial_error, classification_error, optimal_classifier
+from odeflow import (
+    GaussianMixture,
+    LearningRule,
+    adversarial_error,
+    classification_error,
+    end_states_batch,
+    optimal_classifier,
+)
 from odeflow.labels import LABELS, label
 from odeflow.model import parameters
 from odeflow.plot import new_figure, style, symbol
 from odeflow.provenance import provenance
-from odeflow.relaxation import end_states_batch
 from studies.common.tables import describe
 from studies.registry import Claim, Outcome
 
