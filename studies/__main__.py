@@ -12,9 +12,8 @@ from typing import NoReturn
 
 from deepcheck.data import DataError
 from odeflow import IntegrationError, SaveError
-from studies.gallery import write_gallery
 from studies.registry import STUDIES, Unavailable, run_study
-from studies.report import write_report
+from studies.report import write_gallery, write_report
 
 
 class _Parser(argparse.ArgumentParser):

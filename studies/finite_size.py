@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+STUDIES = [
+    {
+        "name": "finite_size",
+        "title": "how mean and variance of R and b at finite N approach the theory",
+        "place": 30,
+    },
+]
+
 SIZES = (10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000, 1_000_000)
 ALPHA = 2.0
 SEED = 20260102
@@ -67,7 +75,14 @@ def run(name: str, *, quick: bool = False) -> Outcome:
         rows.append(f"{text:20}{measured:>20}{scaled:>34}")
         holds = abs(slope + 1) <= 4 * slope_error + CURVATURE
         statement = f"{text} falls as N^-1, within 4 standard errors + {CURVATURE}"
-        claims.append(Claim(statement, measured, holds))
+        claims.append(
+            Claim(
+                statement,
+                measured,
+                holds,
+                rival="a wrong term in the theory, by which the difference of the mean would level off; or runs that share random numbers",
+            )
+        )
     table = "\n".join([f"{'':20}{'exponent':>20}{'N times it':>34}", *rows])
     return Outcome(label(data), _figure(data), table, tuple(claims))
 

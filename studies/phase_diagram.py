@@ -13,19 +13,38 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from odeflow import Adversary, GaussianMixture, LearningRule, adversarial_error, classification_error, integrate_batch
-from odeflow.fixed_points.equilibria import fixed_points_batch
-from odeflow.fixed_points.phases import critical_epsilon, phase_boundary, runaway_direction
-from odeflow.fixed_points.relaxation import end_states_batch
+from odeflow import (
+    Adversary,
+    GaussianMixture,
+    LearningRule,
+    adversarial_error,
+    classification_error,
+    critical_epsilon,
+    end_states_batch,
+    fixed_points_batch,
+    integrate_batch,
+    jacobian,
+    phase_boundary,
+    runaway_direction,
+)
 from odeflow.model import parameters
 from odeflow.parameters import label
 from odeflow.plot import new_figure, style, symbol
 from odeflow.provenance import provenance
+from studies.common.tables import describe
 from studies.registry import Claim, Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+STUDIES = [
+    {
+        "name": "phase_diagram",
+        "title": "where adversarial training ends: adversarial error, phases, boundaries",
+        "place": 50,
+    },
+]
 
 MIXTURES = {
     "equal": GaussianMixture(p=0.5),
@@ -56,8 +75,7 @@ def run(name: str, *, quick: bool = False) -> Outcome:
         "panel": "mixture",
         "bifurcation": "number of the boundary, in rising order of b",
     }
-    for variable, text in names.items():
-        data[variable].attrs = {"long_name": text, "units": "1"}
+    describe(data, names)
     return Outcome(data, _figure(data), _table(), tuple(_claims(data)))
 
 
@@ -118,26 +136,31 @@ def _claims(data: xr.Dataset) -> list[Claim]:
             "the located boundaries separate the numbers of stable fixed points at every grid point",
             f"{wrong} of {total} wrong",
             wrong == 0,
-        ),
+ rival="a bifurcation that is missed or misplaced: the numbers come from a search for roots at each point alone",
+),
         Claim(
             "at the located bifurcations an eigenvalue vanishes, to 1e-5 of the other (folds: a square root of rounding)",
             ", ".join(f"{value:.1e}" for value in growth),
             max(growth) < 1e-5,
-        ),
+ rival="boundaries read off the grid: the eigenvalue would be of the order of its spacing",
+),
         Claim(
             "end states that relax within 1,000 agree with integration to alpha = 50,000, to 1e-5",
             f"{difference:.1e} at {compared} points",
             difference < 1e-5,
-        ),
-        Claim("for p > 1/2 and equal variances the end state favours the majority", f"largest b {max(sides):.2f}", max(sides) < 0),
-        Claim("every end state was decided", f"{undecided} were not", undecided == 0),
+ rival="another stable fixed point than the one that is reached from the start",
+),
+        Claim("for p > 1/2 and equal variances the end state favours the majority", f"largest b {max(sides):.2f}", max(sides) < 0,
+ rival="classes or signs that are exchanged: the end state would favour the minority",
+),
+        Claim("every end state was decided", f"{undecided} were not", undecided == 0,
+ rival="a continuation that is lost on the way, and leaves NaN",
+),
     ]  # fmt: skip
 
 
 def _marginal(mixture: GaussianMixture) -> float:
     """Return the size of the smaller eigenvalue relative to the larger at the bifurcations of a mixture at rho = 2."""
-    from odeflow.fixed_points.equilibria import jacobian
-
     worst = 0.0
     located = critical_epsilon(mixture, RULE)
     for R, b, epsilon in zip(located.R.values, located.b.values, located.epsilon.values, strict=True):

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from odeflow.provenance import check_target, save, write_bytes
+from studies.common.errors import Unavailable
+from studies.common.kept import recorded
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-__all__ = ["STUDIES", "Claim", "Outcome", "Study", "Unavailable", "run_study"]
-
-
-class Unavailable(RuntimeError):
-    """A study cannot be run on this machine; the message says what is missing."""
+__all__ = ["STUDIES", "Claim", "Outcome", "Study", "Unavailable", "find_studies", "run_study"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Claim:
     """What was found."""
     holds: bool
     """Whether it does."""
+    rival: str = ""
+    """The rival or the null that would fail it, and what error it would notice; empty in results of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Study:
-    """An entry of the registry. The module is imported only when the study is run."""
+    """A study. Its module is imported only when it is run."""
 
     name: str
     title: str
     module: str
     """It has a function ``run(name, *, quick)`` that returns an Outcome; with `long`, also ``folder``."""
     long: bool = False
-    """Whether it keeps intermediate results in a folder, and goes on from there when it is run again."""
+    """Whether it keeps parts in a folder, and goes on from there when it is run again (see `studies.common.kept`)."""
+    place: float = inf
+    """Its place in lists and on the page, a rising number; those without one come last, by name."""
 
     def run(self, *, quick: bool = False, folder: Path | None = None) -> Outcome:
         """Run the study; `quick` with fewer points and runs. A long one keeps its intermediate results in `folder`."""
@@ -65,65 +70,47 @@ class Study:
         return run(self.name, quick=quick, folder=folder) if self.long else run(self.name, quick=quick)
 
 
-_ALL = (
-    Study(
-        "scenario1", "equal priors, standard and adversarial training: theory through Monte Carlo", "studies.scenarios"
-    ),
-    Study("scenario2", "priors 0.7 and 0.3, standard and adversarial training: the same", "studies.scenarios"),
-    Study("finite_size", "how mean and variance of R and b at finite N approach the theory", "studies.finite_size"),
-    Study("variants", "variants of the attack and of the rule: theory through Monte Carlo", "studies.variants"),
-    Study(
-        "phase_diagram",
-        "where adversarial training ends: adversarial error, phases, boundaries",
-        "studies.phase_diagram",
-    ),
-    Study(
-        "tradeoff", "classification error against adversarial error, and the best training epsilon", "studies.tradeoff"
-    ),
-    Study("mnist_3v7", "adversarial training on images, 3 against 7: theory through SGD on MNIST", "studies.mnist_3v7"),
-    Study(
-        "theory_on_data",
-        "theory on means and covariances of real images, with the noise of SGD: through SGD on the images",
-        "studies.theory_on_data",
-    ),
-    Study(
-        "ccat_mnist",
-        "standard, adversarial and confidence-calibrated adversarial training on MNIST, with and without rejection",
-        "studies.ccat",
-        long=True,
-    ),
-    Study("ccat_cifar10", "the same on CIFAR-10, for a CUDA GPU", "studies.ccat", long=True),
-    Study(
-        "deep_on_mixture",
-        "do deeper nets that learn online from the mixture follow the theory?",
-        "studies.deep_on_mixture",
-    ),
-    Study(
-        "deep_on_mnist",
-        "3 against 7: is the robustness of deep nets that of their linear approximations?",
-        "studies.deep_on_mnist",
-        long=True,
-    ),
-    Study(
-        "collapse",
-        "unequal priors: from which training epsilon on does a classifier know one class only?",
-        "studies.collapse",
-        long=True,
-    ),
-    Study(
-        "tradeoff_deep",
-        "clean against adversarial error along the training epsilon, for theory, linear and deep nets",
-        "studies.tradeoff_deep",
-        long=True,
-    ),
-    Study(
-        "confidence",
-        "how confidence separates right from wrong near the data, for theory, linear and deep nets",
-        "studies.confidence",
-        long=True,
-    ),
-)
-STUDIES = {study.name: study for study in _ALL}
+def find_studies(folder: Path = Path(__file__).parent) -> dict[str, Study]:
+    """Return the studies of a folder by name, in the order of their places.
+
+    A study is a module of the package, or a folder of modules, whose file (or ``__init__.py``) has a list ``STUDIES``:
+    for each study that it runs a dict of the fields `name`, `title` and, where they differ from the default, `place`
+    and `long`. The list is read, and nothing is imported: it has to be written out.
+
+    Raises
+    ------
+    ValueError
+        If a list cannot be read, or two studies have one name; it names the file.
+    """
+    found: dict[str, Study] = {}
+    for file in sorted([*folder.glob("*.py"), *folder.glob("*/__init__.py")]):
+        module = file.stem if file.parent == folder else file.parent.name
+        text = file.read_text(encoding="utf-8")
+        if module in ("__init__", "registry") or "\nSTUDIES = " not in text:
+            continue
+        for one in _listed(file, text):
+            study = Study(**one, module=f"studies.{module}")
+            if study.name in found:
+                raise ValueError(f"{file}: there is a study {study.name!r} already, in {found[study.name].module}")
+            found[study.name] = study
+    return dict(sorted(found.items(), key=lambda item: (item[1].place, item[0])))
+
+
+def _listed(file: Path, text: str) -> list[dict[str, Any]]:
+    """Return the list STUDIES of a file."""
+    fields = {"name", "title", "place", "long"}
+    for statement in ast.parse(text).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "STUDIES":
+            with suppress(ValueError):
+                listed = ast.literal_eval(statement.value)
+                if isinstance(listed, list) and all(
+                    isinstance(one, dict) and {"name", "title"} <= set(one) <= fields for one in listed
+                ):
+                    return list(listed)
+    raise ValueError(f"{file}: STUDIES is not written out as a list of dicts with name, title, and perhaps place, long")
+
+
+STUDIES = find_studies()
 """All studies by name."""
 
 
@@ -131,7 +118,8 @@ def run_study(study: Study, *, out: Path, quick: bool = False) -> tuple[Outcome,
     """Run a study and save its data (.nc) and figure (.pdf, .png, .svg) under its name in the folder `out`.
 
     Where there are several figures, the name of each is added: NAME_KEY.pdf, NAME_KEY.png and NAME_KEY.svg. A long
-    study keeps its intermediate results in the folder NAME, or NAME_quick.
+    study keeps parts in the folder NAME, or NAME_quick; which ones the result is made of, and of which code and commit
+    each of them is, stands in its attribute `parts`.
 
     Raises
     ------
@@ -145,7 +133,8 @@ def run_study(study: Study, *, out: Path, quick: bool = False) -> tuple[Outcome,
     from odeflow.plot import save_figure
 
     check_target(out / f"{study.name}.nc")
-    outcome = study.run(quick=quick, folder=out / (f"{study.name}_quick" if quick else study.name))
+    with recorded() as parts:
+        outcome = study.run(quick=quick, folder=out / (f"{study.name}_quick" if quick else study.name))
     figure = outcome.figure
     figures = {f"_{key}": one for key, one in figure.items()} if isinstance(figure, Mapping) else {"": figure}
     outcome.data.attrs |= {
@@ -154,6 +143,7 @@ def run_study(study: Study, *, out: Path, quick: bool = False) -> tuple[Outcome,
         "claims": json.dumps([asdict(claim) for claim in outcome.claims]),
         "table": outcome.table,
         "figures": json.dumps(list(figures)),
+        "parts": json.dumps([asdict(part) for part in sorted(parts, key=lambda part: part.name)]),
     }
     files = [save(outcome.data, out / f"{study.name}.nc")]
     for key, one in figures.items():

@@ -15,6 +15,9 @@ from deepcheck.evaluation import evaluate, false_positive_rate, roc_auc
 from odeflow import load as load_result
 from studies import STUDIES, ccat
 from studies.__main__ import main
+from studies.ccat import claims, measure, plan, study
+from studies.ccat.measure import Setting
+from studies.common import images
 from studies.registry import run_study
 
 FIGURES = {"errors", "roc", "confidences", "distal"}
@@ -26,14 +29,14 @@ def _missing(name: str, *, download: bool = True) -> Images:
     return load(name)
 
 
-def _short(name: str, dataset: str, *, quick: bool) -> ccat.Setting:
+def _short(name: str, dataset: str, *, quick: bool) -> Setting:
     """Return the quick setting on the digits with few epochs."""
     setting = _REAL(name, dataset, quick=quick)
     recipes = {training: replace(one, epochs=3, attack_steps=2) for training, one in setting.recipes.items()}
     return replace(setting, recipes=recipes, examples=40, validation=100, steps=10, restarts=1, queries=50)
 
 
-_REAL = ccat._setting
+_REAL = plan.setting_of
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +44,8 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Return what a short run leaves, and a folder with it."""
     folder = tmp_path_factory.mktemp("ccat")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ccat, "load", _missing)
-        patch.setattr(ccat, "_setting", _short)
+        patch.setattr(images, "load", _missing)
+        patch.setattr(study, "setting_of", _short)
         outcome, files = run_study(STUDIES["ccat_mnist"], out=folder, quick=True)
     return SimpleNamespace(outcome=outcome, files=files, folder=folder, data=load_result(folder / "ccat_mnist.nc"))
 
@@ -52,7 +55,7 @@ def test_without_mnist_it_takes_the_digits_and_says_so(short: SimpleNamespace) -
         f"ccat_mnist_{name}.{suffix}" for name in FIGURES for suffix in ("pdf", "png", "svg")
     }
     assert {path.name for path in short.files} == expected
-    assert short.outcome.table.startswith("Not mnist, but scikit-learn's digits of 8 x 8 pixels, because there is none")
+    assert short.outcome.table.startswith("Not MNIST, but scikit-learn's digits of 8 x 8 pixels, because there is none")
     assert short.data.attrs["data_set"] == "digits"
     for name, figure in short.outcome.figure.items():
         texts = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
@@ -67,7 +70,7 @@ def test_every_variable_says_what_it_is(short: SimpleNamespace) -> None:
 
 def test_the_numbers_are_those_of_the_confidences_beside_them(short: SimpleNamespace) -> None:
     data = short.data
-    for training in ccat.TRAININGS:
+    for training in plan.TRAININGS:
         one = data.sel(training=training)
         tau = one.tau.item()
         for kind in one.noise.values:
@@ -88,18 +91,20 @@ def test_the_numbers_are_those_of_the_confidences_beside_them(short: SimpleNames
 
 def test_it_goes_on_where_it_stopped(short: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nets and records that are there are not made again, and the numbers stay; other records are not trusted."""
-    monkeypatch.setattr(ccat, "load", _missing)
-    monkeypatch.setattr(ccat, "_setting", _short)
+    monkeypatch.setattr(images, "load", _missing)
+    monkeypatch.setattr(study, "setting_of", _short)
     evaluated = Mock(wraps=evaluate)
-    monkeypatch.setattr(ccat, "evaluate", evaluated)
+    monkeypatch.setattr(measure, "evaluate", evaluated)
     times = {path: path.stat().st_mtime_ns for path in (short.folder / "ccat_mnist_quick_digits").rglob("*")}
     again = ccat.run("ccat_mnist", quick=True, folder=short.folder / "ccat_mnist_quick")
     assert not evaluated.called
     assert times == {path: path.stat().st_mtime_ns for path in (short.folder / "ccat_mnist_quick_digits").rglob("*")}
     np.testing.assert_array_equal(again.data.robust_error, short.data.robust_error)
-    monkeypatch.setattr(ccat, "SEED", ccat.SEED + 1)
-    ccat.run("ccat_mnist", quick=True, folder=short.folder / "ccat_mnist_quick")
-    assert evaluated.call_count == 3 * 13
+    monkeypatch.setattr(study, "SEED", measure.SEED + 1)
+    setting = _short("ccat_mnist", "digits", quick=True)
+    for calls in (13, 13):
+        study._one("at", setting, load("digits"), short.folder / "ccat_mnist_quick_digits", torch.device("cpu"))
+        assert evaluated.call_count == calls
 
 
 def test_the_claims_can_fail(short: SimpleNamespace) -> None:
@@ -113,7 +118,7 @@ def test_the_claims_can_fail(short: SimpleNamespace) -> None:
     good["test_error"][:] = 0.1
     good["thresholded_robust_error"].loc[{"training": "ccat"}] = 0.2
     good["thresholded_robust_error"].loc[{"training": "at"}] = 0.4
-    assert all(claim.holds for claim in ccat._claims(good, "ccat_mnist", setting, quick=True))
+    assert all(claim.holds for claim in claims.claims(good, "ccat_mnist", setting, quick=True))
     for name, training, value in (
         ("test_error", "at", 0.9),
         ("robust_error", "standard", 0.2),
@@ -123,7 +128,7 @@ def test_the_claims_can_fail(short: SimpleNamespace) -> None:
     ):
         bad = good.copy(deep=True)
         bad[name].loc[{"training": training}] = value
-        held = [claim.holds for claim in ccat._claims(bad, "ccat_mnist", setting, quick=True)]
+        held = [claim.holds for claim in claims.claims(bad, "ccat_mnist", setting, quick=True)]
         assert not all(held), name
         assert all(isinstance(one, bool) for one in held)
 
@@ -133,11 +138,11 @@ def test_published_numbers_stand_beside_ours(short: SimpleNamespace) -> None:
     data = short.data.assign_coords(
         epsilon=("threat", [{0.2: 0.3, 0.3: 0.4}.get(e, e) for e in short.data.epsilon.values])
     )
-    lines = ccat._table(data, ccat._rows(data, setting), setting).splitlines()
+    lines = claims.table(data, setting).splitlines()
     row = next(line for line in lines if line.startswith("RErr(tau) linf 0.3"))
     assert "(1)" in row
     assert "(7.7)" in row
-    assert set(ccat._PUBLISHED["mnist"]) - {"RErr(tau) l2 3"} <= set(ccat._rows(data, setting))
+    assert set(plan.PUBLISHED["mnist"]) - {"RErr(tau) l2 3"} <= set(claims.rows(data, setting))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -149,15 +154,16 @@ def test_the_whole_of_cifar10_needs_a_gpu(tmp_path: Path, capsys: pytest.Capture
 def test_the_configuration_has_recipes_and_attacks(short: SimpleNamespace) -> None:
     options = json.loads(short.data.attrs["configuration"])["options"]
     assert options["setting"]["recipes"]["ccat"]["rho"] == 10.0
-    records = load_result(short.folder / "ccat_mnist_quick_digits" / "at_records.nc")
+    file, *_ = (short.folder / "ccat_mnist_quick_digits").glob("at_records_*.nc")  # of two seeds
+    records = load_result(file)
     assert "WrongConfidence" in records.attrs["parts"]
 
 
 def test_nets_of_another_recipe_are_named_and_left_alone(
     short: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(ccat, "load", _missing)
-    last = short.folder / "ccat_mnist_quick_digits" / "standard" / "last.safetensors"
+    monkeypatch.setattr(images, "load", _missing)
+    (last,) = (short.folder / "ccat_mnist_quick_digits").glob("standard_*/last.safetensors")
     before = last.stat().st_mtime_ns
     assert main(["run", "ccat_mnist", "--quick", "--out", str(short.folder)]) == 2
     message = capsys.readouterr().err

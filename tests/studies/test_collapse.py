@@ -1,8 +1,11 @@
 """The study of the collapse: its definition on known cases, its data, and claims that can fail."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,8 +19,9 @@ from odeflow import Adversary, GaussianMixture, LearningRule, classification_err
 from odeflow.anisotropic import Mixture
 from odeflow.anisotropic import integrate as integrate_on_data
 from studies import collapse
-from studies.collapse_figures import at_end, claims
-from studies.pairs import Norm
+from studies.collapse import measure, plan, study
+from studies.collapse.claims import at_end, claims
+from studies.common.attacked import Norm
 
 
 def test_the_critical_epsilon_of_a_straight_line_is_exact() -> None:
@@ -37,13 +41,13 @@ def test_the_critical_epsilon_of_a_straight_line_is_exact() -> None:
 
 def test_a_linear_net_is_judged_as_the_theory_judges_it() -> None:
     """By formula for a linear net; and by counting, within the error of counting, for one with a layer of pairs."""
-    mixture = GaussianMixture(p=collapse.P, rho=2.0)
+    mixture = GaussianMixture(p=measure.P, rho=2.0)
     w, b = torch.tensor([1.2, 0.9, 0.0]), 0.6
     linear = StackedNets([w.view(1, 1, 3)], [torch.full((1, 1, 1), -b)])
     noise = torch.randn(2, 20_000, 3, generator=torch.Generator().manual_seed(1))
     noise[0, :, 0] += 1
     noise[1, :, 0] -= 1
-    recall, error, R, bias = collapse._judged(linear, noise, mixture)[:, 0]
+    recall, error, R, bias = measure.judged(linear, noise, mixture)[:, 0]
     assert (R, bias) == pytest.approx((0.8, 0.4))
     assert recall == pytest.approx(ndtr(0.8 + 0.4))
     assert error == pytest.approx(classification_error(0.8, 0.4, mixture))
@@ -51,7 +55,7 @@ def test_a_linear_net_is_judged_as_the_theory_judges_it() -> None:
     deep = StackedNets(
         [torch.stack([w, -w])[None], torch.tensor([[[1.0, -1.0]]])], [torch.zeros(1, 1, 2), torch.full((1, 1, 1), -b)]
     )
-    counted = collapse._judged(deep, noise, mixture)[:3, 0]
+    counted = measure.judged(deep, noise, mixture)[:3, 0]
     np.testing.assert_allclose(counted, [recall, error, R], atol=0.012)  # 4 standard errors of 20,000 examples
 
 
@@ -115,24 +119,27 @@ def ideal_nets(
 def short(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
     """Return the data of a short run, with nets on the mixtures that are as theory says."""
     sizes = (0.0, 0.4, 0.6, 0.8, 0.95, 1.1, 1.2)
-    plan = collapse.Plan(
+    short_plan = plan.Plan(
         (
-            collapse.Nets("linear, N = 100", (), 100, "|w| = 1", (2.0,), sizes, 2),
-            collapse.Nets("linear, N = 100, free", (), 100, "free |w|", (2.0, 3.0), sizes, 2, times=(30.0, 100.0)),
-            collapse.Nets("20 ReLU, random start", (20,), 100, "free |w|", (2.0,), sizes, 2),
-            collapse.Nets("20 ReLU, trained start", (20,), 100, "free |w|", (2.0,), sizes, 2, "trained"),
+            measure.Nets("linear, N = 100", (), 100, "|w| = 1", (2.0,), sizes, 2),
+            measure.Nets("linear, N = 100, free", (), 100, "free |w|", (2.0, 3.0), sizes, 2, times=(30.0, 100.0)),
+            measure.Nets("20 ReLU, random start", (20,), 100, "free |w|", (2.0,), sizes, 2),
+            measure.Nets("20 ReLU, trained start", (20,), 100, "free |w|", (2.0,), sizes, 2, "trained"),
         ),
-        (collapse.Pair(3, 7, "l2", (0.0, 1.5), 0.1, 500, 2),),
-        (collapse.Convolutional("l2", 0.0, (0.0,), 1, 100, 1),),
+        (measure.Pair(3, 7, "l2", (0.0, 1.5), 0.1, 500, 2),),
+        (measure.Convolutional("l2", 0.0, (0.0,), 1, 100, 1),),
     )
     folder = tmp_path_factory.mktemp("collapse")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collapse, "QUICK", plan)
-        patch.setattr(collapse, "in_processes", lambda function, tasks: [function(*task) for task in tasks])
-        patch.setattr(collapse, "train_online", ideal_nets)
+        patch.setattr(study, "QUICK", short_plan)
+        patch.setattr(study, "_theory", cache(study._theory))  # the same for both runs
+        patch.setattr(study, "in_processes", lambda function, tasks: [function(*task) for task in tasks])
+        patch.setattr(measure, "train_online", ideal_nets)
         first = collapse.run("collapse", quick=True, folder=folder).data
-        patch.setattr(collapse, "_nets", None)  # what is in the folder is not measured again
-        patch.setattr(collapse, "_linear_on_images", None)
+        # what is in the folder is not measured again
+        for name in ("nets_on_mixture", "linear_on_images"):
+            never = Mock(side_effect=AssertionError, __module__=measure.__name__)
+            patch.setattr(study, name, never)
         again = collapse.run("collapse", quick=True, folder=folder).data
     xr.testing.assert_equal(first, again)
     return first
@@ -185,11 +192,17 @@ def test_it_needs_a_folder() -> None:
         collapse.run("collapse", quick=True, folder=None)
 
 
-def test_nets_of_another_plan_are_measured_anew(tmp_path: Path) -> None:
-    def measure(_: object) -> xr.Dataset:
-        return xr.Dataset({"calls": len(list(tmp_path.iterdir()))})
-
-    pair = collapse.QUICK.pairs[0]
-    assert collapse._kept(tmp_path, pair, measure, "digits").calls == 0
-    assert collapse._kept(tmp_path, pair, measure, "digits").calls == 0
-    assert collapse._kept(tmp_path, pair, measure, "mnist").calls == 1
+def test_nets_of_another_plan_are_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = Mock(return_value=xr.Dataset({"x": 1.0}), __module__=measure.__name__)
+    monkeypatch.setattr(study, "linear_on_images", measured)
+    pair = plan.QUICK.pairs[0]
+    other = replace(pair, examples=pair.examples + 1)
+    digits = load("digits")
+    for what, images, calls in (
+        (pair, digits, 1),
+        (pair, digits, 1),
+        (pair, replace(digits, name="others"), 2),
+        (other, digits, 3),
+    ):
+        assert study._task(tmp_path, what, images).x == 1
+        assert measured.call_count == calls

@@ -10,18 +10,10 @@ import xarray as xr
 from deepcheck.evaluation import roc_auc
 from deepcheck.models import build
 from odeflow import GaussianMixture, adversarial_error, classification_error
-from studies import confidence
-from studies.confidence import (
-    LEVELS,
-    Gaussians,
-    Setting,
-    accepted,
-    attacked_margins,
-    linear_margins,
-    seed_margins,
-    share,
-)
-from studies.confidence_figures import claims
+from studies.confidence import measure, plan, study
+from studies.confidence.claims import claims
+from studies.confidence.margins import Gaussians, accepted, auc_at, seed_margins, share, symmetric_auc
+from studies.confidence.measure import LEVELS, Setting, attacked_margins, linear_margins
 
 SETTING = Setting(50, (1.0, 3.0), 6, 200, 2, 1, 400, 0.1, (0.0, 0.1, 0.15))
 
@@ -39,11 +31,11 @@ def test_the_auc_is_that_of_a_sample_and_does_not_depend_on_the_scale() -> None:
     rng = np.random.default_rng(1)
     k = (rng.random(400_000) > 0.7).astype(int)
     margin = law.mean[k] + law.sd[k] * rng.standard_normal(k.size)
-    assert law.auc() == pytest.approx(confidence.auc_at(margin), abs=0.003)
+    assert law.auc() == pytest.approx(auc_at(margin), abs=0.003)
     assert replace(law, mean=0.1 * law.mean, sd=0.1 * law.sd).auc() == pytest.approx(law.auc(), abs=1e-6)
     assert seed_margins(0.5, 0.0, 1.0, GaussianMixture(), 0.5).auc() == pytest.approx(0.5, abs=1e-6)  # where S = 1/2
     law = seed_margins(0.8, 0.0, 0.3, GaussianMixture(rho=3.0), 0.4)
-    assert confidence.symmetric_auc(law.below(0.0)) == pytest.approx(law.auc(), abs=1e-6)
+    assert symmetric_auc(law.below(0.0)) == pytest.approx(law.auc(), abs=1e-6)
 
 
 def test_shares_and_what_is_accepted() -> None:
@@ -85,17 +77,12 @@ def _margins(seed: int, mean: float, curvature: float) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def data() -> xr.Dataset:
-    models = [
-        (p, rule, training)
-        for p in confidence.PRIORS
-        for rule in confidence.RULES
-        for training in confidence.ADVERSARIES
-    ]
-    simulated = [confidence.simulate(*one, SETTING, seed) for seed, one in enumerate(models)]
-    nets = [(net, seed) for net in confidence.NETS for seed in range(SETTING.seeds)]
+    models = [(p, rule, training) for p in measure.PRIORS for rule in measure.RULES for training in measure.ADVERSARIES]
+    simulated = [measure.simulate(*one, SETTING, seed) for seed, one in enumerate(models)]
+    nets = [(net, seed) for net in plan.NETS for seed in range(SETTING.seeds)]
     laws = {"conv, standard": (4.0, 15.0), "conv, AT": (6.5, 0.0)}
     measured = [_margins(seed, *laws.get(net, (4.0, 0.0))) for net, seed in nets]
-    return confidence._collect(models, simulated, nets, measured, SETTING, SETTING).assign_attrs(data_set="synthetic")
+    return study._collect(models, simulated, nets, measured, SETTING, SETTING).assign_attrs(data_set="synthetic")
 
 
 def test_the_claims_hold(data: xr.Dataset) -> None:

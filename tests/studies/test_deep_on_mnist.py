@@ -12,11 +12,13 @@ import xarray as xr
 from scipy.special import ndtr
 
 from deepcheck.data import DataError, Images, load
-from studies import deep_on_mnist, pairs
-from studies.deep_on_mnist_findings import MEASURED, claims, judged, table
+from studies.common import attacked, images, kept, nets
+from studies.deep_on_mnist import measure, plan, study
+from studies.deep_on_mnist.claims import claims, judged, table
+from studies.deep_on_mnist.measure import MEASURED
 from studies.registry import Unavailable
 
-SETTING = replace(deep_on_mnist.SETTINGS["digits"], largest={"linf": 0.4, "l2": 0.4})
+SETTING = replace(plan.SETTINGS["digits"], largest={"linf": 0.4, "l2": 0.4})
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +31,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("norm", "dual"), [("linf", 5.0), ("l2", 13**0.5)])
-def test_of_a_linear_classifier_with_gaussian_margins_all_is_known(norm: pairs.Norm, dual: float) -> None:
+def test_of_a_linear_classifier_with_gaussian_margins_all_is_known(norm: attacked.Norm, dual: float) -> None:
     generator = torch.Generator().manual_seed(1)
     w = torch.tensor([3.0, -2.0])
     y = torch.arange(400) % 2
@@ -40,7 +42,7 @@ def test_of_a_linear_classifier_with_gaussian_margins_all_is_known(norm: pairs.N
     def margin(at: torch.Tensor) -> torch.Tensor:
         return (at.flatten(1) - 0.5) @ w
 
-    one = deep_on_mnist._measured(margin, x, y, SETTING, norm, w.numpy())
+    one = measure.measured(margin, x, y, SETTING, norm, w.numpy())
     np.testing.assert_allclose(one.measured, one.locally_linear[MEASURED], atol=1 / 400)
     assert float(one.disagreement.max()) <= 1 / 400
     assert float(one.nonlinearity.max()) < 1e-4
@@ -80,7 +82,7 @@ def _found() -> xr.Dataset:
             },
             {"size_epsilon": ("size", np.linspace(0, 0.4, 33)), "test_epsilon": ("test", tests)},
         ).assign_coords(direction=["means", "linear"], run=[0, 1])
-        parts.append(deep_on_mnist._named(one, net, "linf", epsilon))
+        parts.append(study._named(one, net, "linf", epsilon))
     found = xr.concat(parts, "case", data_vars="all", coords="different", compat="equals")
     return found.assign_coords(norm=("case", ["linf"] * 4))
 
@@ -118,29 +120,29 @@ def test_the_claims_can_fail() -> None:
 
 
 def test_nets_and_records_are_kept(tmp_path: Path) -> None:
-    images = load("digits")
-    recipe = pairs.pair_recipe("digits", "l2", 0.2, epochs=1)
-    network = pairs.trained(recipe, images, tmp_path / "net", count=100)
-    assert pairs.fingerprint(pairs.trained(recipe, images, tmp_path / "net", count=100)) == pairs.fingerprint(network)
+    digits = load("digits")
+    recipe = nets.pair_recipe("digits", "l2", 0.2, epochs=1)
+    network = nets.trained(recipe, digits, tmp_path, "net", count=100)
+    assert nets.fingerprint(nets.trained(recipe, digits, tmp_path, "net", count=100)) == nets.fingerprint(network)
     with pytest.raises(Unavailable, match="epochs = 1 and not 2; remove"):
-        pairs.trained(replace(recipe, epochs=2), images, tmp_path / "net", count=100)
-    measure = Mock(return_value=xr.Dataset({"x": 1.0}))
+        nets.trained(replace(recipe, epochs=2), digits, tmp_path, "net", count=100)
+    once = Mock(return_value=xr.Dataset({"x": 1.0}), __module__=measure.__name__)
     for what in (("a", 1), ("a", 1), ("a", 2)):
-        assert pairs.kept(tmp_path / "x.nc", what, measure).x == 1
-    assert measure.call_count == 2
+        assert kept.kept(tmp_path, "x", what, once).x == 1
+    assert once.call_count == 2
 
 
 def test_without_mnist_it_takes_the_digits_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> Images:
+    def missing(name: str, *, download: bool = True) -> Images:
         if name == "mnist":
             raise DataError("there is none")
         return load(name)
 
-    monkeypatch.setattr(pairs, "load", missing)
-    images, note = pairs.images_of(quick=False)
-    assert images.name == "digits"
+    monkeypatch.setattr(images, "load", missing)
+    found, note = images.images_of(quick=False)
+    assert found.name == "digits"
     assert note == "Not MNIST, but scikit-learn's digits of 8 x 8 pixels, because there is none"
-    x, y = pairs.examples(images, 10)
+    x, y = images.examples(found, 10)
     assert x.shape == (10, 1, 8, 8)
     assert set(y.tolist()) == {0, 1}
 
@@ -151,8 +153,8 @@ def test_an_attack_in_the_box_is_one_without_bounds(monkeypatch: pytest.MonkeyPa
     def found(*_: object, bounds: tuple[float, float], **__: object) -> xr.Dataset:
         return xr.Dataset({"least_epsilon": ("example", [0.1, np.inf] if bounds == (0.0, 1.0) else [0.2, 0.3])})
 
-    monkeypatch.setattr(pairs, "measured_curve", found)
+    monkeypatch.setattr(attacked, "measured_curve", found)
     x, y = torch.zeros(2, 1, 1, 1), torch.tensor([0, 1])
-    boxed, free = pairs.least_sizes(torch.nn.Flatten(), x, y, epsilon=[0.1], norm="linf", seed=1, batch_size=2)
+    boxed, free = attacked.least_sizes(torch.nn.Flatten(), x, y, epsilon=[0.1], norm="linf", seed=1, batch_size=2)
     assert boxed.tolist() == [0.1, np.inf]
     assert free.tolist() == [0.1, 0.3]

@@ -15,7 +15,7 @@ from odeflow import Adversary, GaussianMixture, LearningRule, integrate, robustn
 from odeflow.order_parameters.perceptron.averages import delta, delta_squared
 
 NODE = shutil.which("node")
-EXPLORER = Path(studies.__file__).parent / "explorer.js"
+EXPLORER = Path(studies.__file__).parent / "report" / "explorer.js"
 ALPHA = np.linspace(0, 100, 21)
 
 pytestmark = pytest.mark.skipif(NODE is None, reason="there is no node to run the explorer's JavaScript")

@@ -14,8 +14,10 @@ from scipy.special import ndtr
 from deepcheck.data import DataError, Images, load, two_classes
 from odeflow import load as load_result
 from odeflow.plot import new_figure
-from studies import STUDIES, mnist_3v7
+from studies import STUDIES
 from studies.__main__ import main
+from studies.common import images
+from studies.mnist_3v7 import study
 from studies.registry import Outcome, Study, run_study
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def without_mnist(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("without_mnist")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DEEPCHECK_DATA", raising=False)
-        patch.setattr(mnist_3v7, "load", _no_mnist)
+        patch.setattr(images, "load", _no_mnist)
         outcome, files = run_study(STUDIES["mnist_3v7"], out=folder, quick=True)
     return SimpleNamespace(outcome=outcome, files=files, data=load_result(folder / "mnist_3v7.nc"))
 
@@ -81,8 +83,8 @@ def test_the_data_hold_together(without_mnist: SimpleNamespace) -> None:
         wrong = (data.label * data.simulated_output.sel(attack=attack) <= 0).mean("image")
         point = first.simulated_adversarial_error.sel(norm=norm, simulated_level=level)
         np.testing.assert_allclose(wrong, point, atol=1e-12)
-    images = test.X_test[data.shown] + test.mean
-    np.testing.assert_allclose(data.shown_image.sel(attack="none", training="l2"), images, atol=1e-12)
+    shown = test.X_test[data.shown] + test.mean
+    np.testing.assert_allclose(data.shown_image.sel(attack="none", training="l2"), shown, atol=1e-12)
     moved = abs(data.shown_image.sel(attack="linf") - data.shown_image.sel(attack="none")).max(["shown", "feature"])
     np.testing.assert_allclose(moved, data.test_epsilon.sel(norm="linf", level=1), rtol=1e-9)
 
@@ -91,11 +93,11 @@ def test_attacks_in_another_direction_break_the_rule_of_the_margins() -> None:
     rng = np.random.default_rng(1)
     w, X, y = rng.standard_normal(20), rng.standard_normal((500, 20)), rng.choice([-1.0, 1.0], 500)
     for norm in ("l2", "linf"):
-        assert mnist_3v7._exceptions(w, 0.3, X, y, 0.5, norm) == 0
+        assert study._exceptions(w, 0.3, X, y, 0.5, norm) == 0
         with pytest.MonkeyPatch.context() as patch:
-            other = rng.permutation(mnist_3v7._direction(w, norm))
-            patch.setattr(mnist_3v7, "_direction", Mock(return_value=other))
-            assert mnist_3v7._exceptions(w, 0.3, X, y, 0.5, norm) > 100
+            other = rng.permutation(study._direction(w, norm))
+            patch.setattr(study, "_direction", Mock(return_value=other))
+            assert study._exceptions(w, 0.3, X, y, 0.5, norm) > 100
 
 
 def test_a_study_with_several_figures_saves_each(

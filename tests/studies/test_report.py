@@ -148,6 +148,26 @@ def test_a_failed_claim_is_shown(folder: Path) -> None:
     assert "<script>no</script> & more" in page.text
 
 
+def test_what_would_fail_a_claim_and_whose_the_kept_parts_are(folder: Path) -> None:
+    data = load(folder / "scenario1.nc")
+    parts = [{"name": name, "git_commit": "0123456789abcdef", "code": "fedcba9876543210"} for name in ("a", "b")]
+    data.attrs["parts"] = json.dumps([*parts, parts[0] | {"code": "8" * 64}])
+    save(data, folder / "scenario1.nc")
+    page = _page(folder)
+    assert page.text.count("What would fail it: ") == 6
+    assert "2 of commit 0123456789ab, code fedcba98" in page.text
+    assert "1 of commit 0123456789ab, code 88888888" in page.text
+    claims = [
+        {key: claim[key] for key in ("statement", "measured", "holds")} for claim in json.loads(data.attrs["claims"])
+    ]
+    data.attrs["claims"] = json.dumps(claims)  # as earlier versions wrote them
+    data.attrs["parts"] = "none"
+    save(data, folder / "scenario1.nc")
+    page = _page(folder)
+    assert "6 of 6 claims hold" in page.text
+    assert "What would fail it" not in page.text
+
+
 def test_figures_of_older_results_are_found_by_their_names(folder: Path) -> None:
     """Data files did not always list their figures, nor hold their tables, and there was no SVG."""
     data = load(folder / "scenario1.nc")

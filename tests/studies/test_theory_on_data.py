@@ -10,8 +10,8 @@ import pytest
 
 from deepcheck.data import DataError, Images, load
 from odeflow import load as load_result
-from studies import theory_on_data
 from studies.__main__ import main
+from studies.theory_on_data import study
 
 QUICK = ["run", "theory_on_data", "--quick", "--out"]
 
@@ -27,7 +27,7 @@ def digits_alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Return the folder that the quick study writes to, and what it prints, if there are only the digits."""
     out, printed = tmp_path_factory.mktemp("theory_on_data"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
-        patch.setattr(theory_on_data, "load", only_digits)
+        patch.setattr(study, "load", only_digits)
         assert main([*QUICK, str(out)]) == 0
     return out, printed.getvalue()
 
@@ -48,9 +48,9 @@ def test_with_no_data_set_at_all_it_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     def nothing(name: str, *, download: bool = True) -> Images:
         raise DataError(f"no {name}")
 
-    monkeypatch.setattr(theory_on_data, "load", nothing)
+    monkeypatch.setattr(study, "load", nothing)
     with pytest.raises(DataError, match=r"no data set is there.*no digits.*no mnist"):
-        theory_on_data.run("theory_on_data", quick=True)
+        study.run("theory_on_data", quick=True)
 
 
 def test_the_file_is_labelled_and_its_curves_fit_together(digits_alone: tuple[Path, str]) -> None:

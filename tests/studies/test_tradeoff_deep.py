@@ -9,8 +9,10 @@ import torch
 import xarray as xr
 
 from odeflow import Adversary, GaussianMixture, integrate
-from studies import tradeoff_deep
-from studies.tradeoff_deep import MIXTURE, RULE, TEST, Online, _best, _claims, _costs, _described, _table, _world
+from studies.tradeoff_deep import measure, study
+from studies.tradeoff_deep.claims import claims, costs_of, described, table, with_best
+from studies.tradeoff_deep.measure import MIXTURE, RULE, TEST, Online
+from studies.tradeoff_deep.study import _world
 
 
 @pytest.fixture(autouse=True)
@@ -24,20 +26,20 @@ def _one_thread() -> Iterator[None]:
 
 def test_linear_nets_follow_the_theory_and_are_kept(tmp_path: Path) -> None:
     online = Online(50, 20.0, {"linear": 40, "two layers": 42}, (0.5,))
-    errors = tradeoff_deep._online_nets("linear", 0.5, online, tmp_path)
+    errors = study._online_nets("linear", 0.5, online, tmp_path)
     assert errors.shape == (2, 42)
     assert np.isnan(errors[:, 40:]).all()
     theory = integrate(MIXTURE, RULE, Adversary(0.5), alpha=[20.0], test_epsilon=TEST).isel(alpha=0)
     learned = errors[:, :40]
     for values, expected in zip(learned, (theory.error, theory.adversarial_error), strict=True):
         assert values.mean() == pytest.approx(expected.item(), abs=4 * values.std() / 40**0.5 + 0.005)
-    np.testing.assert_array_equal(tradeoff_deep._online_nets("linear", 0.5, online, tmp_path), errors)
+    np.testing.assert_array_equal(study._online_nets("linear", 0.5, online, tmp_path), errors)
 
 
 def test_untrained_nets_with_a_hidden_layer_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before learning they are orthogonal to B, and half of their answers are wrong."""
-    monkeypatch.setattr(tradeoff_deep, "MIXTURE", GaussianMixture(p=0.5))
-    E, S = tradeoff_deep._online_nets("two layers", 0.0, Online(50, 0.0, {"two layers": 3}, (0.0,), 300), tmp_path)
+    monkeypatch.setattr(measure, "MIXTURE", GaussianMixture(p=0.5))
+    E, S = study._online_nets("two layers", 0.0, Online(50, 0.0, {"two layers": 3}, (0.0,), 300), tmp_path)
     assert E.mean() == pytest.approx(0.5, abs=0.08)
     assert np.all(S > E)
 
@@ -59,22 +61,22 @@ def _found() -> xr.Dataset:
     return data.assign_coords(world=["mixture", "images"])
 
 
-def test_the_best_training_epsilon_and_what_it_costs() -> None:
-    data = _described(_best(_found()))
+def test_the_best_training_epsilon_and_what_itcosts_of() -> None:
+    data = described(with_best(_found()))
     assert data.mixture_theory_best.item() == pytest.approx(0.75)
     assert data.images_best.values.tolist() == [0.5, 0.5]
-    for rise, noise in _costs(data).values():
+    for rise, noise in costs_of(data).values():
         assert rise == pytest.approx(0.1)
         assert noise < 0.001
     data.attrs |= {"note": "", "title": "3 against 7", "N": "100", "alpha": "200"}
-    assert max(map(len, _table(data).splitlines())) <= 120
+    assert max(map(len, table(data).splitlines())) <= 120
     assert all(variable.attrs["long_name"] for variable in data.variables.values())
 
 
 def test_the_claims_can_fail() -> None:
     good = _found()
     for quick in (True, False):
-        assert all(claim.holds is True for claim in _claims(_best(good), (0.05, 0.05), quick=quick))
+        assert all(claim.holds is True for claim in claims(with_best(good), (0.05, 0.05), quick=quick))
     for name, net, by in (
         ("mixture_error", "linear", 0.02),
         ("mixture_adversarial_error", "linear", 0.02),
@@ -83,7 +85,7 @@ def test_the_claims_can_fail() -> None:
     ):
         bad = good.copy(deep=True)
         bad[name].loc[{f"{name.split('_')[0]}_net": net}] += by
-        assert [claim.holds for claim in _claims(_best(bad), (0.05, 0.05), quick=True)].count(False) == 1, name
+        assert [claim.holds for claim in claims(with_best(bad), (0.05, 0.05), quick=True)].count(False) == 1, name
     for name, where, value in (
         ("images_error", {"images_net": "convolutional"}, 0.0),  # AT costs nothing
         (
@@ -95,4 +97,4 @@ def test_the_claims_can_fail() -> None:
     ):
         bad = good.copy(deep=True)
         bad[name].loc[where] = value
-        assert not all(claim.holds for claim in _claims(_best(bad), (0.05, 0.05), quick=False)), name
+        assert not all(claim.holds for claim in claims(with_best(bad), (0.05, 0.05), quick=False)), name

@@ -1,74 +1,44 @@
-"""Logistic regression on images, 3 against 7, with and without adversarial training: theory through real data.
-
-The adversary moves an image in the worst direction for a linear classifier (FGSM), in L2 or in L-infinity, without
-clipping the pixels to [0, 1]. SGD starts from zero weights and takes the images in another random order in each run. The
-classifier says 3 if its output, the log-odds w.xi - b, is positive.
-
-The theory knows the training images by the means and covariances of the two classes alone, and no image comes twice.
-Its lines are those of its mean weights: the spread over runs, which is left out, would move those of MNIST by less than
-0.01 (it is larger in the first images, which are not shown).
-
-Where MNIST is missing, the study takes the 8 x 8 images of scikit-learn, and says so.
-"""
+"""The study mnist_3v7: two digits are learned by SGD, and in theory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from deepcheck.data import DataError, Images, TwoClasses, load, two_classes
+from deepcheck.data import TwoClasses, two_classes
 from odeflow import Adversary, LearningRule
 from odeflow.anisotropic import Mixture, Samples, adversarial_error, empirical_adversarial_error, integrate, simulate
 from odeflow.anisotropic.errors import dual_norm
 from odeflow.parameters import label
 from odeflow.provenance import provenance
-from studies.mnist_3v7_figures import figures, final
-from studies.registry import Claim, Outcome
+from studies.common.images import load_or_digits
+from studies.common.tables import describe
+from studies.mnist_3v7.claims import claims, table
+from studies.mnist_3v7.figures import figures
+from studies.mnist_3v7.plan import (
+    ATTACKS,
+    COARSE,
+    DIGITS,
+    FIRST,
+    LEVELS,
+    NORMS,
+    SEED,
+    SETTINGS,
+    SHOWN,
+    TRAININGS,
+    Setting,
+)
+from studies.registry import Outcome
 
 Array = npt.NDArray[np.float64]
-Norm = Literal["l2", "linf"]
-
-DIGITS = {1: 3, -1: 7}  # by label
-NORMS: tuple[Norm, ...] = ("l2", "linf")
-TRAININGS = ("standard", *NORMS)
-ATTACKS = ("none", *NORMS)
-ATTACKED: tuple[dict[str, Any], ...] = tuple({"norm": norm, "level": 1} for norm in NORMS)
-LEVELS = np.linspace(0, 2, 49)  # test epsilon over training epsilon: 1 is one of them
-COARSE = LEVELS[::4]  # where it is measured
-FIRST = 250  # images learned, where the curves over learning time begin
-SHOWN = 3  # test images of each class
-SEED = 20260105
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How a data set is learned."""
-
-    title: str
-    eta: float
-    """Learning rate per image, of weights and bias."""
-    epochs: int
-    epsilon: dict[str, float]
-    """Size of the perturbation in training, in units of the range of a pixel."""
-    tolerance: float
-    """How far the theory's adversarial error may be from the measured one."""
-
-
-SETTINGS = {
-    "mnist": Setting("MNIST", 0.003, 2, {"l2": 1.5, "linf": 0.1}, tolerance=0.07),
-    # only 95 test images, whose outputs are far from Gaussian
-    "digits": Setting("scikit-learn's digits, not MNIST", 0.03, 20, {"l2": 0.75, "linf": 0.15}, tolerance=0.2),
-}
 
 
 def run(name: str, *, quick: bool = False) -> Outcome:
     """Run the study."""
-    images, note = _images(download=not quick)
+    images, note = load_or_digits(download=not quick)
     setting = SETTINGS[images.name]
     pair = two_classes(images, DIGITS[1], DIGITS[-1])
     mixture = Mixture.from_samples(pair.X_train, pair.y_train)
@@ -92,15 +62,7 @@ def run(name: str, *, quick: bool = False) -> Outcome:
         training_epsilon=setting.epsilon, w0=0.0, b0=0.0,
     ) | {"data_set": images.name, "note": note}  # fmt: skip
     data.attrs["title"] = f"{setting.title}: {DIGITS[1]} against {DIGITS[-1]}"
-    return Outcome(data, figures(data, pair.shape), _table(data), tuple(_claims(data, setting)))
-
-
-def _images(*, download: bool) -> tuple[Images, str]:
-    """Return MNIST, or the digits where it cannot be had, and then a note that says so."""
-    try:
-        return load("mnist", download=download), ""
-    except DataError as error:
-        return load("digits"), f"Not MNIST, but scikit-learn's digits of 8 x 8 pixels, because {error}"
+    return Outcome(data, figures(data, pair.shape), table(data), tuple(claims(data, setting)))
 
 
 # --- training and measuring ---
@@ -237,80 +199,5 @@ def _describe(data: xr.Dataset) -> xr.Dataset:
         "training": "norm of the adversary in training, if there is one",
     }
     label(data)
-    for variable, text in names.items():
-        data[variable].attrs = {"long_name": text, "units": "1"}
+    describe(data, names)
     return data
-
-
-# --- what is said ---
-
-
-def _claims(data: xr.Dataset, setting: Setting) -> Iterator[Claim]:
-    theory, simulated = final(data)
-    wrong = (data.label * data.simulated_output <= 0).astype(float)
-    for norm in NORMS:
-        errors = wrong.sel(attack=norm)
-        less = errors.sel(training="standard") - errors.sel(training=norm)
-        mean, error = less.mean().item(), less.std(ddof=1).item() / less.size**0.5
-        rates = [float(errors.sel(training=training).mean()) for training in ("standard", norm)]
-        yield Claim(
-            f"adversarial training in {norm} lowers the adversarial error at epsilon = {setting.epsilon[norm]:g}, by more "
-            "than 2 standard errors over the test images",
-            f"first run: from {rates[0]:.3f} to {rates[1]:.3f}, by {mean:.3f} +- {error:.3f}",
-            mean > 2 * error,
-        )
-    clean = simulated.sel(norm="l2", level=0).mean("run")
-    most = float(clean.sel(training="standard") - clean.sel(training=list(NORMS)).min())
-    yield Claim(
-        "without an attack, standard training errs at most 0.005 more often than adversarial training",
-        ", ".join(f"{training} {float(clean.sel(training=training)):.4f}" for training in TRAININGS),
-        most <= 0.005,
-    )
-    gap = abs(simulated.mean("run") - theory)
-    at = gap.isel(gap.argmax(...))
-    yield Claim(
-        f"the theory's adversarial error is within {setting.tolerance} of the measured mean, for all trainings, norms and "
-        "test epsilons",
-        f"largest difference {float(at):.3f} ({at.training.item()} training, {at.norm.item()}, epsilon = "
-        f"{at.test_epsilon.item():g}), mean {float(gap.mean()):.3f}",
-        float(at) <= setting.tolerance,
-    )
-    yield Claim(
-        "the theory's weights have a cosine above 0.95 with the measured ones, in every run",
-        f"least {float(data.cosine.min()):.3f}",
-        float(data.cosine.min()) > 0.95,
-    )
-    ratio = data.simulated_sparsity
-    yield Claim(
-        "adversarial training in linf makes the weights sparser: |w|_1 / |w|_2 is the least of all, in every run",
-        ", ".join(f"{training} {float(ratio.sel(training=training).mean()):.2f}" for training in TRAININGS),
-        bool((ratio.sel(training="linf") < ratio.sel(training=["standard", "l2"])).all()),
-    )
-    exceptions = int(data.exceptions.sum())
-    checked = data.exceptions.size * data.sizes["image"] * (data.sizes["simulated_level"] - 1)
-    yield Claim(
-        "the perturbation of size epsilon turns those images whose margin is at most epsilon |w|_*, and no others",
-        f"{exceptions} exceptions in {checked} attacks",
-        exceptions == 0,
-    )
-
-
-def _table(data: xr.Dataset) -> str:
-    columns: dict[str, dict[str, Any]] = {"E": {"norm": "l2", "level": 0}}
-    columns |= {f"S({data.test_epsilon.sel(at).item():g}), {at['norm']}": at for at in ATTACKED}
-    lines = [data.attrs["note"]] if data.attrs["note"] else []
-    lines.append(f"{data.attrs['title']}, {data.sizes['image']} test images")
-    lines.append(f"{'training':10}" + "".join(f"{text:>23}" for text in (*columns, "|w|_1/|w|_2")) + f"{'cosine':>9}")
-    lines.append(f"{'':10}" + f"{'theory    SGD      ':>23}" * 4)
-    for training in TRAININGS:
-        one = data.sel(training=training)
-        theory, simulated = final(one)
-        pairs = [(theory.sel(at).item(), simulated.sel(at)) for at in columns.values()]
-        pairs.append((one.sparsity.item(), one.simulated_sparsity))
-        cells = "".join(f"{line:9.3f}{runs.mean().item():7.3f}({runs.std(ddof=1).item():.3f})" for line, runs in pairs)
-        lines.append(f"{training:10}{cells}{one.cosine.mean().item():9.3f}")
-    lines.append("(in brackets: standard deviation over runs; cosine: of the weights in theory and by SGD)")
-    for norm in NORMS:
-        cells = ", ".join(f"{t} {data.clipped_error.sel(training=t, attack=norm).item():.3f}" for t in TRAININGS)
-        lines.append(f"the same S in {norm} with pixels clipped to [0, 1] after the attack: {cells}")
-    return "\n".join(lines)

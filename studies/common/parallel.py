@@ -9,6 +9,8 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from studies.common.kept import Part, record, recorded
+
 __all__ = ["in_processes", "one_thread"]
 
 Result = TypeVar("Result")
@@ -30,10 +32,19 @@ def in_processes(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...
     context = multiprocessing.get_context("spawn")  # forked threads would hang
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
         try:
-            return [future.result() for future in [pool.submit(function, *task) for task in todo]]
+            done = [future.result() for future in [pool.submit(_recording, function, *task) for task in todo]]
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+    for _, parts in done:
+        record(*parts)
+    return [result for result, _ in done]
+
+
+def _recording(function: Callable[..., Result], *task: Any) -> tuple[Result, list[Part]]:
+    """Return what a task gives, and the kept parts that it used, for the process that counts them."""
+    with recorded() as parts:
+        return function(*task), parts
 
 
 def _one_thread() -> None:

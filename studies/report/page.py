@@ -5,57 +5,23 @@ The page needs nothing but itself: figures, styles and scripts are inside. Only 
 
 from __future__ import annotations
 
-import ast
 import base64
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
-from importlib import resources, util
+from importlib import resources
 from pathlib import Path
 from string import Template
 from textwrap import dedent
 from typing import Any
 
-from odeflow import load
 from odeflow.provenance import check_target, package_version, write_bytes
 from studies.registry import STUDIES, Claim, Study
+from studies.report.results import IMAGES, StudyResult, explanation, kept_parts, read_result
 
-__all__ = ["Report", "StudyResult", "explanation", "read_result", "write_report"]
-
-_IMAGES = {".svg": "image/svg+xml", ".png": "image/png"}
-"""Suffixes of figures that a page can show, the preferred one first, and their media types."""
-_LARGEST = 4_000_000  # bytes of a figure; above, the next format is taken if there is one
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """What there is of a study in a folder."""
-
-    study: Study
-    figures: tuple[tuple[str, Path], ...]
-    """Name (empty if there is one figure) and file of those that can be shown."""
-    files: tuple[Path, ...]
-    """Data and figures, in every format."""
-    attributes: dict[str, Any] = field(default_factory=dict)
-    """Those of the data file; empty if it cannot be used."""
-    claims: tuple[Claim, ...] = ()
-    problem: str = ""
-    """Why the data file cannot be used; empty if it can, or if there is none."""
-    notes: tuple[str, ...] = ()
-    """What a reader should know about the result before believing it."""
-
-    @property
-    def missing(self) -> bool:
-        """Whether the study has not been run."""
-        return not self.attributes and not self.problem
-
-    @property
-    def command(self) -> str:
-        """The command that makes the result."""
-        quick = " --quick" if self.attributes.get("quick") == "true" else ""
-        return f"python -m studies run {self.study.name}{quick}"
+__all__ = ["Report", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -92,65 +58,12 @@ def write_report(out: Path) -> Report:
     return Report(target, results)
 
 
-# --- what is there ---
-
-
-def read_result(study: Study, folder: Path) -> StudyResult:
-    """Return what there is of a study in a folder; a file that cannot be used is a `problem`, not an exception."""
-    source = folder / f"{study.name}.nc"
-    try:
-        attributes = load(source).attrs if source.exists() else {}
-        if source.exists() and attributes.get("study") != study.name:
-            raise ValueError(f"it is no result of the study {study.name}")
-        claims = tuple(Claim(**claim) for claim in json.loads(attributes.get("claims", "[]")))
-        keys = json.loads(attributes["figures"]) if "figures" in attributes else None
-        problem = ""
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        attributes, claims, keys, problem = {}, (), None, f"{source.name} cannot be used: {error}"
-    stems = _stems(study, folder) if keys is None else [f"{study.name}{key}" for key in keys]
-    files = [path for stem in [study.name, *stems] for path in _files(folder, stem)]
-    figures = tuple((stem.removeprefix(study.name).strip("_"), path) for stem in stems for path in _shown(folder, stem))
-    lost = [stem for stem in stems if not _shown(folder, stem)]
-    notes = tuple(_notes(attributes, lost)) if attributes else ()
-    return StudyResult(study, figures, tuple(dict.fromkeys(files)), attributes, claims, problem, notes)
-
-
-def _stems(study: Study, folder: Path) -> list[str]:
-    """Return the names of the figures that lie in the folder, where the data file does not list them."""
-    found = {path.stem for suffix in (*_IMAGES, ".pdf") for path in folder.glob(f"{study.name}*{suffix}")}
-    longer = tuple(name for name in STUDIES if name.startswith(study.name) and name != study.name)
-    own = (stem for stem in found if stem == study.name or stem.startswith(f"{study.name}_"))
-    return sorted(stem for stem in own if not any(stem == one or stem.startswith(f"{one}_") for one in longer))
-
-
-def _files(folder: Path, stem: str) -> list[Path]:
-    return [path for suffix in (".nc", ".pdf", ".svg", ".png") if (path := folder / f"{stem}{suffix}").is_file()]
-
-
-def _shown(folder: Path, stem: str) -> list[Path]:
-    """Return the file of a figure that the page shows, or nothing."""
-    files = [path for suffix in _IMAGES if (path := folder / f"{stem}{suffix}").is_file()]
-    return [path for path in files if path.stat().st_size <= _LARGEST][:1] or files[-1:]
-
-
-def _notes(attributes: dict[str, Any], lost: list[str]) -> Iterator[str]:
-    made_by, here = attributes.get("odeflow_version", "unknown"), package_version()
-    if made_by != here:
-        yield f"Made by another version of odeflow, {made_by}; this page was made by {here}. Run the study again."
-    if attributes.get("quick") == "true":
-        yield "A quick run, with fewer points and runs: a first look. Without --quick it is the result."
-    if attributes.get("note"):
-        yield str(attributes["note"])
-    if lost:
-        yield f"No figure that can be shown here for {', '.join(lost)}: run the study again."
-
-
 # --- the page ---
 
 
 def _page(results: tuple[StudyResult, ...]) -> str:
-    here = resources.files("studies")
-    return Template((here / "report.html").read_text(encoding="utf-8")).substitute(
+    here = resources.files("studies.report")
+    return Template((here / "page.html").read_text(encoding="utf-8")).substitute(
         summary=_summary(results),
         todo=_todo(results),
         overview="\n".join(_overview_row(result) for result in results),
@@ -228,24 +141,12 @@ def _sentence(text: str) -> str:
     return escape(text[:1].upper() + text[1:])
 
 
-def explanation(study: Study) -> list[str]:
-    """Return the paragraphs of what the study's module says of itself after its first line, without importing it.
-
-    Those that are code are indented.
-    """
-    spec = util.find_spec(study.module)
-    if spec is None or spec.origin is None:
-        return []
-    text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
-    return [part.removesuffix(":") if part.endswith("::") else part for part in text.split("\n\n")[1:]]
-
-
 def _paragraph(text: str) -> str:
     return f"<pre>{escape(dedent(text))}</pre>" if text.startswith(" ") else f"<p>{escape(' '.join(text.split()))}</p>"
 
 
 def _figure(study: Study, key: str, path: Path) -> str:
-    kind = _IMAGES[path.suffix]
+    kind = IMAGES[path.suffix]
     data = base64.b64encode(path.read_bytes()).decode()
     name = f"Figure of {study.name}" + (f": {key.replace('_', ' ')}" if key else "")
     caption = f"<figcaption>{escape(key.replace('_', ' '))}</figcaption>" if key else ""
@@ -260,18 +161,21 @@ def _claims(claims: tuple[Claim, ...]) -> str:
     for claim in claims:
         mark = '<span class="mark pass">pass</span>' if claim.holds else '<span class="mark fail">FAIL</span>'
         text = f'{_sentence(claim.statement)}: <span class="soft">{escape(claim.measured)}</span>'
-        items.append(f"<li>{mark}<span>{text}</span></li>")
+        rival = f'<br><span class="soft small">What would fail it: {escape(claim.rival)}.</span>' if claim.rival else ""
+        items.append(f"<li>{mark}<span>{text}{rival}</span></li>")
     return f'<ul class="claims">{"".join(items)}</ul>'
 
 
 def _made_by(attributes: dict[str, Any]) -> str:
     """Return the configuration, and then what it was made with."""
-    shown = {name: value for name, value in attributes.items() if name not in ("table", "claims", "figures", "study")}
+    aside = ("table", "claims", "figures", "study", "parts")
+    shown = {name: value for name, value in attributes.items() if name not in aside}
     try:
         configuration = json.loads(shown.pop("configuration", "{}"))
     except (ValueError, TypeError):
         configuration = {"configuration": "cannot be read"}
     rows = [*_leaves(configuration), *((name.replace("_", " "), str(value)) for name, value in shown.items())]
+    rows += [("kept parts", text) for text in kept_parts(attributes)]
     body = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in rows)
     return f'<details><summary>Configuration</summary><table class="configuration">{body}</table></details>'
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 from odeflow.provenance import check_target, write_bytes
-from studies.report import StudyResult, explanation
+from studies.report.results import StudyResult, explanation
 
 __all__ = ["write_gallery"]
 
@@ -28,7 +28,7 @@ def write_gallery(results: Sequence[StudyResult], docs: Path) -> Path:
     Parameters
     ----------
     results
-        From `studies.report.read_result`. Studies that have not been run are left out.
+        From `read_result`. Studies that have not been run are left out.
     docs
         A folder that exists.
 
@@ -61,7 +61,9 @@ def _section(result: StudyResult, folder: Path) -> str:
             title = f"{study.name}: {key.replace('_', ' ')}" if key else study.name
             parts += [f"![Figure of {title}](gallery/{source.name})", ""]
     marks = {True: "pass", False: "**fail**"}
-    parts += [f"- {marks[one.holds]}: {_prose(one.statement)}: {_prose(one.measured)}" for one in result.claims]
+    for one in result.claims:
+        rival = f". *What would fail it: {_prose(one.rival)}.*" if one.rival else ""
+        parts.append(f"- {marks[one.holds]}: {_prose(one.statement)}: {_prose(one.measured)}{rival}")
     parts += ["", f"```text\n{result.attributes.get('table', '')}\n```", "", f"```sh\n{result.command}\n```", ""]
     return "\n".join(parts)
 

@@ -1,0 +1,91 @@
+"""Nets that are trained once and kept in a study's folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from deepcheck import checkpoint
+from deepcheck.data import Images, two_class_images
+from deepcheck.models import Network
+from deepcheck.training import Recipe, recipe, train
+from studies.common.attacked import Norm
+from studies.common.errors import Unavailable
+from studies.common.images import NEGATIVE, POSITIVE, place
+from studies.common.kept import digest_of, made_here, own_folder
+
+if TYPE_CHECKING:
+    from deepcheck.training import Trained
+
+__all__ = ["fingerprint", "kept_training", "pair_recipe", "trained"]
+
+STEPS = 5
+"""Steps of the training attack."""
+
+
+def pair_recipe(dataset: str, norm: Norm, epsilon: float, **changes: Any) -> Recipe:
+    """Return how a net learns the pair: standard training for epsilon = 0, otherwise AT with PGD in the box [0, 1].
+
+    `changes` are other fields of the recipe, as for `deepcheck.training.recipe`.
+    """
+    fields = {"width": None, "augmentation": "none", "average": 0.99, "validation": 100 if dataset == "mnist" else 20}
+    if not epsilon:
+        return recipe(dataset, "standard", **(fields | changes))
+    attack = {"norm": norm, "epsilon": epsilon, "attack_steps": STEPS, "step_size": 2.5 * epsilon / STEPS, "ramp": 0.4}
+    return recipe(dataset, "at", **(fields | attack | changes))
+
+
+def kept_training(recipe: Recipe, images: Images, folder: Path, name: str, **options: Any) -> Trained:
+    """Train a net, or go on; or take it as it is, if it was trained on the same images by the same code before.
+
+    Parameters
+    ----------
+    recipe, images
+        What to do with which data.
+    folder
+        That of the study.
+    name
+        What the net is called. Its own folder is NAME_DIGEST, with the first digits of a digest of code and images.
+    **options
+        As for `deepcheck.training.train`: device, channels_last, progress.
+
+    Raises
+    ------
+    Unavailable
+        If that folder holds a net of another recipe, or half a file.
+    """
+    data = digest_of(images.train_images, images.train_labels)
+    own = own_folder(folder, made_here(name, data, train.__module__))
+    try:
+        return train(recipe, images, out=own, resume=True, **options)
+    except checkpoint.CheckpointError as error:
+        raise Unavailable(f"{error}; remove {str(folder)!r} to start afresh") from None
+
+
+def trained(
+    recipe: Recipe, images: Images, folder: Path, name: str, *, count: int | None = None, channels_last: bool = False
+) -> Network:
+    """Return a net that was trained on the pair out of a data set; see `kept_training`.
+
+    Parameters
+    ----------
+    recipe, images, folder, name
+        As there; all classes of the images are there.
+    count
+        Number of training images of the pair, the first ones; None: all.
+    channels_last
+        Keep weights in the memory format in which residual nets of few channels are faster.
+    """
+    pair = two_class_images(images, POSITIVE, NEGATIVE)
+    pair = replace(pair, train_images=pair.train_images[:count], train_labels=pair.train_labels[:count])
+    options: dict[str, Any] = {"device": str(place()), "channels_last": channels_last}
+    network = kept_training(recipe, pair, folder, name, **options).network
+    return network.to(memory_format=torch.channels_last) if channels_last else network  # type: ignore[call-overload]
+
+
+def fingerprint(network: Network) -> str:
+    """Return a digest of a network's weights."""
+    return digest_of(*network.state_dict().values())
