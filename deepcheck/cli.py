@@ -33,12 +33,23 @@ def _commands(arguments: list[str]) -> Any:
     with contextlib.suppress(argparse.ArgumentError):  # the real parser will say what is wrong
         chosen, _ = first.parse_known_args(arguments)
         train = Train(recipe(chosen.dataset, chosen.method), chosen.dataset, chosen.method)
+    if arguments[:1] == ["train"]:
+        _check_settings(arguments, train.method)
     return (
         Annotated[Train, tyro.conf.subcommand("train", default=train)]
         | Annotated[Attack, tyro.conf.subcommand("attack")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Distal, tyro.conf.subcommand("distal")]
     )
+
+
+def _check_settings(arguments: list[str], method: str) -> None:
+    """Raise a ValueError if there is a flag of another method."""
+    for argument in arguments:
+        name = argument.split("=")[0].removeprefix("--").replace("-", "_")
+        owners = [one for one, kind in METHODS.items() if name in kind.settings()] if argument[:2] == "--" else []
+        if owners and method not in owners:
+            raise ValueError(f"method = {method!r} has no setting {name}: it belongs to {', '.join(owners)}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,7 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"deepcheck {package_version()}")
         return 0
     description = "Deep nets under attack, to be held against the theory. deepcheck --version prints the version."
-    command = parsed(_commands(arguments), arguments, prog="deepcheck", commands=COMMANDS, description=description)
+    try:
+        commands = _commands(arguments)
+    except ValueError as error:
+        return _fail(error, 2)
+    command = parsed(commands, arguments, prog="deepcheck", commands=COMMANDS, description=description)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from deepcheck.checkpoint import CheckpointError
     from deepcheck.data import DataError

@@ -325,19 +325,20 @@ def _threshold(law: Gaussians, bound: float) -> float:
 
 def _recipe(net: str, seed: int, setting: Setting, images: Images) -> Recipe:
     model, method = NETS[net]
-    own: dict[str, Any] = {}
+    epsilon = setting.epsilon
+    own: dict[str, Any] = {"test_epsilon": epsilon}
     if method == "at":
-        own = {"attack_steps": 5, "step_size": setting.epsilon / 2.5, "width": None, "augmentation": "none"}
+        own = {"epsilon": epsilon, "attack_steps": 5, "step_size": epsilon / 2.5, "width": None, "augmentation": "none"}
     if method == "ccat":
-        own = {"attack_steps": 5, "step_size": setting.epsilon / 5, "epochs": setting.ccat_epochs}
+        own = {"epsilon": epsilon, "attack_steps": 5, "step_size": epsilon / 5, "epochs": setting.ccat_epochs}
     common = {"epochs": setting.epochs, "validation": setting.validation, "batch_size": setting.batch_size}
-    return recipe(images.name.split()[0], method, model=model, epsilon=setting.epsilon, seed=seed, **(common | own))
+    return recipe(images.name.split()[0], method, model=model, seed=seed, **(common | own))
 
 
 def measure(one: Recipe, images: Images, setting: Setting, folder: Path) -> xr.Dataset:
     """Train a net and return its margins, clean and attacked, measured and predicted: those in the folder, if there."""
     device = choose("auto")
-    place = folder / f"{one.model}_{one.method}_{one.seed}"
+    place = folder / f"{one.model}_{one.method.name}_{one.seed}"
     network = train(one, images, out=place, device=str(device), resume=True).network
     weights = b"".join(tensor.cpu().numpy().tobytes() for tensor in network.state_dict().values())
     key = hashlib.sha256(weights + repr((setting, SEED, images.name)).encode()).hexdigest()

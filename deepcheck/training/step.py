@@ -74,7 +74,7 @@ class Learner:
         loss.backward()
         self.group.average_gradients(self.network)
         self.optimiser.step()
-        self.method.after_step(self.network, progress=progress, state=self.state)
+        self.method.after_step(network=self.network, progress=progress, state=self.state)
         if self.average is not None:
             self.average.update(self.network)
         return loss.detach()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deepcheck.training.methods.base import AttackingMethod, Name
 from odeflow.model import checked_number
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from deepcheck.attacks.base import Model
     from deepcheck.attacks.pgd import PGD
@@ -47,17 +47,9 @@ class AdversarialTraining(AttackingMethod):
         return PGD(self.norm, steps=self.attack_steps, step_size=self.step_size, keep="last", stop_when_reached=False)
 
     def loss(
-        self,
-        model: Model,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        progress: float,
-        generator: torch.Generator,
-        state: nn.Module | None = None,
+        self, model: Model, images: Tensor, labels: Tensor, *, progress: float, generator: torch.Generator, **_: Any
     ) -> Tensor:
         """Return the mean cross-entropy of the batch, attacked in part or whole."""
-        del state
         import torch
         from torch.nn import functional as F
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -90,7 +90,7 @@ class Method(abc.ABC):
         *,
         progress: float,
         generator: torch.Generator,
-        state: nn.Module | None = None,
+        state: Any,
     ) -> Tensor:
         """Return the loss of one batch, a scalar.
 
@@ -106,14 +106,14 @@ class Method(abc.ABC):
         generator
             Source of all random numbers.
         state
-            What `start` returned.
+            What `start` returned, None where that is nothing.
         """
 
-    def after_step(self, network: Network, *, progress: float, state: nn.Module | None = None) -> None:
+    def after_step(self, *, network: Network, progress: float, state: Any) -> None:
         """Bring the state up to date after a step of the optimiser.
 
         The network has its new weights. The gradients of the loss are still there: by the weights, and by tensors of
-        the state that asked for one.
+        the state that asked for one. `progress` and `state` are those of the loss.
         """
         del network, progress, state
 

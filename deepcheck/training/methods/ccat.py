@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from deepcheck.checks import checked_choice
 from deepcheck.training.methods.base import AttackingMethod, Name
@@ -12,7 +12,7 @@ from odeflow.model import checked_number
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from deepcheck.attacks.base import Model
     from deepcheck.attacks.pgd import PGD
@@ -81,18 +81,8 @@ class CCAT(AttackingMethod):
         """The attack on the second half of the batch."""
         return ccat_attack(steps=self.attack_steps, step_size=self.step_size)
 
-    def loss(
-        self,
-        model: Model,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        progress: float,
-        generator: torch.Generator,
-        state: nn.Module | None = None,
-    ) -> Tensor:
+    def loss(self, model: Model, images: Tensor, labels: Tensor, *, generator: torch.Generator, **_: Any) -> Tensor:
         """Return 1/2 cross-entropy of the clean half + 1/2 cross-entropy of the attacked half with soft targets."""
-        del progress, state
         import torch
         from torch.nn import functional as F
 

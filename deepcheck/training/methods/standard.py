@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deepcheck.training.methods.base import Method, Name
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from deepcheck.attacks.base import Model
 
@@ -22,18 +21,8 @@ class Standard(Method):
 
     name: Name = field(init=False, default="standard", repr=False)
 
-    def loss(
-        self,
-        model: Model,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        progress: float,
-        generator: torch.Generator,
-        state: nn.Module | None = None,
-    ) -> Tensor:
+    def loss(self, model: Model, images: Tensor, labels: Tensor, **_: Any) -> Tensor:
         """Return the mean cross-entropy."""
-        del progress, generator, state
         from torch.nn import functional as F
 
         return F.cross_entropy(model(images).float(), labels)
