@@ -122,19 +122,23 @@ class Recipe:
         >>> recipe("mnist", "at").changed(epochs=3, epsilon=0.2).method.epsilon
         0.2
         """
-        own = [one.name for one in fields(self)]
-        theirs = changes.get("method", self.method).settings()
+        if "method" in changes:
+            return replace(self, method=changes.pop("method")).changed(**changes)
+        own, theirs = [one.name for one in fields(self)], self.method.settings()
         for name in changes:
             checked_choice("field of a recipe", name, [*own, *theirs])
-        method = {name: changes.pop(name) for name in theirs if name in changes}
-        result = replace(self, **changes)
-        return replace(result, method=replace(result.method, **method)) if method else result
+        method = replace(self.method, **{name: changes.pop(name) for name in theirs if name in changes})
+        return replace(self, method=method, **changes)
 
     def model_options(self) -> dict[str, int]:
         """Return the options of `deepcheck.models.build`."""
         if self.width is None:
             return {}
         return {"channels" if self.model in ("resnet_ccat", "preact_resnet18") else "width": self.width}
+
+    def training_method(self) -> Method:
+        """Return the method: `method`, by its former name."""
+        return self.method
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Recipe:
@@ -155,16 +159,22 @@ def recorded(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recipe out of a file as `dataclasses.asdict` gives it.
 
     In files that are older than methods with fields of their own, all fields stand side by side, and `method` is a name.
+
+    Raises
+    ------
+    ValueError
+        If there is no method of this name.
     """
     own = dict(values)
-    if not isinstance(own.get("method"), str):
+    name = own.get("method", "standard")
+    if not isinstance(name, str):
         return own
-    names = ("norm", "epsilon", "attack_steps", "step_size", "ramp", "attacked_share", "rho")
-    theirs = {name: own.pop(name) for name in names if name in own}
-    kind = METHODS[own["method"]]
+    former = ("norm", "epsilon", "attack_steps", "step_size", "ramp", "attacked_share", "rho")
+    theirs = {one: own.pop(one) for one in former if one in own}
+    kind = METHODS[checked_choice("method", name, METHODS)]
     if kind is Standard:  # its robust accuracy was that under the attack that it does not train with
         norm = theirs.get("norm", "linf")
-        own |= {"test_norm": None if norm == "linf" else norm, "test_epsilon": theirs.get("epsilon")}
+        own |= {"test_norm": None if norm == "linf" else norm, "test_epsilon": theirs.get("epsilon", 0.3)}
     own["method"] = {one.name: theirs.get(one.name, one.default) for one in fields(kind)}
     return own
 

@@ -93,8 +93,7 @@ class Diverse(Method):
     def network(self, build: Callable[..., Network]) -> Network:
         return Ensemble([build() for _ in range(self.members)])
 
-    def loss(self, model: Model, images: Tensor, labels: Tensor, **_: Any) -> Tensor:
-        assert isinstance(model, Ensemble)
+    def loss(self, model: Any, images: Tensor, labels: Tensor, **_: Any) -> Tensor:
         logits = model.member_logits(images).float()  # (K, n, classes)
         own = sum((F.cross_entropy(one, labels) for one in logits), torch.zeros((), device=labels.device))
         wrong = logits.softmax(2) * (1 - F.one_hot(labels, logits.shape[2]))

@@ -21,11 +21,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepcheck import checkpoint
+from deepcheck import checkpoint, models
 from deepcheck.checkpoint import CheckpointError
 from deepcheck.data import Images, load
 from deepcheck.training import METHODS, RECIPES, Recipe, Trained, loop, recipe, train
+from deepcheck.training.averaging import Average
 from deepcheck.training.methods.standard import Standard
+from deepcheck.training.recipe import threat
 from deepcheck.training.schedules import SCHEDULES, constant, cyclic, schedule, step
 from deepcheck.training.step import Learner
 
@@ -35,14 +37,13 @@ TINY: dict[str, Any] = {
     "epochs": 3,
     "batch_size": 32,
     "learning_rate": 0.05,
-    "test_epsilon": 0.1,
     "validation": 100,
 }
 ATTACK: dict[str, Any] = {"epsilon": 0.1, "attack_steps": 2, "step_size": 0.05}
 
 
 def tiny(method: str = "standard", **changes: Any) -> Recipe:
-    attack = {} if method == "standard" else ATTACK
+    attack = {"test_epsilon": 0.1} if method == "standard" else ATTACK
     return Recipe(method=METHODS[method]()).changed(**(TINY | attack | changes))
 
 
@@ -181,6 +182,24 @@ def test_averaged_weights(average: float, digits: Images, tmp_path: Path, seen: 
     for name, tensor in weights(trained).items():
         torch.testing.assert_close(tensor.double(), expected[name], rtol=1e-4, atol=1e-6)
         assert not torch.equal(tensor, after[-1][name])
+
+
+def test_averages_of_weights_and_running_statistics_bit_by_bit() -> None:
+    network = models.build("preact_resnet18", 4, (1, 8, 8), generator=torch.Generator().manual_seed(1), channels=2)
+    average, expected = Average(network, 0.6), copy.deepcopy(dict(network.state_dict()))
+    x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    for n in range(1, 8):
+        network(x * n)  # moves the statistics, and counts
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(1.1)
+        average.update(network)
+        for name, tensor in network.state_dict().items():
+            decay = min(0.6, (n + 1) / (n + 10))
+            expected[name] = tensor.clone() if "num_batches" in name else expected[name].lerp(tensor, 1 - decay)
+    assert same(dict(average.network.state_dict()), expected)
+    assert not same(dict(network.state_dict()), expected)
+    assert {int(tensor) for name, tensor in expected.items() if "num_batches" in name} == {7}
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
@@ -384,6 +403,69 @@ def test_a_resumed_training_is_the_same(
     assert timeless(resumed.history) == timeless(whole.history)
     (ours, _), (theirs, _) = (checkpoint.read(folder / LAST) for folder in (out, tmp_path / "whole"))
     assert same(ours, theirs)  # and so are optimiser and random numbers
+
+
+FORMER = {  # recipes of `tiny(average=0.9)` and `tiny("at", average=0.9)` as they were written before methods had fields
+    method: {
+        "method": method,
+        "model": "linear",
+        "width": None,
+        "normalised": False,
+        "epochs": 3,
+        "batch_size": 32,
+        "optimiser": "sgd",
+        "learning_rate": 0.05,
+        "momentum": 0.9,
+        "weight_decay": 2e-4,
+        "schedule": "cyclic",
+        "average": 0.9,
+        "augmentation": "none",
+        "padding": 4,
+        "norm": "linf",
+        "epsilon": 0.1,
+        "attack_steps": 2,
+        "step_size": 0.05,
+        "ramp": 0.0,
+        "attacked_share": 1.0,
+        "rho": 10.0,
+        "validation": 100,
+        "patience": None,
+        "seed": 0,
+        "precision": "float32",
+    }
+    for method in METHODS
+}
+
+
+@pytest.mark.parametrize("method", list(FORMER))
+def test_checkpoints_of_former_versions_are_resumed(
+    method: str, digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, out = tiny(method, average=0.9), tmp_path / "parts"
+    whole = train(options, digits, out=tmp_path / "whole", device="cpu")
+    interrupt(monkeypatch, after=12 + 3)
+    with pytest.raises(KeyboardInterrupt):
+        train(options, digits, out=out, device="cpu")
+    tensors, information = checkpoint.read(out / LAST)
+    checkpoint.write(out / LAST, tensors, {**information, "recipe": FORMER[method]})
+    assert Recipe.from_json(FORMER[method]) == options
+    assert threat(FORMER[method]) == options.threat == ("linf", 0.1)
+    with pytest.raises(CheckpointError, match=re.escape("cannot be resumed: it has average = 0.9 and not 0.8")):
+        train(replace(options, average=0.8), digits, out=out, device="cpu", resume=True)
+    resumed = train(options, digits, out=out, device="cpu", resume=True)
+    assert same(weights(resumed), weights(whole))
+
+
+def test_former_recipes_of_no_known_method_are_refused(digits: Images, tmp_path: Path) -> None:
+    train(tiny(epochs=1), digits, out=tmp_path, device="cpu")
+    tensors, information = checkpoint.read(tmp_path / LAST)
+    checkpoint.write(tmp_path / LAST, tensors, {**information, "recipe": {"method": "mart"}})
+    with pytest.raises(ValueError, match="method = 'mart' is unknown"):
+        train(tiny(epochs=1), digits, out=tmp_path, device="cpu", resume=True)
+    for recipe_of_an_early_version in ({"seed": 3}, {"method": "standard", "seed": 3}):
+        checkpoint.write(tmp_path / LAST, tensors, {**information, "recipe": recipe_of_an_early_version})
+        with pytest.raises(CheckpointError, match="seed = 3 and not 0"):
+            train(tiny(epochs=1), digits, out=tmp_path, device="cpu", resume=True)
 
 
 def test_interrupted_before_the_first_checkpoint(
@@ -661,6 +743,8 @@ def test_bad_choices_of_a_recipe() -> None:
         recipe("mnist", "cat")
     with pytest.raises(ValueError, match=re.escape("'epoch' is unknown (did you mean 'epochs'?)")):
         recipe("mnist", "at", epoch=3)
+    with pytest.raises(TypeError, match="method = 'at' is of the wrong type"):
+        recipe("mnist", "at").changed(method="at", epsilon=0.1)
     with pytest.raises(ValueError, match=r"epochs = 2\.5 is out of range"):
         recipe("mnist", "at", epochs=2.5)
     with pytest.raises(TypeError, match="epochs = 'two' is not a number"):

@@ -97,8 +97,9 @@ class Method(abc.ABC):
         Parameters
         ----------
         model
-            The network, compiled or not, in train mode. In this mode it is called once, on whatever it is to learn
-            from; and otherwise in eval mode, to which it does not stay.
+            The network, compiled or not, in train mode, with all that `network` returned has (`features`, say). In
+            this mode it is called once, on whatever it is to learn from; otherwise in eval mode, in which it is not
+            left.
         images, labels
             Shape (n, C, H, W) in [0, 1], and (n,). They are not changed.
         progress
