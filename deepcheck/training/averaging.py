@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
 
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
+import torch
 
-if TYPE_CHECKING:
-    from deepcheck.models import Network
+from deepcheck.models import Network
 
 __all__ = ["Average"]
 
@@ -17,34 +15,26 @@ class Average:
     """The average of a network's weights, and of the running statistics of its norms; whole numbers are the latest.
 
     After the n-th step, mean <- d mean + (1 - d) current with d = min(decay, (n + 1) / (n + 10)): faster at the
-    beginning, when there is little to average.
+    beginning, when there is little to average. The mean of no step is the network as it was.
+
+    `torch.optim.swa_utils.AveragedModel` gives the same numbers and takes two to three times as long for small networks.
     """
 
     def __init__(self, network: Network, decay: float) -> None:
-        self.decay = decay
-        self.count = 0
-        """Number of networks in the average, the first one included."""
-        self._model = AveragedModel(network, multi_avg_fn=self._follow, use_buffers=True)
-        self.update(network)
-
-    @property
-    def network(self) -> Network:
+        self.network = copy.deepcopy(network)
         """The network with the averaged weights."""
-        network: Network = self._model.module  # type: ignore[assignment]
-        return network
+        self.decay = decay
+        self.steps = 0
+        """Number of steps, n."""
+        self._means = self.network.state_dict()  # these very tensors
 
+    @torch.no_grad()
     def update(self, network: Network) -> None:
-        """Let the average follow: the first time, be the network."""
-        self._model.update_parameters(network)
-        self.count += 1
-
-    def _follow(
-        self, means: tuple[Tensor, ...] | list[Tensor], current: tuple[Tensor, ...] | list[Tensor], n: object
-    ) -> None:
-        del n  # on the GPU: reading it would wait for all that is going on there
-        decay = min(self.decay, (self.count + 1) / (self.count + 10))
-        for mean, tensor in zip(means, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(tensor, 1 - decay)
+        """Let the average follow after a step."""
+        self.steps += 1
+        decay = min(self.decay, (self.steps + 1) / (self.steps + 10))
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point():
+                self._means[name].lerp_(tensor, 1 - decay)
             else:
-                mean.copy_(tensor)
+                self._means[name].copy_(tensor)

@@ -251,7 +251,7 @@ class _Run:
         self.epoch, self.best, self.best_epoch = (information[name] for name in ("epoch", "best", "best_epoch"))
         self.history = information["history"]
         if self.learner.average is not None:
-            self.learner.average.count = 1 + self.epoch * self.steps * self.recipe.method.replays()
+            self.learner.average.steps = self.epoch * self.steps * self.recipe.method.replays()
         if not first:  # the checkpoint has the random numbers of the first process
             self.noise.manual_seed(self.noise.initial_seed() + self.epoch)
 

@@ -20,6 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 
 from deepcheck import checkpoint, models
 from deepcheck.checkpoint import CheckpointError
@@ -184,9 +185,17 @@ def test_averaged_weights(average: float, digits: Images, tmp_path: Path, seen: 
         assert not torch.equal(tensor, after[-1][name])
 
 
-def test_averages_of_weights_and_running_statistics_bit_by_bit() -> None:
+def test_averages_of_weights_and_running_statistics_are_those_of_torch_bit_by_bit() -> None:
     network = models.build("preact_resnet18", 4, (1, 8, 8), generator=torch.Generator().manual_seed(1), channels=2)
-    average, expected = Average(network, 0.6), copy.deepcopy(dict(network.state_dict()))
+
+    def follow(means: Any, current: Any, n: Any) -> None:  # n networks are in the average already
+        decay = min(0.6, (int(n) + 1) / (int(n) + 10))
+        for mean, tensor in zip(means, current, strict=True):
+            mean.copy_(torch.lerp(mean, tensor, 1 - decay) if mean.is_floating_point() else tensor)
+
+    average, theirs = Average(network, 0.6), AveragedModel(network, multi_avg_fn=follow, use_buffers=True)
+    theirs.update_parameters(network)  # the first time, it copies
+    assert same(dict(average.network.state_dict()), dict(network.state_dict()))
     x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(2))
     for n in range(1, 8):
         network(x * n)  # moves the statistics, and counts
@@ -194,12 +203,11 @@ def test_averages_of_weights_and_running_statistics_bit_by_bit() -> None:
             for parameter in network.parameters():
                 parameter.mul_(1.1)
         average.update(network)
-        for name, tensor in network.state_dict().items():
-            decay = min(0.6, (n + 1) / (n + 10))
-            expected[name] = tensor.clone() if "num_batches" in name else expected[name].lerp(tensor, 1 - decay)
-    assert same(dict(average.network.state_dict()), expected)
-    assert not same(dict(network.state_dict()), expected)
-    assert {int(tensor) for name, tensor in expected.items() if "num_batches" in name} == {7}
+        theirs.update_parameters(network)
+        assert same(dict(average.network.state_dict()), dict(theirs.module.state_dict()))
+    assert not same(dict(average.network.state_dict()), dict(network.state_dict()))
+    counts = {int(tensor) for name, tensor in average.network.state_dict().items() if "num_batches" in name}
+    assert counts == {7}
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
