@@ -80,7 +80,7 @@ def test_training(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_method_trains_on_few_images_into_the_default_folder(capsys: pytest.CaptureFixture[str]) -> None:
     few = "--examples 60 --validation 20 --epochs 1 --batch-size 20"
     for method in METHODS:
-        steps = "" if method == "standard" else "--attack-steps 2"
+        steps = "--attack-steps 2" if "attack_steps" in METHODS[method].settings() else ""
         assert status_of(f"{TRAIN} --method {method} {few} {steps}") == 0
         report = json.loads(Path("runs", f"digits_{method}", REPORT).read_text())
         assert report["recipe"]["method"]["name"] == method
@@ -329,7 +329,7 @@ def test_without_a_gpu_auto_says_that_it_takes_the_cpu(
     [
         (
             "train --dataset digits --method adv",
-            "'adv' for argument '--method'. Expected one of ('standard', 'at', 'ccat')",
+            f"'adv' for argument '--method'. Expected one of {tuple(METHODS)}",
         ),
         ("train --dataset digitz", "'digitz' for argument '--dataset'. Expected one of ('mnist', 'cifar10', 'digits')"),
         (f"{TRAIN} --model resnet", "'resnet' for argument '--model'"),

@@ -441,7 +441,7 @@ FORMER = {  # recipes of `tiny(average=0.9)` and `tiny("at", average=0.9)` as th
         "seed": 0,
         "precision": "float32",
     }
-    for method in METHODS
+    for method in ("standard", "at", "ccat")
 }
 
 
