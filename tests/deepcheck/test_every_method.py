@@ -80,7 +80,7 @@ class Batch:
         self.images = torch.rand(n, 1, 8, 8, generator=source).to(device)
         self.labels = torch.randint(10, (n,), generator=source).to(device)
         self.noise = torch.Generator(device).manual_seed(0)
-        one = short(name, model="preact_resnet18", width=2, batch_size=n)  # with batch norm
+        one = short(name, model="preact_resnet18", width=2, batch_size=n, learning_rate=0.05)  # with batch norm
         network = one.method.network(
             lambda: models.build("preact_resnet18", 10, (1, 8, 8), generator=source, channels=2)
         )
