@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from benchmarks.timing import in_turn, table
 from deepcheck import models
 from deepcheck.attacks import PGD
-from deepcheck.training.adversarial import AdversarialTraining
+from deepcheck.training.methods.at import AdversarialTraining
 
 STEPS = 40
 EPSILON, STEP_SIZE = 0.3, 0.01
@@ -134,8 +134,7 @@ def _others(net: models.Network, x: Tensor, y: Tensor) -> dict[str, Callable[[],
 
 def _training() -> str:
     rows = []
-    attack = PGD("linf", steps=7, step_size=0.1, keep="last", stop_when_reached=False)
-    method = AdversarialTraining(attack, EPSILON)
+    method = AdversarialTraining(epsilon=EPSILON, attack_steps=7, step_size=0.1)
     for name, (net, _) in _nets().items():
         net.train()
         x, y = _examples(net, 64)
@@ -150,7 +149,7 @@ def _training() -> str:
             generator: torch.Generator = generator,
         ) -> None:
             optimiser.zero_grad()
-            method.loss(net, x, y, progress=1.0, generator=generator).backward()
+            method.loss(net, x, y, progress=1.0, generator=generator, state=None).backward()
             optimiser.step()
 
         def passes(net: models.Network = net, x: Tensor = x, y: Tensor = y) -> None:

@@ -72,7 +72,7 @@ def load_model(path: str | os.PathLike[str], *, device: torch.device | str = "cp
     tensors, info = read(path)
     if "model" not in info:
         raise CheckpointError(f"{str(path)!r} holds no network")
-    network = models.build(**info["model"])
+    network = models.from_spec(info["model"])
     _fill(network, tensors, path)
     return network.to(device).eval()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -14,7 +15,7 @@ from deepcheck.commands.attack import Attack
 from deepcheck.commands.distal import Distal
 from deepcheck.commands.evaluate import Evaluate
 from deepcheck.commands.train import Train
-from deepcheck.training.recipe import METHODS, RECIPES, recipe
+from deepcheck.training.recipe import DEFAULTS, METHODS, recipe
 from odeflow.cli.parsing import parsed
 from odeflow.provenance import SaveError, package_version
 
@@ -24,23 +25,31 @@ COMMANDS = ("train", "attack", "evaluate", "distal")
 
 
 def _commands(arguments: list[str]) -> Any:
-    """Return the commands; the defaults of `train` are the recipe of its data set and method."""
+    """Return the commands; the flags of `train` and their defaults are the recipe of its data set and method."""
+    train = Train()
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    first.add_argument("--dataset", default="mnist")
-    first.add_argument("--method", default="standard")
-    try:
+    first.add_argument("--dataset", choices=DEFAULTS, default=train.dataset)
+    first.add_argument("--method", choices=METHODS, default=train.method)
+    with contextlib.suppress(argparse.ArgumentError):  # the real parser will say what is wrong
         chosen, _ = first.parse_known_args(arguments)
-        known = (chosen.dataset, chosen.method) in RECIPES
-    except argparse.ArgumentError:
-        known = False  # the real parser will say so
-    dataset, method = (chosen.dataset, chosen.method) if known else ("mnist", METHODS[0])
-    train = Train(recipe(dataset, method), dataset)  # type: ignore[arg-type]  # it is one of the keys
+        train = Train(recipe(chosen.dataset, chosen.method), chosen.dataset, chosen.method)
+    if arguments[:1] == ["train"]:
+        _check_settings(arguments, train.method)
     return (
         Annotated[Train, tyro.conf.subcommand("train", default=train)]
         | Annotated[Attack, tyro.conf.subcommand("attack")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Distal, tyro.conf.subcommand("distal")]
     )
+
+
+def _check_settings(arguments: list[str], method: str) -> None:
+    """Raise a ValueError if there is a flag of another method."""
+    for argument in arguments:
+        name = argument.split("=")[0].removeprefix("--").replace("-", "_")
+        owners = [one for one, kind in METHODS.items() if name in kind.settings()] if argument[:2] == "--" else []
+        if owners and method not in owners:
+            raise ValueError(f"method = {method!r} has no setting {name}: it belongs to {', '.join(owners)}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,7 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"deepcheck {package_version()}")
         return 0
     description = "Deep nets under attack, to be held against the theory. deepcheck --version prints the version."
-    command = parsed(_commands(arguments), arguments, prog="deepcheck", commands=COMMANDS, description=description)
+    try:
+        commands = _commands(arguments)
+    except ValueError as error:
+        return _fail(error, 2)
+    command = parsed(commands, arguments, prog="deepcheck", commands=COMMANDS, description=description)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from deepcheck.checkpoint import CheckpointError
     from deepcheck.data import DataError

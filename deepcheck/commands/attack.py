@@ -18,7 +18,7 @@ class Attack(OnImages):
     norm: Literal["linf", "l2", "l1", "l0"] = "linf"
     """Norm of the perturbation."""
     epsilon: tuple[float, ...] = ()
-    """Sizes of the perturbation, >= 0; default: that of the training attack, in L-infinity."""
+    """Sizes of the perturbation, >= 0; default: the one that the net was trained to withstand."""
     objective: Literal["cross_entropy", "margin", "dlr", "wrong_confidence"] = "cross_entropy"
     """What is maximised."""
     steps: int = 40
@@ -37,6 +37,7 @@ class Attack(OnImages):
         from deepcheck.attacks import PGD
         from deepcheck.evaluation import Planned, evaluate, robust_error, standard_error, test_error
         from deepcheck.evaluation.suites import BOX_NORMS
+        from deepcheck.training.recipe import threat
 
         checked_count("steps", self.steps, 1)
         if self.step_size is not None:
@@ -54,9 +55,10 @@ class Attack(OnImages):
         network, dataset, device, about = self.network()
         epsilons = self.epsilon
         if not epsilons:
-            if self.norm != "linf":
+            norm, epsilon = threat(about["recipe"])
+            if self.norm != norm:
                 raise ValueError(f"epsilon is missing: there is no default for norm = {self.norm}")
-            epsilons = (float((about["recipe"] or {"epsilon": 0.3})["epsilon"]),)
+            epsilons = (epsilon,)
         images = load_images(dataset, self.data_dir)
         examples = at_most(self.examples, len(images.test_images), images.name)
         records = evaluate(

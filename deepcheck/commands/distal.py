@@ -31,12 +31,13 @@ class Distal(OnNet):
         import numpy as np
 
         from deepcheck.evaluation import distal
+        from deepcheck.training.recipe import threat
         from odeflow.plot import FORMATS, save_figure
 
         if self.plot is not None:
             check_target(self.plot, FORMATS)
         network, _, device, about = self.network()
-        epsilon = float((about["recipe"] or {"epsilon": 0.3})["epsilon"]) if self.epsilon is None else self.epsilon
+        epsilon = threat(about["recipe"])[1] if self.epsilon is None else self.epsilon
         records = distal(
             network,
             network.in_shape,

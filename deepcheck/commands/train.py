@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from deepcheck.commands.common import load_images
-from deepcheck.training.recipe import Recipe
+from deepcheck.training.recipe import DEFAULTS, METHODS, Recipe, recipe
 from odeflow.model import checked_count
 
 if TYPE_CHECKING:
     from deepcheck.data import Images
 
-__all__ = ["DatasetName", "Train"]
+    DatasetName: TypeAlias = str
+    MethodName: TypeAlias = str
+else:
+    DatasetName, MethodName = Literal[tuple(DEFAULTS)], Literal[tuple(METHODS)]
 
-DatasetName = Literal["mnist", "cifar10", "digits"]
+__all__ = ["DatasetName", "MethodName", "Train"]
 
 
 @dataclass(frozen=True)
 class Train:
     """Train a net: standard, adversarial training (at), or confidence-calibrated adversarial training (ccat).
 
-    The defaults are the recipe for the data set and the method. To use several GPUs, start it by torchrun.
+    Every method has flags of its own: --method at --help shows those of at. The defaults are the recipe for the data
+    set and the method. To use several GPUs, start it by torchrun.
     """
 
-    recipe: Recipe
+    recipe: Recipe = field(default_factory=lambda: recipe("mnist", "standard"))
     dataset: DatasetName = "mnist"
     """The data set."""
+    method: MethodName = "standard"
+    """standard, at (adversarial training) or ccat (confidence-calibrated adversarial training)."""
     out: Path | None = None
     """Folder for the checkpoints; default: runs/DATASET_METHOD."""
     resume: bool = False
@@ -55,7 +61,7 @@ class Train:
             images = first(images, self.examples)
         if out is None:
             Path("runs").mkdir(exist_ok=True)
-            out = Path("runs") / f"{self.dataset}_{self.recipe.method}"
+            out = Path("runs") / f"{self.dataset}_{self.method}"
         trained = train(
             self.recipe,
             images,
@@ -66,11 +72,11 @@ class Train:
             compiled=self.compile,
             progress=True,
         )
-        last = trained.history[-1]
+        last, (_, epsilon) = trained.history[-1], self.recipe.threat
         seconds = sum(row["seconds"] for row in trained.history)
         print(
             f"{len(trained.history)} epochs in {seconds:.0f} s; on {self.recipe.validation} training images kept apart: "
-            f"accuracy {last['clean_accuracy']:.4f}, under PGD-10 at epsilon = {self.recipe.epsilon:.4g} "
+            f"accuracy {last['clean_accuracy']:.4f}, under PGD-10 at epsilon = {epsilon:.4g} "
             f"{last['robust_accuracy']:.4f}",
             trained.checkpoint,
             sep="\n",

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deepcheck.training.recipe import METHODS, RECIPES, Recipe, recipe
+from deepcheck.training.methods import METHODS, AttackingMethod, Method
+from deepcheck.training.recipe import RECIPES, Recipe, recipe
 
 if TYPE_CHECKING:
     from deepcheck.training.loop import Trained, train
     from deepcheck.training.online import train_online
 
-__all__ = ["METHODS", "RECIPES", "Recipe", "Trained", "recipe", "train", "train_online"]
+__all__ = [
+    "METHODS",
+    "RECIPES",
+    "AttackingMethod",
+    "Method",
+    "Recipe",
+    "Trained",
+    "recipe",
+    "train",
+    "train_online",
+]
 
 
 def __getattr__(name: str) -> object:

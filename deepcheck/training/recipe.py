@@ -1,27 +1,25 @@
 """How a network is trained: one frozen configuration, and the ones that are used for each data set and method.
 
-Torch is loaded only when the method is made, so that a command line can be built from this quickly.
+Torch is loaded only when a method is used, so that a command line can be built from this quickly.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, get_args
 
 from deepcheck.checks import checked_choice
+from deepcheck.training.methods import METHODS, Method
+from deepcheck.training.methods.standard import Standard
 from deepcheck.training.schedules import SCHEDULES
 from odeflow.model import checked_count, checked_number
 
-if TYPE_CHECKING:
-    from deepcheck.training.methods import Method
+__all__ = ["DEFAULTS", "METHODS", "RECIPES", "Recipe", "recipe", "recorded", "threat"]
 
-__all__ = ["METHODS", "RECIPES", "Recipe", "recipe"]
-
-MethodName = Literal["standard", "at", "ccat"]
 ModelName = Literal[
     "linear", "conv_small", "conv_threshold", "madry_mnist", "resnet_ccat", "preact_resnet18", "wrn28_10"
 ]
-METHODS: tuple[str, ...] = get_args(MethodName)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +32,8 @@ class Recipe:
         If a field is out of its range.
     """
 
-    method: MethodName = "standard"
-    """standard, at (adversarial training) or ccat (confidence-calibrated adversarial training)."""
+    method: Method = field(default_factory=Standard)
+    """The training method with its own settings; `METHODS` has them all."""
     model: ModelName = "conv_small"
     """Name of the network, out of `deepcheck.models.NAMES`."""
     width: int | None = None
@@ -63,22 +61,12 @@ class Recipe:
     """Random shifts by up to `padding` pixels, and mirror images."""
     padding: int = 4
     """Largest shift of the augmentation in pixels, >= 0."""
-    norm: Literal["linf", "l2"] = "linf"
-    """Norm of the training attack; ccat: linf."""
-    epsilon: float = 0.3
-    """Radius of the training attack, >= 0; ccat: > 0."""
-    attack_steps: int = 10
-    """Steps of the training attack, >= 1."""
-    step_size: float = 0.06
-    """Step of the training attack, > 0."""
-    ramp: float = 0.0
-    """Share of the training over which the radius grows from 0 to epsilon, in [0, 1]; at only."""
-    attacked_share: float = 1.0
-    """Share of each batch that is attacked, in (0, 1]; at only (ccat attacks one half)."""
-    rho: float = 10.0
-    """Power of the transition to the uniform distribution, > 0; ccat only."""
     validation: int = 1000
     """Training images kept apart, the last ones, for the accuracies that are shown, >= 1."""
+    test_norm: Literal["linf", "l2"] | None = None
+    """Norm of the attack on the images kept apart; None: that of the training attack, or linf."""
+    test_epsilon: float | None = None
+    """Radius of the attack on the images kept apart, >= 0; None: that of the training attack, or 0."""
     patience: int | None = None
     """Stop when the robust validation error has not gone down for this many epochs, and return the best weights.
     None: train to the end, and return the last weights."""
@@ -88,29 +76,59 @@ class Recipe:
     """bfloat16: mixed precision (autocast)."""
 
     def __post_init__(self) -> None:
-        checked_choice("method", self.method, METHODS)
+        if not isinstance(self.method, Method):
+            raise TypeError(
+                f"method = {self.method!r} is of the wrong type: allowed is a Method, say Standard(); "
+                "recipe(dataset, name) takes a name"
+            )
         checked_choice("model", self.model, get_args(ModelName))
         checked_choice("optimiser", self.optimiser, ("sgd", "adam"))
         checked_choice("schedule", self.schedule, SCHEDULES)
         checked_choice("augmentation", self.augmentation, ("none", "crop", "crop_flip"))
         checked_choice("precision", self.precision, ("float32", "bfloat16"))
-        least = {"epochs": 1, "batch_size": 2, "padding": 0, "attack_steps": 1, "validation": 1, "seed": 0}
+        if self.test_norm is not None:
+            checked_choice("test_norm", self.test_norm, ("linf", "l2"))
+        least = {"epochs": 1, "batch_size": 2, "padding": 0, "validation": 1, "seed": 0}
         for name, low in least.items():
             checked_count(name, getattr(self, name), low)
         for name in ("patience", "width"):
             if getattr(self, name) is not None:
                 checked_count(name, getattr(self, name), 1)
-        for name in ("learning_rate", "step_size", "rho"):
-            checked_number(name, getattr(self, name), above=0)
+        checked_number("learning_rate", self.learning_rate, above=0)
         for name in ("momentum", "average"):
             checked_number(name, getattr(self, name), least=0, below=1)
         checked_number("weight_decay", self.weight_decay, least=0)
-        checked_number("ramp", self.ramp, least=0, most=1)
-        checked_number("attacked_share", self.attacked_share, above=0, most=1)
-        checked_choice("norm", self.norm, ("linf", "l2") if self.method != "ccat" else ("linf",))
-        if self.method == "ccat":
-            checked_number("epsilon", self.epsilon, above=0)
-        checked_number("epsilon", self.epsilon, least=0)
+        if self.test_epsilon is not None:
+            checked_number("test_epsilon", self.test_epsilon, least=0)
+
+    @property
+    def threat(self) -> tuple[Literal["linf", "l2"], float]:
+        """Norm and radius of the perturbations that the network is to withstand: of the test, or of the training.
+
+        (linf, 0) where neither is given.
+        """
+        return threat(asdict(self))
+
+    def changed(self, **changes: Any) -> Recipe:
+        """Return this recipe with some fields changed, each where it belongs: its own, and those of its method.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If neither has a field of this name, or a value is out of range.
+
+        Examples
+        --------
+        >>> recipe("mnist", "at").changed(epochs=3, epsilon=0.2).method.epsilon
+        0.2
+        """
+        if "method" in changes:
+            return replace(self, method=changes.pop("method")).changed(**changes)
+        own, theirs = [one.name for one in fields(self)], self.method.settings()
+        for name in changes:
+            checked_choice("field of a recipe", name, [*own, *theirs])
+        method = replace(self.method, **{name: changes.pop(name) for name in theirs if name in changes})
+        return replace(self, method=method, **changes)
 
     def model_options(self) -> dict[str, int]:
         """Return the options of `deepcheck.models.build`."""
@@ -119,79 +137,125 @@ class Recipe:
         return {"channels" if self.model in ("resnet_ccat", "preact_resnet18") else "width": self.width}
 
     def training_method(self) -> Method:
-        """Return the method with its attack."""
-        from deepcheck.attacks.pgd import PGD
-        from deepcheck.training.adversarial import AdversarialTraining
-        from deepcheck.training.ccat import CCAT, ccat_attack
-        from deepcheck.training.standard import Standard
+        """Return the method: `method`, by its former name."""
+        return self.method
 
-        if self.method == "standard":
-            return Standard()
-        if self.method == "ccat":
-            attack = ccat_attack(steps=self.attack_steps, step_size=self.step_size)
-            return CCAT(attack, self.epsilon, self.rho)
-        attack = PGD(self.norm, steps=self.attack_steps, step_size=self.step_size, keep="last", stop_when_reached=False)
-        return AdversarialTraining(attack, self.epsilon, self.attacked_share, self.ramp)
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Recipe:
+        """Return the recipe of a checkpoint or report; the inverse of `dataclasses.asdict`.
 
-
-_MNIST = Recipe(epochs=12, learning_rate=0.05, average=0.999)
-_CIFAR10 = Recipe(
-    model="preact_resnet18",
-    normalised=True,
-    epochs=30,
-    batch_size=128,
-    learning_rate=0.2,
-    weight_decay=5e-4,
-    augmentation="crop_flip",
-    epsilon=8 / 255,
-)
+        Raises
+        ------
+        ValueError, TypeError
+            If the method is not one of `METHODS`, a field is unknown, or a value is out of range.
+        """
+        own = dict(recorded(values))
+        method = dict(own.pop("method"))
+        kind = METHODS[checked_choice("method", method.pop("name"), METHODS)]
+        return cls(method=kind()).changed(**own, **method)
 
 
-def _with(base: Recipe, **changes: Any) -> Recipe:
-    return Recipe(**({field.name: getattr(base, field.name) for field in fields(base)} | changes))
+def recorded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe out of a file as `dataclasses.asdict` gives it.
+
+    In files that are older than methods with fields of their own, all fields stand side by side, and `method` is a name.
+
+    Raises
+    ------
+    ValueError
+        If there is no method of this name.
+    """
+    own = dict(values)
+    name = own.get("method", "standard")
+    if not isinstance(name, str):
+        return own
+    former = ("norm", "epsilon", "attack_steps", "step_size", "ramp", "attacked_share", "rho")
+    theirs = {one: own.pop(one) for one in former if one in own}
+    kind = METHODS[checked_choice("method", name, METHODS)]
+    if kind is Standard:  # its robust accuracy was that under the attack that it does not train with
+        norm = theirs.get("norm", "linf")
+        own |= {"test_norm": None if norm == "linf" else norm, "test_epsilon": theirs.get("epsilon", 0.3)}
+    own["method"] = {one.name: theirs.get(one.name, one.default) for one in fields(kind)}
+    return own
 
 
-RECIPES: dict[tuple[str, str], Recipe] = {
-    ("mnist", "standard"): _MNIST,
-    ("mnist", "at"): _with(
-        _MNIST,
-        method="at",
-        width=2,
-        epochs=20,
-        epsilon=0.33,
-        attack_steps=8,
-        step_size=0.08,
-        ramp=0.4,
-        augmentation="crop",
-        padding=1,
-    ),
-    ("mnist", "ccat"): _with(_MNIST, method="ccat", epochs=16, batch_size=100, attack_steps=40, step_size=0.01),
-    ("cifar10", "standard"): _CIFAR10,
-    ("cifar10", "at"): _with(_CIFAR10, method="at", attack_steps=10, step_size=2 / 255),
-    ("cifar10", "ccat"): _with(
-        _CIFAR10, method="ccat", model="resnet_ccat", epsilon=0.03, attack_steps=40, step_size=0.005, epochs=100
-    ),
+def threat(values: Mapping[str, Any] | None) -> tuple[Literal["linf", "l2"], float]:
+    """Return norm and radius of the perturbations that a network is to withstand, out of its recipe in a file.
+
+    See `Recipe.threat`. Without a recipe: those that are usual on MNIST, (linf, 0.3).
+    """
+    if not values:
+        return "linf", 0.3
+    own = recorded(values)
+    norm, epsilon = own.get("test_norm"), own.get("test_epsilon")
+    return norm or own["method"].get("norm", "linf"), own["method"].get("epsilon", 0.0) if epsilon is None else epsilon
+
+
+# fmt: off
+DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+    "mnist": {
+        "": {
+            "learning_rate": 0.05, "average": 0.999,
+            "epsilon": 0.3, "attack_steps": 10, "step_size": 0.06,
+        },
+        "standard": {"epochs": 12},
+        "at": {
+            "width": 2, "epochs": 20, "augmentation": "crop", "padding": 1,
+            "epsilon": 0.33, "attack_steps": 8, "step_size": 0.08, "ramp": 0.4,
+        },
+        "ccat": {
+            "epochs": 16, "batch_size": 100,
+            "attack_steps": 40, "step_size": 0.01,
+        },
+    },
+    "cifar10": {
+        "": {
+            "model": "preact_resnet18", "normalised": True, "augmentation": "crop_flip",
+            "epochs": 30, "batch_size": 128, "learning_rate": 0.2, "weight_decay": 5e-4,
+            "epsilon": 8 / 255, "attack_steps": 10, "step_size": 2 / 255,
+        },
+        "ccat": {
+            "model": "resnet_ccat", "epochs": 100,
+            "epsilon": 0.03, "attack_steps": 40, "step_size": 0.005,
+        },
+    },
+    "digits": {
+        "": {
+            "epochs": 60, "batch_size": 32, "learning_rate": 0.05, "validation": 200,
+            "epsilon": 0.2, "attack_steps": 10, "step_size": 0.05,
+        },
+        "at": {"ramp": 0.4},
+        "ccat": {"attack_steps": 20, "step_size": 0.01},
+    },
 }
-_DIGITS = Recipe(epochs=60, batch_size=32, learning_rate=0.05, epsilon=0.2, validation=200)
-RECIPES |= {
-    ("digits", "standard"): _DIGITS,
-    ("digits", "at"): _with(_DIGITS, method="at", attack_steps=10, step_size=0.05, ramp=0.4),
-    ("digits", "ccat"): _with(_DIGITS, method="ccat", attack_steps=20, step_size=0.01),
-}
-"""What is used for a data set and a method where nothing else is asked for."""
+# fmt: on
+"""What a recipe has for a data set: with every method that has such a field (""), and with one method. Everything else
+has the default of `Recipe` or of the method. Where the method has no `epsilon`, it is the test's."""
 
 
 def recipe(dataset: str, method: str, **changes: Any) -> Recipe:
-    """Return the recipe for a data set and a method, with some fields changed.
+    """Return the recipe for a data set and a method, with some fields changed, its own or those of the method.
 
     Raises
     ------
     ValueError, TypeError
         If there is no such data set, method or field, or a value is out of range.
+
+    Examples
+    --------
+    >>> recipe("mnist", "at", epsilon=0.2, epochs=3).method
+    AdversarialTraining(norm='linf', epsilon=0.2, attack_steps=8, step_size=0.08, ramp=0.4, attacked_share=1.0)
     """
-    checked_choice("dataset", dataset, dict.fromkeys(name for name, _ in RECIPES))
-    checked_choice("method", method, METHODS)
-    known = [field.name for field in fields(Recipe)]
-    for name in changes:
-        checked_choice("field of a recipe", name, known)
-    return _with(RECIPES[dataset, method], **changes)
+    table = DEFAULTS[checked_choice("dataset", dataset, DEFAULTS)]
+    plain = Recipe(method=METHODS[checked_choice("method", method, METHODS)]())
+    known = {*(one.name for one in fields(Recipe)), *plain.method.settings()}
+    shared = {name: value for name, value in table[""].items() if name in known}
+    if "epsilon" not in known:
+        shared["test_epsilon"] = table[""]["epsilon"]
+    return plain.changed(**(shared | table.get(method, {}) | changes))
+
+
+RECIPES: dict[tuple[str, str], Recipe] = {
+    (dataset, method): recipe(dataset, method) for dataset in DEFAULTS for method in METHODS
+}
+"""What is used for a data set and a method where nothing else is asked for."""

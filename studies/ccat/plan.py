@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from deepcheck.evaluation import THREATS
@@ -36,8 +35,11 @@ def setting_of(name: str, dataset: str, *, quick: bool) -> Setting:
     recipes = {training: recipe(dataset, training) for training in TRAININGS}
     threats, published = THREATS[dataset], PUBLISHED.get(dataset, {})
     if name == "ccat_cifar10":
+        attack: dict[str, Any] = {"epsilon": 0.03, "attack_steps": 40, "step_size": 0.005}
         recipes = {
-            training: replace(one, model="resnet_ccat", epsilon=0.03, attack_steps=40, step_size=0.005, epochs=100)
+            training: one.changed(
+                model="resnet_ccat", epochs=100, **({"test_epsilon": 0.03} if training == "standard" else attack)
+            )
             for training, one in recipes.items()
         }
     if not quick:
@@ -45,19 +47,23 @@ def setting_of(name: str, dataset: str, *, quick: bool) -> Setting:
         return Setting(dataset, recipes, threats, published=published, **effort)
     few: dict[str, Any] = {"steps": 50, "restarts": 2, "queries": 200, "published": published}
     if name == "ccat_cifar10":  # only that everything runs
-        changes: dict[str, Any] = {"width": 8, "epochs": 1, "batch_size": 50, "attack_steps": 2, "validation": 50}
-        recipes = {training: replace(one, **changes) for training, one in recipes.items()}
+        changes: dict[str, Any] = {"width": 8, "epochs": 1, "batch_size": 50, "validation": 50}
+        recipes = {
+            training: one.changed(**changes, **({} if training == "standard" else {"attack_steps": 2}))
+            for training, one in recipes.items()
+        }
         few |= {"steps": 10, "restarts": 1, "queries": 50}
         return Setting(dataset, recipes, threats, train_images=350, examples=50, validation=50, **few)
     if dataset == "digits":
         return Setting(dataset, recipes, threats, examples=179, validation=180, **few)
     epochs = {"standard": 4, "at": 12, "ccat": 8}
-    steps = {"standard": 1, "at": 5, "ccat": 10}
-    sizes = {"standard": 0.1, "at": 0.12, "ccat": 0.03}
+    attacks: dict[str, dict[str, Any]] = {
+        "standard": {},
+        "at": {"attack_steps": 5, "step_size": 0.12},
+        "ccat": {"attack_steps": 10, "step_size": 0.03},
+    }
     recipes = {
-        training: replace(
-            one, epochs=epochs[training], attack_steps=steps[training], step_size=sizes[training], width=None
-        )
+        training: one.changed(epochs=epochs[training], width=None, **attacks[training])
         for training, one in recipes.items()
     }
     return Setting(dataset, recipes, threats, train_images=10_000, examples=200, **few)

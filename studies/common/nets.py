@@ -26,15 +26,15 @@ STEPS = 5
 """Steps of the training attack."""
 
 
-def pair_recipe(dataset: str, norm: Norm, epsilon: float, **changes: Any) -> Recipe:
+def pair_recipe(dataset: str, norm: Norm, epsilon: float, *, ramp: float = 0.4, **changes: Any) -> Recipe:
     """Return how a net learns the pair: standard training for epsilon = 0, otherwise AT with PGD in the box [0, 1].
 
-    `changes` are other fields of the recipe, as for `deepcheck.training.recipe`.
+    `ramp` is that of AT, `changes` are other fields of the recipe, as for `deepcheck.training.recipe`.
     """
     fields = {"width": None, "augmentation": "none", "average": 0.99, "validation": 100 if dataset == "mnist" else 20}
     if not epsilon:
         return recipe(dataset, "standard", **(fields | changes))
-    attack = {"norm": norm, "epsilon": epsilon, "attack_steps": STEPS, "step_size": 2.5 * epsilon / STEPS, "ramp": 0.4}
+    attack = {"norm": norm, "epsilon": epsilon, "attack_steps": STEPS, "step_size": 2.5 * epsilon / STEPS, "ramp": ramp}
     return recipe(dataset, "at", **(fields | attack | changes))
 
 

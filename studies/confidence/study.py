@@ -124,18 +124,19 @@ def _threshold(law: Gaussians, bound: float) -> float:
 
 def _recipe(net: str, seed: int, setting: Setting, images: Images) -> Recipe:
     model, method = NETS[net]
-    own: dict[str, Any] = {}
+    epsilon = setting.epsilon
+    own: dict[str, Any] = {"test_epsilon": epsilon}
     if method == "at":
-        own = {"attack_steps": 5, "step_size": setting.epsilon / 2.5, "width": None, "augmentation": "none"}
+        own = {"epsilon": epsilon, "attack_steps": 5, "step_size": epsilon / 2.5, "width": None, "augmentation": "none"}
     if method == "ccat":
-        own = {"attack_steps": 5, "step_size": setting.epsilon / 5, "epochs": setting.ccat_epochs}
+        own = {"epsilon": epsilon, "attack_steps": 5, "step_size": epsilon / 5, "epochs": setting.ccat_epochs}
     common = {"epochs": setting.epochs, "validation": setting.validation, "batch_size": setting.batch_size}
-    return recipe(images.name.split()[0], method, model=model, epsilon=setting.epsilon, seed=seed, **(common | own))
+    return recipe(images.name.split()[0], method, model=model, seed=seed, **(common | own))
 
 
 def _net(one: Recipe, images: Images, setting: Setting, folder: Path) -> xr.Dataset:
     """Train a net and return its margins; both are taken from the folder, if they are there."""
-    name = f"{one.model}_{one.method}_{one.seed}"
+    name = f"{one.model}_{one.method.name}_{one.seed}"
     network = kept_training(one, images, folder, name, device=str(choose("auto"))).network
     settings = (setting, SEED, images.name, fingerprint(network))
     return kept(folder, f"{name}_margins", settings, margins_of, network, images, setting, one.seed)

@@ -18,7 +18,7 @@ from deepcheck import checkpoint, cli
 from deepcheck.commands import common
 from deepcheck.data import DataError, load
 from deepcheck.evaluation import checked, format_summary, robust_error, standard_error, summary
-from deepcheck.training import RECIPES
+from deepcheck.training import METHODS, RECIPES, AttackingMethod
 from deepcheck.training.loop import BEST, LAST, REPORT, _Run
 from odeflow import load as load_result
 from odeflow.provenance import SaveError
@@ -78,11 +78,12 @@ def test_training(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_method_trains_on_few_images_into_the_default_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    few = "--examples 60 --validation 20 --epochs 1 --attack-steps 2 --batch-size 20"
-    for method in ("standard", "at", "ccat"):
-        assert status_of(f"{TRAIN} --method {method} {few}") == 0
+    few = "--examples 60 --validation 20 --epochs 1 --batch-size 20"
+    for method in METHODS:
+        steps = "--attack-steps 2" if "attack_steps" in METHODS[method].settings() else ""
+        assert status_of(f"{TRAIN} --method {method} {few} {steps}") == 0
         report = json.loads(Path("runs", f"digits_{method}", REPORT).read_text())
-        assert report["recipe"]["method"] == method
+        assert report["recipe"]["method"]["name"] == method
         assert report["train_images"] == 60
         assert f"runs/digits_{method}/{LAST}" in capsys.readouterr().out
     assert status_of(f"{TRAIN} --method at {few} --patience 1 --out early") == 0
@@ -230,13 +231,47 @@ def test_help_shows_the_recipe(dataset: str, method: str, capsys: pytest.Capture
     text = plain(capsys.readouterr().out)
     assert f"The data set. (default: {dataset})" in text
     assert f"(confidence-calibrated adversarial training). (default: {method})" in text
-    assert f"Steps of the training attack, >= 1. (default: {one.attack_steps})" in text
-    assert f"Step of the training attack, > 0. (default: {one.step_size})" in text
+    assert isinstance(one.method, AttackingMethod)
+    assert f"Steps of the training attack, >= 1. (default: {one.method.attack_steps})" in text
+    assert f"Step of the training attack, > 0. (default: {one.method.step_size})" in text
     assert f"Passes over the training images, >= 1. (default: {one.epochs})" in text
 
 
 def test_the_recipes_whose_help_is_looked_at_differ() -> None:
-    assert len({(one.attack_steps, one.step_size, one.epochs) for one in RECIPES.values()}) > 4
+    assert len({(one.method, one.epochs) for one in RECIPES.values()}) > 4
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_help_has_the_flags_of_the_method_alone(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(f"train --method {method} --help") == 0
+    shown = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    every = {one: {"--" + name.replace("_", "-") for name in METHODS[one].settings()} for one in METHODS}
+    assert shown & set().union(*every.values()) == every[method]
+    assert "--name" not in shown
+
+
+def test_flags_of_a_method_reach_it(capsys: pytest.CaptureFixture[str]) -> None:
+    few = "--examples 60 --validation 20 --epochs 1 --batch-size 20"
+    assert status_of(f"{TRAIN} --method at {few} --epsilon 0.07 --attack-steps 3 --norm l2 --seed 5 --out net") == 0
+    recipe = json.loads(Path("net", REPORT).read_text())["recipe"]
+    assert (recipe["seed"], recipe["method"]) == (
+        5,
+        {
+            "name": "at",
+            "norm": "l2",
+            "epsilon": 0.07,
+            "attack_steps": 3,
+            "step_size": 0.05,
+            "ramp": 0.4,
+            "attacked_share": 1.0,
+        },
+    )
+    assert "PGD-10 at epsilon = 0.07" in capsys.readouterr().out
+    # and an attack is of that size and norm, unless another is asked for
+    assert status_of("attack net --device cpu --steps 1 --norm l2 --examples 20") == 0
+    assert "l2 0.07: " in capsys.readouterr().out
+    assert status_of("attack net --device cpu --steps 1 --examples 20") == 2
+    assert "epsilon is missing: there is no default for norm = linf" in capsys.readouterr().err
 
 
 def test_help_names_every_parameter(capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,7 +289,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys; from deepcheck.cli import main\n"
-        "for arguments in (['--help'], ['train', '--help'], ['train', '--epsilon', '-1']):\n"
+        "for arguments in (['--help'], ['train', '--help'], ['train', '--method', 'ccat', '--help'], ['train', '--method', 'at', '--epsilon', '-1']):\n"
         "    try: main(arguments)\n"
         "    except SystemExit: pass\n"
         "print(sorted({'torch', 'numba', 'xarray', 'matplotlib', 'scipy', 'sklearn'} & set(sys.modules)))"
@@ -294,12 +329,15 @@ def test_without_a_gpu_auto_says_that_it_takes_the_cpu(
     [
         (
             "train --dataset digits --method adv",
-            "'adv' for argument '--method'. Expected one of ('standard', 'at', 'ccat')",
+            f"'adv' for argument '--method'. Expected one of {tuple(METHODS)}",
         ),
         ("train --dataset digitz", "'digitz' for argument '--dataset'. Expected one of ('mnist', 'cifar10', 'digits')"),
         (f"{TRAIN} --model resnet", "'resnet' for argument '--model'"),
-        (f"{TRAIN} --epsilon -1", "epsilon = -1.0 is out of range: allowed is a finite number and >= 0"),
-        (f"{TRAIN} --epsilon nan", "epsilon = nan is out of range"),
+        (f"{TRAIN} --method at --epsilon -1", "epsilon = -1.0 is out of range: allowed is a finite number and >= 0"),
+        (f"{TRAIN} --method at --epsilon nan", "epsilon = nan is out of range"),
+        (f"{TRAIN} --method at --rho 3", "method = 'at' has no setting rho: it belongs to ccat"),
+        (f"{TRAIN} --epsilon 0.1", "method = 'standard' has no setting epsilon: it belongs to at, ccat"),
+        (f"{TRAIN} --test-epsilon -1", "test_epsilon = -1.0 is out of range"),
         (f"{TRAIN} --method ccat --epsilon 0", "epsilon = 0.0 is out of range: allowed is a finite number and > 0"),
         (f"{TRAIN} --epochs 0", "epochs = 0 is out of range: allowed is a whole number >= 1"),
         (f"{TRAIN} --epochs many", "--epochs"),

@@ -1,6 +1,7 @@
 """Losses of the training methods, on models where they are known."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +13,10 @@ from torch.nn import functional as F
 from deepcheck.attacks.norms import norm
 from deepcheck.attacks.pgd import PGD
 from deepcheck.attacks.starts import Gaussian, OneOf, UniformLength, Zero
-from deepcheck.training.adversarial import AdversarialTraining
-from deepcheck.training.ccat import CCAT, ccat_attack, soft_targets, true_class_weight
-from deepcheck.training.methods import Method
-from deepcheck.training.recipe import Recipe
-from deepcheck.training.standard import Standard
+from deepcheck.training import METHODS, Method, Recipe, recipe
+from deepcheck.training.methods.at import AdversarialTraining
+from deepcheck.training.methods.ccat import CCAT, ccat_attack, soft_targets, true_class_weight
+from deepcheck.training.methods.standard import Standard
 
 EPSILON = 0.1
 
@@ -48,26 +48,28 @@ class Recording(nn.Module):
 
 
 def methods() -> list[Method]:
-    attack = PGD("linf", steps=3, step_size=0.05, keep="last", stop_when_reached=False)
-    return [
-        AdversarialTraining(attack, EPSILON),
-        AdversarialTraining(attack, EPSILON, 0.5),
-        CCAT(ccat_attack(steps=3, step_size=0.05), EPSILON),
-    ]
+    attack: dict[str, Any] = {"epsilon": EPSILON, "attack_steps": 3, "step_size": 0.05}
+    return [AdversarialTraining(**attack), AdversarialTraining(**attack, attacked_share=0.5), CCAT(**attack)]
+
+
+def attacking(method: Method, attack: Any) -> Method:
+    """Give a method another attack than its fields say: where the cached property keeps it."""
+    vars(method)["attack"] = attack
+    return method
 
 
 # --- what all methods have in common ---
 
 
 def named(method: Method) -> str:
-    return type(method).__name__ + str(getattr(method, "share", ""))
+    return type(method).__name__ + str(getattr(method, "attacked_share", ""))
 
 
 @pytest.mark.parametrize("method", [Standard(), *methods()], ids=named)
 def test_one_forward_pass_in_train_mode(method: Method) -> None:
     images, labels = pictures(10)
     model = Recording().train()
-    method.loss(model, images, labels, progress=0.5, generator=generator())
+    method.loss(model, images, labels, progress=0.5, generator=generator(), state=None)
     assert model.training
     assert [len(x) for x in model.trained] == [10]
     assert len(model.evaluated) == (0 if isinstance(method, Standard) else model_calls(method))
@@ -83,7 +85,7 @@ def model_calls(method: Method) -> int:
 def test_batch_statistics_are_those_of_the_training_forward_alone(method: Method) -> None:
     images, labels = pictures(10)
     model = Recording(batch_norm=True).train()
-    method.loss(model, images, labels, progress=0.5, generator=generator())
+    method.loss(model, images, labels, progress=0.5, generator=generator(), state=None)
     (joint,) = model.trained
     assert isinstance(model.norm, nn.BatchNorm2d)
     assert model.norm.num_batches_tracked == 1
@@ -98,7 +100,7 @@ def test_the_attack_leaves_no_gradient_and_stays_in_ball_and_box(method: Method)
     images, labels = pictures(10)
     model = Recording().train()
     before = torch.get_rng_state()
-    loss = method.loss(model, images, labels, progress=0.5, generator=generator())
+    loss = method.loss(model, images, labels, progress=0.5, generator=generator(), state=None)
     gradients = [model.W.grad]
     assert torch.equal(before, torch.get_rng_state())
     (joint,) = model.trained
@@ -114,7 +116,7 @@ def test_the_attack_leaves_no_gradient_and_stays_in_ball_and_box(method: Method)
 def test_losses_depend_on_the_generator_alone(method: Method) -> None:
     images, labels = pictures(10)
     first, again, other = (
-        method.loss(Recording().train(), images, labels, progress=0.5, generator=generator(seed)).item()
+        method.loss(Recording().train(), images, labels, progress=0.5, generator=generator(seed), state=None).item()
         for seed in (1, 1, 2)
     )
     assert first == again
@@ -124,7 +126,7 @@ def test_losses_depend_on_the_generator_alone(method: Method) -> None:
 def test_standard_is_the_mean_of_minus_log_p() -> None:
     images, labels = pictures(10)
     model = Recording()
-    loss = Standard().loss(model, images, labels, progress=0.0, generator=generator())
+    loss = Standard().loss(model, images, labels, progress=0.0, generator=generator(), state=None)
     p = (images.flatten(1) @ model.W.T + model.b).softmax(1)
     torch.testing.assert_close(loss.double(), -p.log()[torch.arange(10), labels].mean(), rtol=1e-6, atol=0)
 
@@ -173,8 +175,8 @@ def test_targets_are_probabilities() -> None:
 def test_loss_of_ccat(n: int, rho: float) -> None:
     images, labels = pictures(n)
     model = Recording().train()
-    method = CCAT(ccat_attack(steps=5, step_size=0.02), EPSILON, rho)
-    loss = method.loss(model, images, labels, progress=0.0, generator=generator())
+    method = CCAT(epsilon=EPSILON, attack_steps=5, step_size=0.02, rho=rho)
+    loss = method.loss(model, images, labels, progress=0.0, generator=generator(), state=None)
     (joint,) = model.trained
     half = n // 2
     assert torch.equal(joint[:half], images[:half])
@@ -193,7 +195,9 @@ def test_loss_of_ccat(n: int, rho: float) -> None:
 def test_ccat_attacks_the_second_half_by_its_attack() -> None:
     images, labels = pictures(10)
     model, attack = Recording().train(), ccat_attack(steps=5, step_size=0.02)
-    CCAT(attack, EPSILON).loss(model, images, labels, progress=0.0, generator=generator())
+    CCAT(epsilon=EPSILON, attack_steps=5, step_size=0.02).loss(
+        model, images, labels, progress=0.0, generator=generator(), state=None
+    )
     expected = attack.perturb(model.eval(), images[5:], labels[5:], EPSILON, generator())
     assert torch.equal(model.trained[0][5:], expected)
 
@@ -214,8 +218,8 @@ class Unmoved:
 def test_limits_of_the_loss_of_ccat(length: float, share: float) -> None:
     images, labels = pictures(10)
     model = Recording().train()
-    attack: Any = Unmoved(length)
-    loss = CCAT(attack, EPSILON, rho=3.0).loss(model, images, labels, progress=0.0, generator=generator())
+    method = attacking(CCAT(epsilon=EPSILON, rho=3.0), Unmoved(length))
+    loss = method.loss(model, images, labels, progress=0.0, generator=generator(), state=None)
     log_p = (model.trained[0].flatten(1) @ model.W.T + model.b).log_softmax(1)
     right = -log_p[torch.arange(10), labels]
     uniform = -log_p.mean(1)
@@ -268,9 +272,8 @@ EDGE = PGD(
 def test_loss_of_adversarial_training(share: float, clean: int) -> None:
     images, labels = pictures(10, classes=2)
     model, largest = two_classes()
-    loss = AdversarialTraining(EDGE, EPSILON, share).loss(
-        model.train(), images, labels, progress=0.0, generator=generator()
-    )
+    method = attacking(AdversarialTraining(epsilon=EPSILON, attacked_share=share), EDGE)
+    loss = method.loss(model.train(), images, labels, progress=0.0, generator=generator(), state=None)
     expected = torch.cat([largest(images[:clean], labels[:clean], 0.0), largest(images[clean:], labels[clean:], 0.1)])
     torch.testing.assert_close(loss.double(), expected.mean(), rtol=1e-6, atol=0)
     changed = (model.trained[0] != images).flatten(1).any(1)
@@ -284,32 +287,73 @@ def test_loss_of_adversarial_training(share: float, clean: int) -> None:
 def test_the_radius_grows(ramp: float, progress: float, factor: float) -> None:
     images, labels = pictures(10, classes=2)
     model, largest = two_classes()
-    method = AdversarialTraining(EDGE, EPSILON, ramp=ramp)
-    loss = method.loss(model.train(), images, labels, progress=progress, generator=generator())
+    method = attacking(AdversarialTraining(epsilon=EPSILON, ramp=ramp), EDGE)
+    loss = method.loss(model.train(), images, labels, progress=progress, generator=generator(), state=None)
     torch.testing.assert_close(loss.double(), largest(images, labels, factor * EPSILON).mean(), rtol=1e-6, atol=0)
 
 
 def test_without_a_radius_all_methods_are_standard() -> None:
     images, labels = pictures(10)
-    plain = Standard().loss(Recording(), images, labels, progress=0.0, generator=generator())
+    plain = Standard().loss(Recording(), images, labels, progress=0.0, generator=generator(), state=None)
     for share in (0.5, 1.0):
-        attack = PGD("linf", steps=2, step_size=0.1, keep="last", stop_when_reached=False)
-        loss = AdversarialTraining(attack, 0.0, share).loss(
-            Recording(), images, labels, progress=0.0, generator=generator()
-        )
+        method = AdversarialTraining(epsilon=0.0, attack_steps=2, step_size=0.1, attacked_share=share)
+        loss = method.loss(Recording(), images, labels, progress=0.0, generator=generator(), state=None)
         torch.testing.assert_close(loss, plain)
 
 
-# --- from recipes ---
+# --- fields, attacks and names ---
 
 
-def test_recipes_make_their_methods() -> None:
-    options: dict[str, Any] = {"epsilon": 0.2, "attack_steps": 7, "step_size": 0.03}
-    assert Recipe(method="standard", **options).training_method() == Standard()
-    at = Recipe(method="at", ramp=0.4, attacked_share=0.5, **options).training_method()
-    assert isinstance(at, AdversarialTraining)
-    assert (at.epsilon, at.share, at.ramp) == (0.2, 0.5, 0.4)
-    assert (at.attack.steps, at.attack.step_size, at.attack.momentum) == (7, 0.03, 0.0)
-    assert repr(at.attack.objective) == "CrossEntropy()"
-    ccat = Recipe(method="ccat", rho=3.0, **options).training_method()
-    assert ccat == CCAT(ccat_attack(steps=7, step_size=0.03), 0.2, 3.0)
+def test_a_method_makes_its_attack_of_its_fields() -> None:
+    at = AdversarialTraining(norm="l2", attack_steps=7, step_size=0.03).attack
+    assert at == PGD("l2", "cross_entropy", steps=7, step_size=0.03, keep="last", stop_when_reached=False)
+    assert CCAT(attack_steps=7, step_size=0.03).attack == ccat_attack(steps=7, step_size=0.03)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (AdversarialTraining, {"norm": "l1"}, "norm = 'l1' is unknown"),
+        (AdversarialTraining, {"epsilon": -0.1}, "epsilon = -0.1 is out of range: allowed is a finite number and >= 0"),
+        (AdversarialTraining, {"epsilon": math.nan}, "epsilon = nan is out of range"),
+        (AdversarialTraining, {"attack_steps": 0}, "attack_steps = 0 is out of range"),
+        (AdversarialTraining, {"step_size": -0.1}, "step_size = -0.1 is out of range"),
+        (AdversarialTraining, {"ramp": 1.1}, "ramp = 1.1 is out of range"),
+        (AdversarialTraining, {"attacked_share": 0.0}, "attacked_share = 0.0 is out of range"),
+        (CCAT, {"norm": "l2"}, "norm = 'l2' is unknown: allowed is one of linf"),
+        (CCAT, {"epsilon": 0.0}, "epsilon = 0.0 is out of range: allowed is a finite number and > 0"),
+        (CCAT, {"attack_steps": 0}, "attack_steps = 0 is out of range"),
+        (CCAT, {"step_size": 0.0}, "step_size = 0.0 is out of range"),
+        (CCAT, {"rho": 0.0}, "rho = 0.0 is out of range"),
+    ],
+    ids=str,
+)
+def test_bad_fields_of_methods(kind: type[Method], changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        kind(**changes)
+    if kind is METHODS["at"]:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            recipe("digits", "at", **changes)
+
+
+def test_fields_belong_to_one_method() -> None:
+    assert Standard.settings() == ()
+    assert set(AdversarialTraining.settings()) - set(CCAT.settings()) == {"ramp", "attacked_share"}
+    assert set(CCAT.settings()) - set(AdversarialTraining.settings()) == {"rho"}
+    for method, name in (("standard", "epsilon"), ("at", "rho"), ("ccat", "ramp")):
+        with pytest.raises(ValueError, match=f"field of a recipe = '{name}' is unknown"):
+            recipe("digits", method, **{name: 0.1})
+
+
+def test_a_name_cannot_be_set() -> None:
+    with pytest.raises(TypeError, match="name"):
+        AdversarialTraining(name="ccat")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=re.escape("method = 'at' is of the wrong type: allowed is a Method")):
+        Recipe(method="at")  # type: ignore[arg-type]
+
+
+def test_former_places() -> None:
+    from deepcheck.training import adversarial, ccat, standard
+
+    assert adversarial.AdversarialTraining is AdversarialTraining
+    assert (ccat.CCAT, ccat.ccat_attack, standard.Standard) == (CCAT, ccat_attack, Standard)

@@ -20,13 +20,17 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 
-from deepcheck import checkpoint
+from deepcheck import checkpoint, models
 from deepcheck.checkpoint import CheckpointError
 from deepcheck.data import Images, load
 from deepcheck.training import METHODS, RECIPES, Recipe, Trained, loop, recipe, train
+from deepcheck.training.averaging import Average
+from deepcheck.training.methods.standard import Standard
+from deepcheck.training.recipe import threat
 from deepcheck.training.schedules import SCHEDULES, constant, cyclic, schedule, step
-from deepcheck.training.standard import Standard
+from deepcheck.training.step import Learner
 
 LAST, BEST, REPORT = "last.safetensors", "best.safetensors", "training.json"
 TINY: dict[str, Any] = {
@@ -34,15 +38,14 @@ TINY: dict[str, Any] = {
     "epochs": 3,
     "batch_size": 32,
     "learning_rate": 0.05,
-    "epsilon": 0.1,
-    "attack_steps": 2,
-    "step_size": 0.05,
     "validation": 100,
 }
+ATTACK: dict[str, Any] = {"epsilon": 0.1, "attack_steps": 2, "step_size": 0.05}
 
 
-def tiny(**changes: Any) -> Recipe:
-    return Recipe(**(TINY | changes))
+def tiny(method: str = "standard", **changes: Any) -> Recipe:
+    attack = {"test_epsilon": 0.1} if method == "standard" else ATTACK
+    return Recipe(method=METHODS[method]()).changed(**(TINY | attack | changes))
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +185,31 @@ def test_averaged_weights(average: float, digits: Images, tmp_path: Path, seen: 
         assert not torch.equal(tensor, after[-1][name])
 
 
+def test_averages_of_weights_and_running_statistics_are_those_of_torch_bit_by_bit() -> None:
+    network = models.build("preact_resnet18", 4, (1, 8, 8), generator=torch.Generator().manual_seed(1), channels=2)
+
+    def follow(means: Any, current: Any, n: Any) -> None:  # n networks are in the average already
+        decay = min(0.6, (int(n) + 1) / (int(n) + 10))
+        for mean, tensor in zip(means, current, strict=True):
+            mean.copy_(torch.lerp(mean, tensor, 1 - decay) if mean.is_floating_point() else tensor)
+
+    average, theirs = Average(network, 0.6), AveragedModel(network, multi_avg_fn=follow, use_buffers=True)
+    theirs.update_parameters(network)  # the first time, it copies
+    assert same(dict(average.network.state_dict()), dict(network.state_dict()))
+    x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    for n in range(1, 8):
+        network(x * n)  # moves the statistics, and counts
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(1.1)
+        average.update(network)
+        theirs.update_parameters(network)
+        assert same(dict(average.network.state_dict()), dict(theirs.module.state_dict()))
+    assert not same(dict(average.network.state_dict()), dict(network.state_dict()))
+    counts = {int(tensor) for name, tensor in average.network.state_dict().items() if "num_batches" in name}
+    assert counts == {7}
+
+
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_the_accuracy_shown_is_that_of_the_network_returned(average: float, digits: Images, tmp_path: Path) -> None:
     trained = train(tiny(average=average), digits, out=tmp_path, device="cpu")
@@ -239,10 +267,11 @@ def test_every_method_learns(
 
 
 def test_adversarial_training_is_more_robust(digits: Images, tmp_path: Path) -> None:
-    options = {"epochs": 10, "learning_rate": 0.5, "epsilon": 0.2, "attack_steps": 4, "step_size": 0.1}
+    options: dict[str, Any] = {"epochs": 10, "learning_rate": 0.5, "test_epsilon": 0.2}
+    attack = {"epsilon": 0.2, "attack_steps": 4, "step_size": 0.1}
     standard, at = (
-        train(tiny(method=method, **options), digits, out=tmp_path / method, device="cpu").history[-1]
-        for method in ("standard", "at")
+        train(one, digits, out=tmp_path / one.method.name, device="cpu").history[-1]
+        for one in (tiny(**options), tiny("at", **options, **attack))
     )
     assert at["robust_accuracy"] > standard["robust_accuracy"] + 0.1
 
@@ -324,7 +353,7 @@ def test_what_is_left_behind(digits: Images, tmp_path: Path) -> None:
     assert trained.checkpoint == out / LAST
     assert same(weights(trained), dict(checkpoint.load_model(out / LAST).state_dict()))
     report = json.loads((out / REPORT).read_bytes())
-    assert Recipe(**report["recipe"]) == options
+    assert Recipe.from_json(report["recipe"]) == options
     assert report["history"] == trained.history
     assert (report["dataset"], report["train_images"], report["epoch"], report["seed"]) == ("digits", 500, 3, "0")
     assert {"torch_version", "git_commit", "device", "created"} <= report.keys()
@@ -350,18 +379,18 @@ RESUMED = {
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
     """Press Ctrl-C after so many steps, once."""
-    plain = loop._Run._step
+    plain = Learner.step
     steps = 0
 
-    def interrupted(run: Any, *arguments: Any) -> Tensor:
+    def interrupted(learner: Learner, *arguments: Any) -> Tensor:
         nonlocal steps
         steps += 1
         if steps == after:
-            monkeypatch.setattr(loop._Run, "_step", plain)
+            monkeypatch.setattr(Learner, "step", plain)
             raise KeyboardInterrupt
-        return plain(run, *arguments)
+        return plain(learner, *arguments)
 
-    monkeypatch.setattr(loop._Run, "_step", interrupted)
+    monkeypatch.setattr(Learner, "step", interrupted)
 
 
 @pytest.mark.parametrize("name", list(RESUMED))
@@ -382,6 +411,69 @@ def test_a_resumed_training_is_the_same(
     assert timeless(resumed.history) == timeless(whole.history)
     (ours, _), (theirs, _) = (checkpoint.read(folder / LAST) for folder in (out, tmp_path / "whole"))
     assert same(ours, theirs)  # and so are optimiser and random numbers
+
+
+FORMER = {  # recipes of `tiny(average=0.9)` and `tiny("at", average=0.9)` as they were written before methods had fields
+    method: {
+        "method": method,
+        "model": "linear",
+        "width": None,
+        "normalised": False,
+        "epochs": 3,
+        "batch_size": 32,
+        "optimiser": "sgd",
+        "learning_rate": 0.05,
+        "momentum": 0.9,
+        "weight_decay": 2e-4,
+        "schedule": "cyclic",
+        "average": 0.9,
+        "augmentation": "none",
+        "padding": 4,
+        "norm": "linf",
+        "epsilon": 0.1,
+        "attack_steps": 2,
+        "step_size": 0.05,
+        "ramp": 0.0,
+        "attacked_share": 1.0,
+        "rho": 10.0,
+        "validation": 100,
+        "patience": None,
+        "seed": 0,
+        "precision": "float32",
+    }
+    for method in ("standard", "at", "ccat")
+}
+
+
+@pytest.mark.parametrize("method", list(FORMER))
+def test_checkpoints_of_former_versions_are_resumed(
+    method: str, digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, out = tiny(method, average=0.9), tmp_path / "parts"
+    whole = train(options, digits, out=tmp_path / "whole", device="cpu")
+    interrupt(monkeypatch, after=12 + 3)
+    with pytest.raises(KeyboardInterrupt):
+        train(options, digits, out=out, device="cpu")
+    tensors, information = checkpoint.read(out / LAST)
+    checkpoint.write(out / LAST, tensors, {**information, "recipe": FORMER[method]})
+    assert Recipe.from_json(FORMER[method]) == options
+    assert threat(FORMER[method]) == options.threat == ("linf", 0.1)
+    with pytest.raises(CheckpointError, match=re.escape("cannot be resumed: it has average = 0.9 and not 0.8")):
+        train(replace(options, average=0.8), digits, out=out, device="cpu", resume=True)
+    resumed = train(options, digits, out=out, device="cpu", resume=True)
+    assert same(weights(resumed), weights(whole))
+
+
+def test_former_recipes_of_no_known_method_are_refused(digits: Images, tmp_path: Path) -> None:
+    train(tiny(epochs=1), digits, out=tmp_path, device="cpu")
+    tensors, information = checkpoint.read(tmp_path / LAST)
+    checkpoint.write(tmp_path / LAST, tensors, {**information, "recipe": {"method": "mart"}})
+    with pytest.raises(ValueError, match="method = 'mart' is unknown"):
+        train(tiny(epochs=1), digits, out=tmp_path, device="cpu", resume=True)
+    for recipe_of_an_early_version in ({"seed": 3}, {"method": "standard", "seed": 3}):
+        checkpoint.write(tmp_path / LAST, tensors, {**information, "recipe": recipe_of_an_early_version})
+        with pytest.raises(CheckpointError, match="seed = 3 and not 0"):
+            train(tiny(epochs=1), digits, out=tmp_path, device="cpu", resume=True)
 
 
 def test_interrupted_before_the_first_checkpoint(
@@ -473,7 +565,7 @@ def test_a_finished_training_is_resumed_at_once(digits: Images, tmp_path: Path, 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, robust: list[float]) -> None:
     """Let the robust accuracies be these."""
-    monkeypatch.setattr(loop._Run, "_accuracies", lambda run, _: (0.5, robust[run.epoch - 1]))
+    monkeypatch.setattr(loop._Run, "_accuracies", lambda run: (0.5, robust[run.epoch - 1]))
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
@@ -527,11 +619,11 @@ def test_a_training_is_not_overwritten(finished: bytes, digits: Images, tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda options, images: (replace(options, epsilon=0.2), images), "epsilon = 0.1 and not 0.2"),
+        (lambda options, images: (replace(options, test_epsilon=0.2), images), "test_epsilon = 0.1 and not 0.2"),
         (lambda options, images: (replace(options, epochs=5), images), "epochs = 1 and not 5"),
         (lambda options, images: (replace(options, model="conv_small"), images), "model = 'linear' and not 'conv_"),
         (
-            lambda options, images: (replace(options, method="at", seed=1), images),
+            lambda options, images: (replace(options, method=METHODS["at"](), seed=1), images),
             "method = 'standard' and not 'at', seed = 0 and not 1",
         ),
         (lambda options, images: (options, replace(images, name="mnist")), "dataset = 'digits' and not 'mnist'"),
@@ -611,7 +703,7 @@ def test_short_memory(digits: Images, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_there_is_a_recipe_for_every_data_set_and_method() -> None:
     assert set(RECIPES) == {(dataset, method) for dataset in ("mnist", "cifar10", "digits") for method in METHODS}
     for (dataset, method), value in RECIPES.items():
-        assert value.method == method
+        assert value.method.name == method
         assert recipe(dataset, method) == value
         changed = recipe(dataset, method, seed=7, epochs=2)
         assert changed == replace(value, seed=7, epochs=2)
@@ -620,7 +712,6 @@ def test_there_is_a_recipe_for_every_data_set_and_method() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "att"}, "method = 'att' is unknown (did you mean 'at'?): allowed is one of standard, at, ccat"),
         ({"model": "linaer"}, "model = 'linaer' is unknown (did you mean 'linear'?)"),
         ({"optimiser": "adamw"}, "optimiser = 'adamw' is unknown (did you mean 'adam'?)"),
         ({"schedule": "cos"}, "schedule = 'cos' is unknown"),
@@ -629,36 +720,39 @@ def test_there_is_a_recipe_for_every_data_set_and_method() -> None:
         ({"epochs": 0}, "epochs = 0 is out of range: allowed is a whole number >= 1"),
         ({"batch_size": 1}, "batch_size = 1 is out of range: allowed is a whole number >= 2"),
         ({"validation": 0}, "validation = 0 is out of range"),
-        ({"attack_steps": 0}, "attack_steps = 0 is out of range"),
         ({"patience": 0}, "patience = 0 is out of range"),
         ({"width": 0}, "width = 0 is out of range"),
         ({"seed": -1}, "seed = -1 is out of range"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0 is out of range: allowed is a finite number and > 0"),
         ({"learning_rate": math.nan}, "learning_rate = nan is out of range"),
-        ({"step_size": -0.1}, "step_size = -0.1 is out of range"),
-        ({"rho": 0.0}, "rho = 0.0 is out of range"),
         ({"momentum": 1.0}, "momentum = 1.0 is out of range"),
         ({"average": 1.0}, "average = 1.0 is out of range"),
         ({"weight_decay": -1.0}, "weight_decay = -1.0 is out of range"),
-        ({"ramp": 1.1}, "ramp = 1.1 is out of range"),
-        ({"attacked_share": 0.0}, "attacked_share = 0.0 is out of range"),
-        ({"epsilon": -0.1}, "epsilon = -0.1 is out of range"),
-        ({"epsilon": 0.0, "method": "ccat"}, "epsilon = 0.0 is out of range: allowed is a finite number and > 0"),
+        ({"test_epsilon": -0.1}, "test_epsilon = -0.1 is out of range"),
+        ({"test_norm": "l1"}, "test_norm = 'l1' is unknown"),
     ],
     ids=str,
 )
 def test_bad_recipes(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         Recipe(**changes)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        recipe("mnist", "at", **changes)
 
 
 def test_bad_choices_of_a_recipe() -> None:
     with pytest.raises(ValueError, match=re.escape("dataset = 'mnits' is unknown (did you mean 'mnist'?)")):
         recipe("mnits", "at")
+    with pytest.raises(
+        ValueError, match=re.escape("method = 'att' is unknown (did you mean 'at'?): allowed is one of st")
+    ):
+        recipe("mnist", "att")
     with pytest.raises(ValueError, match=re.escape("method = 'cat' is unknown (did you mean 'ccat'?)")):
         recipe("mnist", "cat")
     with pytest.raises(ValueError, match=re.escape("'epoch' is unknown (did you mean 'epochs'?)")):
         recipe("mnist", "at", epoch=3)
+    with pytest.raises(TypeError, match="method = 'at' is of the wrong type"):
+        recipe("mnist", "at").changed(method="at", epsilon=0.1)
     with pytest.raises(ValueError, match=r"epochs = 2\.5 is out of range"):
         recipe("mnist", "at", epochs=2.5)
     with pytest.raises(TypeError, match="epochs = 'two' is not a number"):
@@ -666,7 +760,7 @@ def test_bad_choices_of_a_recipe() -> None:
 
 
 def test_an_epsilon_of_zero_is_allowed_for_adversarial_training() -> None:
-    assert Recipe(method="at", epsilon=0.0).epsilon == 0
+    assert recipe("mnist", "at", epsilon=0.0).threat == ("linf", 0.0)
 
 
 # --- several processes ---
@@ -682,13 +776,16 @@ WORKER = """
     import torch
     from deepcheck import checkpoint
     from deepcheck.data import Images
-    from deepcheck.training import Recipe, loop, train
+    from deepcheck.training import loop, recipe, train
 
     torch.set_num_threads(1)
     out, rank = Path(sys.argv[1]), int(os.environ["RANK"])
     data = np.load(sys.argv[2])
     images = Images("digits", data["x"], data["y"], data["x"][:1], data["y"][:1], tuple("0123456789"), "a test")
-    options = Recipe(model="linear", epochs=2, batch_size=32, epsilon=0.1, attack_steps=2, validation=100)
+    common = {"model": "linear", "epochs": 2, "batch_size": 32, "learning_rate": 0.05, "validation": 100}
+    attack = {"epsilon": 0.1, "attack_steps": 2, "step_size": 0.06}
+    recipes = {"standard": recipe("digits", "standard", **common), "ccat": recipe("digits", "ccat", **common, **attack)}
+    options = recipes["standard"]
     write, runs, result = checkpoint.write, [], {"written": []}
 
     def recorded(path, *arguments):
@@ -702,18 +799,18 @@ WORKER = """
 
     checkpoint.write, loop._Run = recorded, Kept
     for method in ("standard", "ccat"):
-        trained = train(replace(options, method=method), images, out=out / method, device="cpu")
-        weights = runs[-1].network.state_dict()
+        trained = train(recipes[method], images, out=out / method, device="cpu")
+        weights = runs[-1].learner.network.state_dict()
         result[method] = {name: tensor.double().sum().item() for name, tensor in weights.items()}
         returned = trained.network.state_dict()
         assert all(torch.equal(returned[name], weights[name]) for name in weights), "another network came back"
         noise = runs[-1].noise.get_state()
     result["noise"] = sum(noise.tolist())
-    again = train(replace(options, method="ccat"), images, out=out / "ccat", device="cpu", resume=True)
+    again = train(recipes["ccat"], images, out=out / "ccat", device="cpu", resume=True)
     result["epochs"] = len(again.history)
 
     # processes that see different accuracies decide the same, and none waits for the others for ever
-    Kept._accuracies = lambda run, model: (0.5, 0.5 if rank == 0 else 0.1 * run.epoch)
+    Kept._accuracies = lambda run: (0.5, 0.5 if rank == 0 else 0.1 * run.epoch)
     stopped = train(replace(options, epochs=9, patience=2), images, out=out / "stopped", device="cpu")
     result["stopped"] = len(stopped.history)
     try:

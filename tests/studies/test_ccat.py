@@ -32,7 +32,10 @@ def _missing(name: str, *, download: bool = True) -> Images:
 def _short(name: str, dataset: str, *, quick: bool) -> Setting:
     """Return the quick setting on the digits with few epochs."""
     setting = _REAL(name, dataset, quick=quick)
-    recipes = {training: replace(one, epochs=3, attack_steps=2) for training, one in setting.recipes.items()}
+    recipes = {
+        training: one.changed(epochs=3, **({} if training == "standard" else {"attack_steps": 2}))
+        for training, one in setting.recipes.items()
+    }
     return replace(setting, recipes=recipes, examples=40, validation=100, steps=10, restarts=1, queries=50)
 
 
@@ -153,7 +156,7 @@ def test_the_whole_of_cifar10_needs_a_gpu(tmp_path: Path, capsys: pytest.Capture
 
 def test_the_configuration_has_recipes_and_attacks(short: SimpleNamespace) -> None:
     options = json.loads(short.data.attrs["configuration"])["options"]
-    assert options["setting"]["recipes"]["ccat"]["rho"] == 10.0
+    assert options["setting"]["recipes"]["ccat"]["method"]["rho"] == 10.0
     file, *_ = (short.folder / "ccat_mnist_quick_digits").glob("at_records_*.nc")  # of two seeds
     records = load_result(file)
     assert "WrongConfidence" in records.attrs["parts"]

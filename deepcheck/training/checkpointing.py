@@ -1,0 +1,110 @@
+"""What a training leaves in its folder, and how it goes on from there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deepcheck import checkpoint
+from deepcheck.checkpoint import CheckpointError
+from deepcheck.training.recipe import Recipe, recorded
+from deepcheck.training.step import Learner
+
+__all__ = ["BEST", "LAST", "REPORT", "check_same", "packed", "unpack"]
+
+LAST, BEST, REPORT = "last.safetensors", "best.safetensors", "training.json"
+CURRENT, STATE, OPTIMISER, GENERATOR = "current.", "method.", "optimiser.", "generator."
+"""Prefixes of tensors: weights that are not the result, because it is an average; what the method remembers; momenta;
+and sources of random numbers. The result's are those of any network, `checkpoint.MODEL`."""
+
+
+def packed(learner: Learner, generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
+    """Return all tensors that a training needs to go on, by name."""
+    parts: dict[str, Mapping[str, Tensor]] = {checkpoint.MODEL: learner.result.state_dict()}
+    if learner.average is not None:
+        parts[CURRENT] = learner.network.state_dict()
+    if learner.state is not None:
+        parts[STATE] = learner.state.state_dict()
+    momenta = learner.optimiser.state_dict()["state"]
+    parts[OPTIMISER] = {
+        f"{index}.{name}": torch.as_tensor(value) for index, values in momenta.items() for name, value in values.items()
+    }
+    parts[GENERATOR] = {name: generator.get_state() for name, generator in generators.items()}
+    return {prefix + name: tensor for prefix, tensors in parts.items() for name, tensor in tensors.items()}
+
+
+def unpack(
+    tensors: Mapping[str, Tensor], learner: Learner, generators: Mapping[str, torch.Generator], path: Path
+) -> None:
+    """Give a learner what `packed` has made of another one; the number of its steps is not among it.
+
+    Raises
+    ------
+    CheckpointError
+        If something is missing, or of another shape; `path` is named.
+    """
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+    current = checkpoint.MODEL if learner.average is None else CURRENT
+    needed = {current: learner.network.state_dict(), GENERATOR: generators}
+    if learner.state is not None:
+        needed[STATE] = learner.state.state_dict()
+    missing = {prefix + name for prefix, names in needed.items() for name in names} - tensors.keys()
+    if missing:
+        raise CheckpointError(
+            f"{str(path)!r} cannot be resumed: it lacks {', '.join(sorted(missing))} (are they weights alone?)"
+        )
+    momenta: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in part(OPTIMISER).items():
+        index, key = name.split(".", 1)
+        momenta.setdefault(int(index), {})[key] = tensor
+    groups = learner.optimiser.state_dict()["param_groups"]
+    try:
+        learner.network.load_state_dict(part(current))
+        if learner.average is not None:
+            learner.average.network.load_state_dict(part(checkpoint.MODEL))
+        if learner.state is not None:
+            learner.state.load_state_dict(part(STATE))
+        learner.optimiser.load_state_dict({"state": momenta, "param_groups": groups})
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{str(path)!r} cannot be resumed: {' '.join(str(error).split())}") from None
+    for name, generator in generators.items():
+        generator.set_state(tensors[GENERATOR + name])
+
+
+def check_same(information: Mapping[str, Any], recipe: Recipe, source: Mapping[str, Any], path: Path) -> None:
+    """Raise if a checkpoint is of another recipe, or of other images.
+
+    A field that an earlier version did not have has the default.
+
+    Raises
+    ------
+    CheckpointError
+        The message has the fields that differ, what they are in the checkpoint, and what they should be.
+    """
+    given = {**_flat(asdict(recipe)), **source}
+    found: dict[str, Any] = dict.fromkeys(given)
+    if information.get("recipe"):
+        found |= _flat(asdict(Recipe(method=type(recipe.method)()))) | _flat(recorded(information["recipe"]))
+    found |= {name: information.get(name) for name in source}
+    names = list(given) if given["method"] == found["method"] else [*Recipe.__dataclass_fields__, *source]
+    different = [
+        f"{name} = {found.get(name)!r} and not {given[name]!r}" for name in names if found.get(name) != given[name]
+    ]
+    if different:
+        raise CheckpointError(f"{str(path)!r} cannot be resumed: it has {', '.join(different)}")
+
+
+def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a recipe as JSON has them, those of its method among them, and as `method` its name."""
+    own = json.loads(json.dumps(recipe))
+    method = own.pop("method")
+    return {"method": method.pop("name"), **own, **method}

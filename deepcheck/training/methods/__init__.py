@@ -1,0 +1,20 @@
+"""Training methods: one a file, and all of them by name.
+
+A method's file loads torch only inside its functions, so that a command line can be built from the fields quickly.
+"""
+
+from __future__ import annotations
+
+from deepcheck.training.methods.at import AdversarialTraining
+from deepcheck.training.methods.base import AttackingMethod, Method, Name
+from deepcheck.training.methods.ccat import CCAT
+from deepcheck.training.methods.standard import Standard
+
+__all__ = ["METHODS", "AttackingMethod", "Method", "Name"]
+
+METHODS: dict[str, type[Method]] = {
+    "standard": Standard,
+    "at": AdversarialTraining,
+    "ccat": CCAT,
+}
+"""All training methods by name."""

@@ -1,0 +1,63 @@
+"""Adversarial training: the cross-entropy of attacked images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from deepcheck.training.methods.base import AttackingMethod, Name
+from odeflow.model import checked_number
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from deepcheck.attacks.base import Model
+    from deepcheck.attacks.pgd import PGD
+
+__all__ = ["AdversarialTraining"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialTraining(AttackingMethod):
+    """Adversarial training (Madry et al., ICLR 2018): min over w of E max over |delta| <= epsilon of the loss.
+
+    The inner maximum is approximated by an attack in eval mode; one forward pass in train mode follows.
+    """
+
+    name: Name = field(init=False, default="at", repr=False)
+    ramp: float = 0.0
+    """Share of the training over which the radius grows linearly from 0 to epsilon, in [0, 1]. A small convolutional
+    net that meets epsilon = 0.3 on MNIST at once may never leave the uniform prediction."""
+    attacked_share: float = 1.0
+    """Share of each batch that is attacked, in (0, 1]: 1, or 1/2 as in Szegedy et al. The first examples stay clean;
+    at least one is attacked."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checked_number("ramp", self.ramp, least=0, most=1)
+        checked_number("attacked_share", self.attacked_share, above=0, most=1)
+
+    @cached_property
+    def attack(self) -> PGD:
+        """The attack on the batch."""
+        from deepcheck.attacks.pgd import PGD
+
+        return PGD(self.norm, steps=self.attack_steps, step_size=self.step_size, keep="last", stop_when_reached=False)
+
+    def loss(
+        self, model: Model, images: Tensor, labels: Tensor, *, progress: float, generator: torch.Generator, **_: Any
+    ) -> Tensor:
+        """Return the mean cross-entropy of the batch, attacked in part or whole."""
+        import torch
+        from torch.nn import functional as F
+
+        from deepcheck.attacks.base import evaluating, frozen
+
+        clean = min(round((1 - self.attacked_share) * len(images)), len(images) - 1)
+        epsilon = self.epsilon * (min(progress / self.ramp, 1.0) if self.ramp else 1.0)
+        with evaluating(model), frozen(model):
+            attacked = self.attack.perturb(model, images[clean:], labels[clean:], epsilon, generator)
+        inputs = torch.cat([images[:clean], attacked]) if clean else attacked
+        return F.cross_entropy(model(inputs).float(), labels)

@@ -1,0 +1,143 @@
+"""What every training method is."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from deepcheck.checks import checked_choice
+from odeflow.model import checked_count, checked_number
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from deepcheck.attacks.base import Model
+    from deepcheck.models import Network
+
+__all__ = ["AttackingMethod", "Method", "Name"]
+
+Name = Annotated[str, tyro.conf.Suppress]
+"""A name that is fixed: a field, so that `dataclasses.asdict` has it, but no flag."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(abc.ABC):
+    """A training method: its settings, and how they become a loss whose gradient is followed.
+
+    A new one is a frozen dataclass in a file of its own. Its fields have defaults, a docstring each (the help of the
+    command's flag) and names that no recipe has; their ranges are checked in ``__post_init__``. Only `loss` must be
+    written. The others are for methods that train more than one network, or remember something:
+
+    =============  ==========================================================================================
+    `network`      which network is trained: the one of the recipe, or several in one
+    `start`        what the method remembers: tensors and networks that are saved with every checkpoint
+    `loss`         from a batch to the loss
+    `after_step`   what is done after every step of the optimiser, when gradients are still there
+    `replays`      how many steps are taken on each batch
+    =============  ==========================================================================================
+
+    Of a method's fields `norm` and `epsilon` say against which perturbations it trains; see `Recipe.threat`.
+    """
+
+    name: Name = field(init=False, default="", repr=False)
+    """Name of the method in `METHODS`: of recipes, in files and on the command line."""
+
+    @classmethod
+    def settings(cls) -> tuple[str, ...]:
+        """Return the names of the fields that can be set."""
+        return tuple(one.name for one in fields(cls) if one.init)
+
+    def network(self, build: Callable[..., Network]) -> Network:
+        """Return the network to train.
+
+        Parameters
+        ----------
+        build
+            Returns the network of the recipe with new random weights, another one at each call; keyword arguments
+            are further options of `deepcheck.models.build`.
+        """
+        return build()
+
+    def start(self, network: Network, *, batch_size: int, generator: torch.Generator) -> nn.Module | None:
+        """Return what the method remembers from step to step, or None.
+
+        Buffers, parameters and modules of it are saved with every checkpoint and are there again when a training is
+        resumed. The optimiser leaves them alone.
+
+        Parameters
+        ----------
+        network
+            The network before the first step.
+        batch_size
+            Examples in every batch of this process.
+        generator
+            Source of all random numbers.
+        """
+        del network, batch_size, generator
+        return None
+
+    @abc.abstractmethod
+    def loss(
+        self,
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        progress: float,
+        generator: torch.Generator,
+        state: Any,
+    ) -> Tensor:
+        """Return the loss of one batch, a scalar.
+
+        Parameters
+        ----------
+        model
+            The network, compiled or not, in train mode, with all that `network` returned has (`features`, say). In
+            this mode it is called once, on whatever it is to learn from; otherwise in eval mode, in which it is not
+            left.
+        images, labels
+            Shape (n, C, H, W) in [0, 1], and (n,). They are not changed.
+        progress
+            Share of the training that is over, in [0, 1).
+        generator
+            Source of all random numbers.
+        state
+            What `start` returned, None where that is nothing.
+        """
+
+    def after_step(self, *, network: Network, progress: float, state: Any) -> None:
+        """Bring the state up to date after a step of the optimiser.
+
+        The network has its new weights. The gradients of the loss are still there: by the weights, and by tensors of
+        the state that asked for one. `progress` and `state` are those of the loss.
+        """
+        del network, progress, state
+
+    def replays(self) -> int:
+        """Return the number of steps on each batch, >= 1: all see the same images, each with a loss of its own."""
+        return 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackingMethod(Method):
+    """A method that attacks images with projected gradient ascent: what all of these have."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    """Norm of the training attack."""
+    epsilon: float = 0.3
+    """Radius of the training attack, >= 0."""
+    attack_steps: int = 10
+    """Steps of the training attack, >= 1."""
+    step_size: float = 0.06
+    """Step of the training attack, > 0."""
+
+    def __post_init__(self) -> None:
+        checked_choice("norm", self.norm, ("linf", "l2"))
+        checked_number("epsilon", self.epsilon, least=0)
+        checked_count("attack_steps", self.attack_steps, 1)
+        checked_number("step_size", self.step_size, above=0)
