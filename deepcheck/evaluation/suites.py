@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from deepcheck.attacks import registry
 from deepcheck.attacks.base import Attack, checked_epsilons
 from deepcheck.attacks.noise import UniformNoise
 from deepcheck.attacks.norms import L0, L1, L2, LInf, Norm
@@ -83,7 +84,13 @@ def confidence_attack(norm: str, *, steps: int, restarts: int) -> PGD:
 
 
 def suite(
-    threats: Threats | str, *, steps: int = 1000, restarts: int = 5, queries: int = 5000, squares: bool = True
+    threats: Threats | str,
+    *,
+    steps: int = 1000,
+    restarts: int = 5,
+    queries: int = 5000,
+    squares: bool = True,
+    attacks: Sequence[str] = (),
 ) -> dict[str, Planned]:
     """Return the attacks of an evaluation, by name.
 
@@ -110,6 +117,9 @@ def suite(
         Evaluations per example in the Square Attack, >= 50.
     squares
         Whether to run the Square Attack: it needs images.
+    attacks
+        Further attacks out of `deepcheck.attacks.registry.ATTACKS`, with their default options, in all norms that they
+        know, as NAME_NORM.
 
     Raises
     ------
@@ -146,6 +156,12 @@ def suite(
         planned["square_l2"] = Planned(replace(square, norm="l2"), (threats.l2,))
     noise = UniformNoise("linf", "wrong_confidence", draws=max(queries // 50, 1))
     planned["noise_linf"] = Planned(noise, threats.linf)
+    for name in attacks:
+        for norm in registry.norms_of(checked_choice("attacks", name, registry.ATTACKS)):
+            attack = registry.within_budget(registry.make(name, BOX_NORMS[norm]))
+            if (key := f"{name}_{norm}") in planned:
+                raise ValueError(f"attacks = {list(attacks)} is not allowed: {key} is in the suite already")
+            planned[key] = Planned(attack, sizes[norm])
     return planned
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -216,17 +216,22 @@ def fgsm(norm: Norm | str = "linf", objective: Objective | str = "cross_entropy"
     return PGD(norm, objective, steps=1, relative_step_size=1.0, start=Zero())
 
 
-def bim(norm: Norm | str = "linf", *, steps: int, relative_step_size: float) -> PGD:
-    """Return the basic iterative method (Kurakin et al., ICLR 2017): several steps from the image."""
-    return PGD(norm, steps=steps, relative_step_size=relative_step_size, start=Zero())
+def bim(norm: Norm | str = "linf", *, steps: int = 10, relative_step_size: float | None = None) -> PGD:
+    """Return the basic iterative method (Kurakin et al., ICLR 2017): steps from the image, by default of epsilon / steps."""
+    return PGD(norm, steps=steps, relative_step_size=_share(relative_step_size, 1.0, steps), start=Zero())
 
 
-def mim(norm: Norm | str = "linf", *, steps: int, relative_step_size: float, momentum: float = 1.0) -> PGD:
-    """Return the momentum iterative method (Dong et al., CVPR 2018): gradients of length 1 accumulate."""
+def mim(
+    norm: Norm | str = "linf", *, steps: int = 10, relative_step_size: float | None = None, momentum: float = 1.0
+) -> PGD:
+    """Return the momentum iterative method (Dong et al., CVPR 2018): gradients of length 1 accumulate.
+
+    Steps are epsilon / steps long by default.
+    """
     return PGD(
         norm,
         steps=steps,
-        relative_step_size=relative_step_size,
+        relative_step_size=_share(relative_step_size, 1.0, steps),
         momentum=momentum,
         momentum_of="gradient",
         start=Zero(),
@@ -237,12 +242,34 @@ def pgd(
     norm: Norm | str = "linf",
     objective: Objective | str = "cross_entropy",
     *,
-    steps: int,
+    steps: int = 40,
+    step_size: float | None = None,
     relative_step_size: float | None = None,
-    **options: Any,
+    restarts: int = 1,
+    momentum: float = 0.0,
+    backtracking: float | None = None,
 ) -> PGD:
-    """Return projected gradient ascent from uniform starts (Madry et al., ICLR 2018); other `options` are PGD's."""
-    return PGD(norm, objective, steps=steps, relative_step_size=relative_step_size, **options)
+    """Return projected gradient ascent from uniform starts (Madry et al., ICLR 2018).
+
+    Steps are 2.5 epsilon / steps long where neither `step_size` nor `relative_step_size` is given.
+    """
+    if step_size is None:
+        relative_step_size = _share(relative_step_size, 2.5, steps)
+    return PGD(
+        norm,
+        objective,
+        steps=steps,
+        step_size=step_size,
+        relative_step_size=relative_step_size,
+        restarts=restarts,
+        momentum=momentum,
+        backtracking=backtracking,
+    )
+
+
+def _share(given: float | None, all_steps: float, steps: int) -> float:
+    """Return the length of a step as a share of epsilon: as given, or so that all steps have some length together."""
+    return all_steps / checked_count("steps", steps, 1) if given is None else given
 
 
 def _add(points: Tensor, step: float | Tensor, direction: Tensor) -> Tensor:
