@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 
+from deepcheck.checks import checked_choice
 from deepcheck.commands.common import OnImages, at_most, load_images
 
 __all__ = ["Attack"]
@@ -24,8 +25,8 @@ class Attack(OnImages):
     """Name of the attack, see --list."""
     list: bool = False
     """Print all attacks with their norms and options, and do no more."""
-    norm: Literal["linf", "l2", "l1", "l0"] = "linf"
-    """Norm of the perturbation."""
+    norm: str = "linf"
+    """Norm of the perturbation: linf, l2, l1 or l0."""
     epsilon: tuple[float, ...] = ()
     """Sizes of the perturbation, >= 0; default: that of the training attack, in L-infinity."""
     objective: str | None = None
@@ -56,7 +57,8 @@ class Attack(OnImages):
             raise ValueError(
                 "checkpoint is missing from deepcheck attack: allowed is one that `deepcheck train` has left, or --list"
             )
-        attack = registry.within_budget(registry.make(self.attack, BOX_NORMS[self.norm], **self._options()))
+        norm = BOX_NORMS[checked_choice("norm", self.norm, BOX_NORMS)]
+        attack = registry.within_budget(registry.make(self.attack, norm, **self._options()))
         network, dataset, device, about = self.network()
         epsilons = self.epsilon
         if not epsilons:
