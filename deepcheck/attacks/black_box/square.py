@@ -114,8 +114,9 @@ def _transfer(x: Tensor, now: Tensor, epsilon: float, draws: Draws, share: float
     _, channels, height, width = x.shape
     sides = _sides(share, height, width)
     a, b = (min(edge, max(3, side + 1 - side % 2)) for side, edge in zip(sides, (height, width), strict=True))
-    first, second = _window(x, a, b, draws), _window(x, a, b, draws)
-    (form,) = draws.below(2)
+    ends = height - a + 1, width - b + 1
+    top, left, other_top, other_left, form = draws.below(*ends, *ends, 2)
+    first, second = _Window(tuple(x.shape), a, b, top, left), _Window(tuple(x.shape), a, b, other_top, other_left)
     rho = draws.signs(x, channels, 1, 1)
     nu = now - x
     both = first.mask() | second.mask()
