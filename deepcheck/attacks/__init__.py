@@ -1,7 +1,31 @@
 """Attacks: frozen configurations that are called with a model, images and labels."""
 
 from deepcheck.attacks.base import Attack, Attacked
+from deepcheck.attacks.black_box.noise import UniformNoise
+from deepcheck.attacks.black_box.square import Square
+from deepcheck.attacks.gradient.pgd import PGD, bim, fgsm, mim, pgd
+from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
+from deepcheck.attacks.minimal.deepfool import DeepFool
 from deepcheck.attacks.norms import L0, L1, L2, LInf, Norm
-from deepcheck.attacks.pgd import PGD, bim, fgsm, mim, pgd
+from deepcheck.attacks.registry import ATTACKS
 
-__all__ = ["L0", "L1", "L2", "PGD", "Attack", "Attacked", "LInf", "Norm", "bim", "fgsm", "mim", "pgd"]
+__all__ = [
+    "ATTACKS",
+    "L0",
+    "L1",
+    "L2",
+    "PGD",
+    "Attack",
+    "Attacked",
+    "DeepFool",
+    "LInf",
+    "MinimalAttack",
+    "Norm",
+    "Square",
+    "UniformNoise",
+    "WithinBudget",
+    "bim",
+    "fgsm",
+    "mim",
+    "pgd",
+]

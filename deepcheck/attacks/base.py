@@ -1,24 +1,57 @@
-"""What every attack takes and returns, and the checks of its input."""
+"""What every attack takes and returns, and the call that all of them share.
+
+An attack is a frozen configuration and a call with a model and examples. The call stands here once: checks of its input,
+eval mode and frozen parameters, batches, epsilons, restarts and the worst of them for each example, random numbers by
+example, a progress bar, and no change to the caller's tensors. What an attack adds is what it does with a batch:
+
+- `BudgetAttack`, within a given epsilon: `_attack`, from a batch of examples to points in ball and box;
+- `deepcheck.attacks.minimal.base.MinimalAttack`, which looks for the nearest adversarial example: `_nearest`.
+"""
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
+
+from deepcheck.attacks.checks import (
+    Bounds,
+    checked_bounds,
+    checked_classes,
+    checked_epsilons,
+    checked_images,
+    checked_indices,
+    checked_logits,
+    checked_targets,
+)
+from deepcheck.attacks.draws import Draws, keys, mixed
+from deepcheck.attacks.norms import Norm
+from deepcheck.attacks.norms import norm as as_norm
+from deepcheck.attacks.objectives import Objective
+from deepcheck.attacks.objectives import objective as as_objective
+from deepcheck.attacks.points import Attacked, Points, Restarts
+from odeflow.model import checked_count
 
 __all__ = [
     "Attack",
     "Attacked",
     "Bounds",
+    "BudgetAttack",
+    "CheckedAttack",
+    "Examples",
     "Model",
     "checked_bounds",
+    "checked_classes",
     "checked_epsilons",
     "checked_images",
+    "checked_logits",
     "evaluating",
     "frozen",
 ]
@@ -26,36 +59,11 @@ __all__ = [
 Model = Callable[[Tensor], Tensor]
 """A function from images, shape (n, ...), to logits, shape (n, K)."""
 
-Bounds = tuple[float, float]
-"""Least and largest value of a pixel."""
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Attacked:
-    """What an attack found, for n examples.
-
-    With a list of E epsilons every field has a first axis of length E; with one number it has not.
-    """
-
-    images: Tensor
-    """The attacked images, shape (n, ...); of all restarts the one that is worst for the model on this example."""
-    objective: Tensor
-    """The objective there, shape (n,)."""
-    restart_objective: Tensor
-    """The objective at the end of every restart, shape (restarts, n)."""
-    prediction: Tensor
-    """The predicted class at the end of every restart, shape (restarts, n)."""
-    confidence: Tensor
-    """The probability of that class, shape (restarts, n)."""
-    length: Tensor
-    """Norm of the perturbation, shape (restarts, n), in the attack's norm."""
-
-    def __repr__(self) -> str:
-        return f"Attacked({self.prediction.shape[-1]} images, {self.prediction.shape[-2]} restarts)"
+_HALVES = (torch.float16, torch.bfloat16)
 
 
 class Attack(Protocol):
-    """An attack: a frozen configuration that is called with a model and examples."""
+    """An attack within a budget: a frozen configuration that is called with a model and examples."""
 
     @property
     def norm(self) -> object:
@@ -109,117 +117,297 @@ def frozen(model: Model) -> Iterator[None]:
             parameter.requires_grad_()
 
 
-def checked_bounds(bounds: Bounds) -> Bounds:
-    """Return (low, high), low < high.
+@dataclass(frozen=True, eq=False, repr=False)
+class Examples:
+    """Examples under attack, and what an attack needs to know about them."""
 
-    Raises
-    ------
-    ValueError
-        If they are not two numbers in this order.
+    model: Model
+    images: Tensor
+    """Shape (n, ...), in the precision of the search, which is single at least."""
+    labels: Tensor
+    targets: Tensor | None
+    """Classes to reach, shape (n,); None for objectives without."""
+    key: Tensor
+    """Keys of the examples' random numbers, shape (n,), int64."""
+    dtype: torch.dtype
+    """Precision of the images that the model is given."""
+    batch_size: int
+    bar: tqdm[Any] | None
+
+    @staticmethod
+    def of(
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        targets: Tensor | None,
+        key: Tensor,
+        batch_size: int,
+        bar: tqdm[Any] | None = None,
+    ) -> Examples:
+        """Return examples; images in half precision are searched around in single precision."""
+        wide = images.float() if images.dtype in _HALVES else images
+        return Examples(model, wide, labels, targets, key, images.dtype, batch_size, bar)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def at(self, rows: Tensor | slice) -> Examples:
+        """Return some of the examples."""
+        targets = None if self.targets is None else self.targets[rows]
+        return replace(self, images=self.images[rows], labels=self.labels[rows], targets=targets, key=self.key[rows])
+
+    def batches(self) -> list[Examples]:
+        """Return the examples in batches of at most `batch_size`; they share memory with these."""
+        if len(self) <= self.batch_size:
+            return [self]
+        return [self.at(slice(start, start + self.batch_size)) for start in range(0, len(self), self.batch_size)]
+
+    def stream(self, number: int) -> Examples:
+        """Return the examples with other random numbers: their `number`-th stream, 0, 1, ..., such as a restart's."""
+        return replace(self, key=mixed(self.key, number))
+
+    def draws(self, number: int = 0) -> Draws:
+        """Return the examples' random numbers; with another `number`, such as a query's, others."""
+        return Draws(mixed(self.key, number))
+
+    def logits(self, z: Tensor) -> Tensor:
+        """Return the model's logits of points, shape (n, K), in single precision at least.
+
+        The model gets a copy, which it may overwrite, in the precision of the original images.
+        """
+        logits = self.model(z.to(self.dtype, copy=True))
+        return logits.float() if logits.dtype in _HALVES else logits
+
+    def points(self, z: Tensor, objective: Objective) -> Points:
+        """Return what the model makes of points, without a gradient."""
+        logits = self.logits(z)
+        reached = objective.reached(logits, self.labels, self.targets)
+        return Points(z, logits, objective(logits, self.labels, self.targets), reached)
+
+    def tick(self) -> None:
+        """Move the progress bar."""
+        if self.bar is not None:
+            self.bar.update()
+
+
+@dataclass(frozen=True)
+class CheckedAttack(abc.ABC):
+    """What every attack has: norm, objective, restarts and bounds, and the checks of a call."""
+
+    norm: Norm | str = "linf"
+    """The ball: a name out of `norms.NORMS` or a Norm."""
+    objective: Objective | str = "margin"
+    """What is maximised: a name out of `objectives.OBJECTIVES`, or an Objective."""
+    _: KW_ONLY
+    restarts: int = 1
+    """Number of searches from the beginning, >= 1: the worst for the model counts, for each example."""
+    bounds: Bounds = (0.0, 1.0)
+    """Least and largest value of a pixel; infinite ones are allowed."""
+
+    _unit: ClassVar[str] = "batch"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "norm", as_norm(self.norm))
+        object.__setattr__(self, "objective", as_objective(self.objective))
+        object.__setattr__(self, "bounds", checked_bounds(self.bounds))
+        object.__setattr__(self, "restarts", checked_count("restarts", self.restarts, 1))
+
+    @property
+    def _norm(self) -> Norm:
+        assert isinstance(self.norm, Norm)
+        return self.norm
+
+    @property
+    def _objective(self) -> Objective:
+        assert isinstance(self.objective, Objective)
+        return self.objective
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:  # noqa: B027
+        """Raise ValueError if images of this shape cannot be attacked."""
+
+    def _checked_targets(self, targets: object, labels: Tensor) -> Tensor | None:
+        """Return the classes to reach as they are given, or raise ValueError."""
+        return checked_targets(targets, labels, self._objective.targeted)
+
+    def _chosen_targets(self, examples: Examples) -> Tensor | None:
+        """Return the classes to reach, shape (n,), where the attack chooses them."""
+        return examples.targets
+
+    def _ticks(self, batches: int) -> int:
+        """Return how often the progress bar moves in one restart over so many batches."""
+        return batches
+
+    @contextmanager
+    def _examples(
+        self,
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        generator: torch.Generator,
+        targets: Tensor | None,
+        indices: Tensor | None,
+        batch_size: int,
+        progress: bool,
+        epsilons: int = 1,
+    ) -> Iterator[Examples]:
+        """Check the arguments of a call, and give the examples under attack, with the model as an attack needs it."""
+        checked_images(images, labels, self.bounds)
+        self._check_shape(tuple(images.shape))
+        batch_size = checked_count("batch_size", batch_size, 1)
+        indices = checked_indices(indices, images)
+        targets = self._checked_targets(targets, labels)
+        total = epsilons * self.restarts * self._ticks(math.ceil(len(images) / batch_size))
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            evaluating(model),
+            frozen(model),
+            tqdm(total=total, desc=repr(self), unit=self._unit, disable=None if progress else True) as bar,
+        ):
+            x, y, t, i = (None if one is None else _plain(one) for one in (images, labels, targets, indices))
+            assert x is not None
+            assert y is not None
+            assert i is not None
+            examples = Examples.of(model, x, y, t, keys(generator, i), batch_size, bar)
+            if len(x):
+                logits = examples.logits(examples.images[:1])
+                checked_logits(logits, 1, y)
+                if t is not None:
+                    checked_classes("targets", t, logits.shape[1])
+                examples = replace(examples, targets=self._chosen_targets(examples))
+            yield examples
+
+    @contextmanager
+    def _restart_on_bar(self, examples: Examples) -> Iterator[None]:
+        """Move the progress bar by one restart in the end, even if it took fewer steps."""
+        bar = examples.bar
+        assert bar is not None
+        end = bar.n + self._ticks(len(examples.batches()))
+        yield
+        bar.update(end - bar.n)
+
+    def _found(self, attack: Callable[[Examples], Points], examples: Examples) -> Points:
+        """Return what an attack on batches finds, for all examples."""
+        parts = []
+        for batch in examples.batches():
+            parts.append(attack(batch))
+            examples.tick()
+        return Points.joined(parts)
+
+
+@dataclass(frozen=True)
+class BudgetAttack(CheckedAttack):
+    """An attack within a given budget: points in ball and box that are as bad as possible for the model.
+
+    Of several restarts the worst for the model counts, for each example: one that reaches the goal of the objective (say,
+    is misclassified) before one that does not, then the larger objective.
     """
-    try:
-        low, high = (float(value) for value in bounds)
-    except (TypeError, ValueError):
-        low = high = math.nan
-    if not low < high:
-        raise ValueError(f"bounds = {bounds!r} is not allowed: two numbers, the lower first, are")
-    return low, high
+
+    _: KW_ONLY
+    stop_when_reached: bool = True
+    """Drop an example once it reaches the goal of the objective (is misclassified, or classified as its target); its
+    later restarts repeat what was found. Objectives of confidence have no such goal."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.stop_when_reached, bool):
+            raise TypeError(f"stop_when_reached = {self.stop_when_reached!r} is not a bool: allowed is True or False")
+
+    def __call__(
+        self,
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        epsilon: float | Sequence[float],
+        generator: torch.Generator,
+        targets: Tensor | None = None,
+        indices: Tensor | None = None,
+        batch_size: int = 500,
+        progress: bool = False,
+    ) -> Attacked:
+        """Attack a model on some examples.
+
+        Parameters
+        ----------
+        model
+            A function from images to logits, shape (n, K). A module is put into eval mode, and back afterwards. It may
+            overwrite what it is given.
+        images
+            Shape (n, ...), pixels in `bounds`, of a floating type. They are not changed; a graph that they are part of is
+            left alone.
+        labels
+            True classes, shape (n,), int64, on the same device.
+        epsilon
+            Radius of the ball, >= 0, or several: then every field of the result has a first axis for them. Every epsilon
+            gets the same random numbers: its result does not depend on the others.
+        generator
+            Source of the seed, on any device. It advances by one number. The same seed gives the same random numbers on
+            every device, a generator on another device another seed.
+        targets
+            Classes to reach, shape (n,), for a targeted objective.
+        indices
+            Numbers of the examples, >= 0, shape (n,), int64; default: 0, ..., n - 1. An example's random numbers depend
+            on the seed and on its number alone, so that parts of a set that are attacked with the numbers that they have
+            in the whole, and the same seed, give what the whole gives.
+        batch_size
+            Examples that the model sees at once. The result does not depend on it (but for the rounding of the model's
+            own arithmetic).
+        progress
+            Show a progress bar on a terminal.
+
+        Returns
+        -------
+        Attacked
+            Approximate: a lower bound on the largest objective in the ball. Images are in ball and box; those in half
+            precision but for the rounding of their pixels.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is not allowed; before any attack.
+        """
+        epsilons, single = checked_epsilons(epsilon)
+        with self._examples(
+            model,
+            images,
+            labels,
+            generator=generator,
+            targets=targets,
+            indices=indices,
+            batch_size=batch_size,
+            progress=progress,
+            epsilons=len(epsilons),
+        ) as examples:
+            results = [self._worst(examples, value) for value in epsilons]
+        return results[0] if single else Attacked.stacked(results)
+
+    @abc.abstractmethod
+    def _attack(self, examples: Examples, epsilon: float) -> Points:
+        """Attack one batch once: points in the ball of radius `epsilon` and in the box.
+
+        It is called without gradients, which it may switch on, and never without examples.
+        """
+
+    def _search(self, examples: Examples, epsilon: float) -> Points:
+        """Attack all examples once: batch after batch."""
+        return self._found(lambda batch: self._attack(batch, epsilon), examples)
+
+    def _worst(self, examples: Examples, epsilon: float) -> Attacked:
+        """Attack all examples at one epsilon, with all restarts."""
+        if not len(examples):
+            return Attacked.none(examples.images.to(examples.dtype), self.restarts)
+        found = Restarts(self._norm, examples.images, examples.dtype)
+        for restart in range(self.restarts):
+            rows = found.left() if self.stop_when_reached else None
+            some = (examples if rows is None else examples.at(rows)).stream(restart)
+            with self._restart_on_bar(examples):
+                found.add(rows, self._search(some, epsilon) if len(some) else None)
+        return found.result()
 
 
-def checked_images(images: object, labels: object, bounds: Bounds) -> None:
-    """Raise if images and labels are not what a model can be attacked on.
-
-    Raises
-    ------
-    TypeError
-        If they are not tensors of numbers, images of a floating type and labels of integers.
-    ValueError
-        If their shapes or devices do not go together, if a pixel is NaN or out of `bounds`, or a label is negative.
-    """
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images are of the wrong type {kind}: allowed is a tensor of a floating type")
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
-        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"labels are of the wrong type {kind}: allowed is a tensor of torch.int64")
-    if images.ndim < 2 or labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"images of shape {tuple(images.shape)} and labels of shape {tuple(labels.shape)} do not go together: "
-            "allowed are (n, ...) and (n,)"
-        )
-    if images.device != labels.device:
-        raise ValueError(f"images are on {images.device}, but labels on {labels.device}: allowed is one device")
-    if images.numel() == 0:
-        return
-    least, largest = (float(value) for value in torch.aminmax(images))
-    if math.isnan(least) or math.isnan(largest):
-        example = int(images.isnan().flatten(1).any(1).nonzero()[0])
-        raise ValueError(f"images[{example}] has NaN pixels: allowed are numbers in {list(bounds)}")
-    if least < bounds[0] or largest > bounds[1]:
-        hint = "; divide bytes by 255, and leave normalisation to the model" if bounds == (0.0, 1.0) else ""
-        raise ValueError(f"images have pixels in [{least:g}, {largest:g}]: allowed is {list(bounds)}{hint}")
-    _check_least("labels", labels)
-
-
-def checked_epsilons(epsilon: float | Sequence[float]) -> tuple[tuple[float, ...], bool]:
-    """Return the epsilons, and whether one number was given.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If there is none, or one is negative, infinite or no number.
-    """
-    single = isinstance(epsilon, int | float) or getattr(epsilon, "ndim", 1) == 0
-    given: object = epsilon
-    try:
-        if isinstance(given, str):  # "12" is not [1, 2]
-            raise TypeError
-        values = (float(epsilon),) if single else tuple(float(value) for value in epsilon)  # type: ignore[arg-type, union-attr]
-    except (TypeError, ValueError):
-        raise TypeError(f"epsilon = {epsilon!r} is of the wrong type: allowed is a number or a list of them") from None
-    if not values:
-        raise ValueError("epsilon = [] is not allowed: at least one number is")
-    for value in values:
-        if not 0 <= value < math.inf:
-            raise ValueError(f"epsilon = {value!r} is not allowed: a finite number >= 0 is")
-    return values, single
-
-
-def checked_logits(logits: Tensor, count: int, labels: Tensor) -> None:
-    """Raise if a model's output for `count` images is not logits for classes with these labels.
-
-    Raises
-    ------
-    ValueError
-        If its shape is not (n, K) with K >= 2, if it is not finite, or if a label is not below K.
-    """
-    if logits.ndim != 2 or len(logits) != count or logits.shape[1] < 2:
-        raise ValueError(
-            f"model returned logits of shape {tuple(logits.shape)} for {count} images: "
-            "allowed is (n, K) with K >= 2 classes"
-        )
-    if not bool(logits.isfinite().all()):
-        raise ValueError("model returned logits that are not finite: there is nothing to attack")
-    checked_classes("labels", labels, logits.shape[1])
-
-
-def checked_classes(name: str, classes: Tensor, count: int) -> None:
-    """Raise if classes, shape (n,), are not in 0..count - 1.
-
-    Raises
-    ------
-    ValueError
-        If one is not.
-    """
-    if not len(classes):
-        return
-    _check_least(name, classes)
-    if int(classes.max()) >= count:
-        raise ValueError(
-            f"{name} have the value {int(classes.max())}, but the model has {count} classes: allowed is 0..{count - 1}"
-        )
-
-
-def _check_least(name: str, classes: Tensor) -> None:
-    if int(classes.min()) < 0:
-        raise ValueError(f"{name} have the value {int(classes.min())}: allowed is a class, 0 or more")
+def _plain(tensor: Tensor) -> Tensor:
+    """Return a tensor that autograd can work with: without its graph, and not one of inference mode."""
+    tensor = tensor.detach()
+    return tensor.clone() if tensor.is_inference() else tensor

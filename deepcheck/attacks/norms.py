@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from deepcheck.attacks.draws import Draws, Source
 from deepcheck.checks import checked_choice
 from odeflow.model import checked_count
 
@@ -54,8 +55,11 @@ class Norm(abc.ABC):
         """Return the direction d with |d| = 1 that maximises <gradient, d>, and 0 where the gradient is 0."""
 
     @abc.abstractmethod
-    def uniform(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
-        """Return perturbations of the shape of `like`, uniform in the ball; drawn on the generator's device."""
+    def uniform(self, like: Tensor, epsilon: float, source: Source) -> Tensor:
+        """Return perturbations of the shape of `like`, uniform in the ball.
+
+        The numbers come from streams by example, or from a torch.Generator that gives the seed of such.
+        """
 
     def confinement(self, images: Tensor, epsilon: Epsilon, bounds: tuple[float, float]) -> Callable[[Tensor], Tensor]:
         """Return the map of points into the ball around `images` and the box; it may overwrite its argument.
@@ -94,9 +98,9 @@ class LInf(Norm):
         """Return the sign of the gradient."""
         return gradient.sign()
 
-    def uniform(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+    def uniform(self, like: Tensor, epsilon: float, source: Source) -> Tensor:
         """Draw every entry from U(-epsilon, epsilon)."""
-        return epsilon * _uniform(like, generator)
+        return epsilon * Draws.of(source, like).symmetric(like)
 
     def confinement(self, images: Tensor, epsilon: Epsilon, bounds: tuple[float, float]) -> Callable[[Tensor], Tensor]:
         """Return the map of points into the cube around `images` and the box: one clip of every entry."""
@@ -131,10 +135,11 @@ class L2(Norm):
         gradient = gradient / _positive(per_example(gradient.flatten(1).abs().amax(1), gradient))
         return gradient / _positive(per_example(self.length(gradient), gradient))
 
-    def uniform(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+    def uniform(self, like: Tensor, epsilon: float, source: Source) -> Tensor:
         """Draw a uniform direction and a length epsilon U^(1/D), for D entries."""
-        direction = self.steepest(normal(like, generator))
-        U = uniform_number(like, generator)
+        draws = Draws.of(source, like)
+        direction = self.steepest(draws.normal(like))
+        U = draws.uniform(like)
         return epsilon * direction * per_example(U ** (1 / _dimension(like)), like)
 
 
@@ -177,13 +182,13 @@ class L1(Norm):
         m = min(self.coordinates, _dimension(gradient))
         return _largest(gradient.flatten(1), m).sign_().div_(m).view_as(gradient)
 
-    def uniform(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+    def uniform(self, like: Tensor, epsilon: float, source: Source) -> Tensor:
         """Draw D + 1 exponential numbers; D of them with random signs, over their sum."""
-        numbers = [_uniform(like, generator), _uniform(like, generator)]
-        exponential = -torch.log1p(-numbers[0].abs().clamp(max=1 - 1e-7))
-        rest = -torch.log1p(-uniform_number(like, generator).clamp(max=1 - 1e-7))
-        total = exponential.flatten(1).sum(1) + rest
-        return epsilon * torch.copysign(exponential, numbers[1]) / _positive(per_example(total, like))
+        draws = Draws.of(source, like)
+        U = draws.symmetric(like)
+        exponential = -torch.log1p(-U.abs())
+        total = exponential.flatten(1).sum(1) - torch.log1p(-draws.uniform(like))
+        return epsilon * torch.copysign(exponential, U) / per_example(total, like)
 
 
 @dataclass(frozen=True)
@@ -214,11 +219,11 @@ class L0(Norm):
         """Return the sign of the gradient at its largest `coordinates` entries."""
         return _largest(gradient.flatten(1), min(self.coordinates, _dimension(gradient))).sign_().view_as(gradient)
 
-    def uniform(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+    def uniform(self, like: Tensor, epsilon: float, source: Source) -> Tensor:
         """Draw floor(epsilon) different entries, and a value in U(-1, 1) for each."""
-        order = _uniform(like, generator).flatten(1)
-        rank = order.argsort(dim=1).argsort(dim=1)
-        return _uniform(like, generator) * (rank < math.floor(epsilon)).view_as(like)
+        draws = Draws.of(source, like)
+        rank = draws.words(_dimension(like)).argsort(dim=1, stable=True).argsort(dim=1)
+        return draws.symmetric(like) * (rank < math.floor(epsilon)).view_as(like)
 
     def confinement(self, images: Tensor, epsilon: Epsilon, bounds: tuple[float, float]) -> Callable[[Tensor], Tensor]:
         """Return the map of points to the box, then to the floor(epsilon) largest changes: it stays in both."""
@@ -243,22 +248,6 @@ def norm(value: str | Norm) -> Norm:
         If the name is unknown.
     """
     return value if isinstance(value, Norm) else NORMS[checked_choice("norm", value, NORMS)]
-
-
-def normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw normal numbers in the shape of `like`."""
-    return torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
-
-
-def uniform_number(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw one number from U(0, 1) per example, shape (n,)."""
-    return torch.rand(len(like), generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
-
-
-def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw numbers from U(-1, 1) in the shape of `like`."""
-    drawn = torch.rand(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
-    return drawn.mul_(2).sub_(1).to(like.device)
 
 
 def _dimension(batch: Tensor) -> int:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepcheck.attacks.norms import L0, Norm, normal, per_example, uniform_number
+from deepcheck.attacks.draws import Draws, Source
+from deepcheck.attacks.norms import L0, Norm, per_example
 
 __all__ = ["Gaussian", "OneOf", "Start", "UniformBall", "UniformLength", "Zero"]
 
@@ -18,17 +19,20 @@ class Start(abc.ABC):
     """A law of the first perturbation. What leaves the ball or the box is projected by the attack."""
 
     @abc.abstractmethod
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
-        """Draw perturbations in the shape of `like`, shape (n, ...), for the ball of radius `epsilon`."""
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
+        """Draw perturbations in the shape of `like`, shape (n, ...), for the ball of radius `epsilon`.
+
+        The numbers come from streams by example (see `draws`), or from a torch.Generator that gives the seed of such.
+        """
 
 
 @dataclass(frozen=True)
 class Zero(Start):
     """The image itself. Nothing is drawn."""
 
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
         """Return zeros."""
-        del norm, epsilon, generator
+        del norm, epsilon, source
         return torch.zeros_like(like)
 
 
@@ -36,29 +40,30 @@ class Zero(Start):
 class UniformBall(Start):
     """Uniform in the ball."""
 
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
         """Draw from the uniform law in the ball."""
-        return norm.uniform(like, epsilon, generator)
+        return norm.uniform(like, epsilon, source)
 
 
 @dataclass(frozen=True)
 class Gaussian(Start):
     """Normal numbers of standard deviation epsilon / (2 ln D), D entries: few of them leave the L-infinity ball."""
 
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
         """Draw normal numbers of that deviation."""
         del norm
-        return epsilon / (2 * math.log(max(math.prod(like.shape[1:]), 2))) * normal(like, generator)
+        return epsilon / (2 * math.log(max(math.prod(like.shape[1:]), 2))) * Draws.of(source, like).normal(like)
 
 
 @dataclass(frozen=True)
 class UniformLength(Start):
     """Uniform direction (of normal numbers), times a length that is uniform in [0, epsilon]: denser near the image."""
 
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
         """Draw a direction and a length for each example."""
-        direction = normal(like, generator)
-        length = epsilon * uniform_number(like, generator)
+        draws = Draws.of(source, like)
+        direction = draws.normal(like)
+        length = epsilon * draws.uniform(like)
         if isinstance(norm, L0):
             return norm.project(direction, length + 1).clamp_(-1, 1)
         return direction * per_example(length / norm.length(direction), like)
@@ -74,11 +79,12 @@ class OneOf(Start):
         if not self.starts:
             raise ValueError("starts = () is not allowed: at least one start is")
 
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
         """Draw from all laws, and choose one of them for each example."""
-        choice = (uniform_number(like, generator) * len(self.starts)).long().clamp_(max=len(self.starts) - 1)
+        draws = Draws.of(source, like)
+        (choice,) = draws.below(len(self.starts))
         delta = torch.zeros_like(like)
         for index, start in enumerate(self.starts):
-            drawn = start(norm, like, epsilon, generator)
+            drawn = start(norm, like, epsilon, draws)
             delta = torch.where(per_example(choice == index, like), drawn, delta)
         return delta

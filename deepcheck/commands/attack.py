@@ -2,56 +2,64 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any
 
+import tyro
+
+from deepcheck.checks import checked_choice
 from deepcheck.commands.common import OnImages, at_most, load_images
-from odeflow.model import checked_count, checked_number
 
 __all__ = ["Attack"]
 
 
 @dataclass(frozen=True)
 class Attack(OnImages):
-    """Attack a net with projected gradient ascent, and say how many of the test images it still gets right."""
+    """Attack a net, and say how many of the test images it still gets right; --list names the attacks."""
 
-    norm: Literal["linf", "l2", "l1", "l0"] = "linf"
-    """Norm of the perturbation."""
+    checkpoint: tyro.conf.Positional[Path | None] = None  # type: ignore[assignment]
+    """A checkpoint, as `deepcheck train` leaves it, or the folder where it is."""
+    attack: str = "pgd"
+    """Name of the attack, see --list."""
+    list: bool = False
+    """Print all attacks with their norms and options, and do no more."""
+    norm: str = "linf"
+    """Norm of the perturbation: linf, l2, l1 or l0."""
     epsilon: tuple[float, ...] = ()
     """Sizes of the perturbation, >= 0; default: the one that the net was trained to withstand."""
-    objective: Literal["cross_entropy", "margin", "dlr", "wrong_confidence"] = "cross_entropy"
-    """What is maximised."""
-    steps: int = 40
-    """Gradient steps, >= 1."""
+    objective: str | None = None
+    """What is maximised, say cross_entropy, margin, dlr or wrong_confidence; default: the attack's."""
+    steps: int | None = None
+    """Gradient steps, >= 1; default: the attack's, 40 for pgd."""
     step_size: float | None = None
-    """Length of a step, > 0; default: 2.5 epsilon / steps."""
-    restarts: int = 1
-    """Starts of the attack, >= 1: the worst case for each image counts."""
-    momentum: float = 0.0
-    """Momentum of the step's direction, in [0, 1)."""
+    """Length of a step, > 0; default for pgd: 2.5 epsilon / steps."""
+    restarts: int | None = None
+    """Starts of the attack, >= 1: the worst case for each image counts. Default: 1."""
+    momentum: float | None = None
+    """Momentum of the step's direction, in [0, 1); default: the attack's, 0 for pgd."""
     backtracking: float | None = None
     """A factor > 1: steps that lose are not taken, and shrink by it."""
+    option: tuple[str, ...] = ()
+    """Other options of the attack, each as NAME=VALUE, say queries=500."""
 
     def run(self) -> int:
         """Run the command."""
-        from deepcheck.attacks import PGD
+        from deepcheck.attacks import registry
         from deepcheck.evaluation import Planned, evaluate, robust_error, standard_error, test_error
         from deepcheck.evaluation.suites import BOX_NORMS
         from deepcheck.training.recipe import threat
 
-        checked_count("steps", self.steps, 1)
-        if self.step_size is not None:
-            checked_number("step_size", self.step_size, above=0)
-        attack = PGD(
-            BOX_NORMS[self.norm],
-            self.objective,
-            steps=self.steps,
-            step_size=self.step_size,
-            relative_step_size=2.5 / self.steps if self.step_size is None else None,
-            momentum=self.momentum,
-            backtracking=self.backtracking,
-            restarts=self.restarts,
-        )
+        if self.list:
+            print(registry.listed())
+            return 0
+        if self.checkpoint is None:
+            raise ValueError(
+                "checkpoint is missing from deepcheck attack: allowed is one that `deepcheck train` has left, or --list"
+            )
+        norm = BOX_NORMS[checked_choice("norm", self.norm, BOX_NORMS)]
+        attack = registry.within_budget(registry.make(self.attack, norm, **self._options()))
         network, dataset, device, about = self.network()
         epsilons = self.epsilon
         if not epsilons:
@@ -64,7 +72,7 @@ class Attack(OnImages):
         records = evaluate(
             network,
             images,
-            {f"pgd_{self.norm}": Planned(attack, epsilons)},
+            {f"{self.attack}_{self.norm}": Planned(attack, epsilons)},
             examples=examples,
             validation=0,
             seed=self.seed,
@@ -84,3 +92,17 @@ class Attack(OnImages):
         ]
         self.finish(records, "\n".join(lines))
         return 0
+
+    def _options(self) -> dict[str, Any]:
+        """Return the options of the attack that are given."""
+        names = ("objective", "steps", "step_size", "restarts", "momentum", "backtracking")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        for text in self.option:
+            name, equals, value = text.partition("=")
+            if not equals or name in given:
+                raise ValueError(f"option = {text!r} is not allowed: NAME=VALUE is, each name once")
+            try:
+                given[name] = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                given[name] = value
+        return given

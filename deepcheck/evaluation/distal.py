@@ -152,7 +152,7 @@ def distal(
     attack = distal_attack(steps=steps, restarts=restarts)
     with memory_advice(batch_size):
         clean = predictions(model, x, batch_size)
-        generator = stream(seed, "distal", device)
+        generator = stream(seed, "distal", torch.device("cpu"))  # whose seeds are the same on every device
         attacked, found = record(
             attack, model, x, y, (float(epsilon),), generator, batch_size=batch_size, progress=progress
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from deepcheck.attacks import registry
 from deepcheck.attacks.base import Attack, checked_epsilons
 from deepcheck.attacks.noise import UniformNoise
-from deepcheck.attacks.norms import L0, L1, L2, LInf, Norm
+from deepcheck.attacks.norms import L0, L1, NORMS, Norm
 from deepcheck.attacks.pgd import PGD
 from deepcheck.attacks.square import Square
 from deepcheck.attacks.starts import Gaussian, OneOf, UniformBall, UniformLength, Zero
@@ -59,7 +60,7 @@ THREATS = {
 }
 """By data set; those of MNIST and CIFAR-10 are those of Stutz, Hein and Schiele (ICML 2020), where they are given."""
 
-BOX_NORMS: dict[str, Norm] = {"linf": LInf(), "l2": L2(), "l1": L1(coordinates=32), "l0": L0(coordinates=8)}
+BOX_NORMS: dict[str, Norm] = NORMS | {"l1": L1(coordinates=32), "l0": L0(coordinates=8)}
 """Steps in L1 and L0 change several pixels: one alone reaches its bound, and the projection then takes others back."""
 _STEP_SIZES = {"linf": 0.05, "l2": 0.1, "l1": 0.1, "l0": 0.5}
 """First step of the attacks on confidence, as a share of epsilon."""
@@ -83,7 +84,13 @@ def confidence_attack(norm: str, *, steps: int, restarts: int) -> PGD:
 
 
 def suite(
-    threats: Threats | str, *, steps: int = 1000, restarts: int = 5, queries: int = 5000, squares: bool = True
+    threats: Threats | str,
+    *,
+    steps: int = 1000,
+    restarts: int = 5,
+    queries: int = 5000,
+    squares: bool = True,
+    attacks: Sequence[str] = (),
 ) -> dict[str, Planned]:
     """Return the attacks of an evaluation, by name.
 
@@ -110,6 +117,9 @@ def suite(
         Evaluations per example in the Square Attack, >= 50.
     squares
         Whether to run the Square Attack: it needs images.
+    attacks
+        Further attacks out of `deepcheck.attacks.registry.ATTACKS`, with their default options, in all norms that they
+        know, as NAME_NORM.
 
     Raises
     ------
@@ -146,6 +156,13 @@ def suite(
         planned["square_l2"] = Planned(replace(square, norm="l2"), (threats.l2,))
     noise = UniformNoise("linf", "wrong_confidence", draws=max(queries // 50, 1))
     planned["noise_linf"] = Planned(noise, threats.linf)
+    for name in attacks:
+        known = registry.norms_of(checked_choice("attacks", name, registry.ATTACKS))
+        for norm in (norm for norm in known if norm in sizes):
+            attack = registry.within_budget(registry.make(name, BOX_NORMS[norm]))
+            if (key := f"{name}_{norm}") in planned:
+                raise ValueError(f"attacks = {list(attacks)} is not allowed: {key} is in the suite already")
+            planned[key] = Planned(attack, sizes[norm])
     return planned
 
 

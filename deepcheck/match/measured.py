@@ -192,6 +192,9 @@ def linearity(
     with evaluating(model), memory_advice(batch_size):
         for k, size in enumerate(epsilons):
             random = geometry.uniform(x, size, generator)  # for all examples at once, whatever the batch size
+            attacked = attack(
+                _two_logits(model), x, classes, epsilon=size, generator=generator, batch_size=batch_size
+            ).images
             parts = []
             done = 0
             for z, gradient in gradients(model, x, batch_size):
@@ -199,11 +202,8 @@ def linearity(
                 done += len(z)
                 confine = geometry.confinement(x[rows], size, bounds)
                 steepest = -size * per_example(sign[rows], gradient) * geometry.steepest(gradient)
-                attacked = attack(
-                    _two_logits(model), x[rows], classes[rows], epsilon=size, generator=generator, batch_size=batch_size
-                ).images
                 scale = size * NORMS[str(geometry.dual)].length(gradient)
-                points = (confine(x[rows] + steepest), confine(x[rows] + random[rows]), attacked)
+                points = (confine(x[rows] + steepest), confine(x[rows] + random[rows]), attacked[rows])
                 parts.append(torch.stack([_deviation(model, x[rows], z, gradient, at) / scale for at in points], 1))
             deviation[k] = to_array(parts).T
     deviation[~np.isfinite(deviation)] = np.nan

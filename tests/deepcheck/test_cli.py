@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from deepcheck import checkpoint, cli
+from deepcheck.attacks import ATTACKS
 from deepcheck.commands import common
 from deepcheck.data import DataError, load
 from deepcheck.evaluation import checked, format_summary, robust_error, standard_error, summary
@@ -121,6 +122,24 @@ def test_an_attack_is_by_default_of_the_size_of_the_training_attack(
     assert files() == {"net"}
     assert status_of(f"attack {net} --device cpu --steps 1 --norm l2 --epsilon 1 --step-size 0.5 --momentum 0.5") == 0
     assert "l2 1: " in capsys.readouterr().out
+
+
+def test_attacks_by_name(net: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("attack --list") == 0
+    text = capsys.readouterr().out
+    for name in ATTACKS:
+        assert re.search(rf"^{name} \(linf", text, re.MULTILINE)
+    few = f"attack {net} --device cpu --examples 20 --norm l2 --epsilon 0.5"
+    for name, options, steps in (
+        ("deepfool", "--option overshoot=0.1 candidates=3", "overshoot=0.1, candidates=3"),
+        ("square", "--objective wrong_confidence --option queries=7", "queries=7"),
+        ("mim", "--steps 3 --momentum 0.5", "steps=3"),
+    ):
+        assert status_of(f"{few} --attack {name} {options} --out {name}.nc") == 0
+        assert "l2 0.5: " in capsys.readouterr().out
+        records = load_result(f"{name}.nc")
+        assert records.attack.values.tolist() == [f"{name}_l2"]
+        assert steps in json.loads(records.attrs["configuration"])["options"]["attacks"][f"{name}_l2"]["attack"]
 
 
 EVALUATE = "evaluate net --device cpu --steps 10 --restarts 1 --queries 50 --examples 25"
@@ -277,7 +296,21 @@ def test_flags_of_a_method_reach_it(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_parameter(capsys: pytest.CaptureFixture[str]) -> None:
     status_of("attack --help")
     text = capsys.readouterr().out
-    for flag in ("norm", "epsilon", "objective", "steps", "step-size", "restarts", "momentum", "seed", "out", "device"):
+    for flag in (
+        "attack",
+        "list",
+        "option",
+        "norm",
+        "epsilon",
+        "objective",
+        "steps",
+        "step-size",
+        "restarts",
+        "momentum",
+        "seed",
+        "out",
+        "device",
+    ):
         assert f"--{flag} " in text
 
 
@@ -348,7 +381,13 @@ def test_without_a_gpu_auto_says_that_it_takes_the_cpu(
         (f"{TRAIN} --out nowhere/net", "out = 'nowhere/net' cannot be made: its folder 'nowhere' does not exist"),
         ("attack", "missing from deepcheck attack"),
         ("attack none --device cpu", "'none' does not exist: allowed is a checkpoint that `deepcheck train` has left"),
-        ("attack none --norm l3", "'l3' for argument '--norm'. Expected one of ('linf', 'l2', 'l1', 'l0')"),
+        ("attack none --norm l3", "norm = 'l3' is unknown: allowed is one of linf, l2, l1, l0"),
+        ("attack none --attack pgt", "attack = 'pgt' is unknown (did you mean 'pgd'?): allowed is one of pgd, fgsm"),
+        ("attack none --attack fgsm --steps 3", "option of fgsm = 'steps' is unknown: allowed is one of objective"),
+        ("attack none --attack square --norm l1", "is not allowed for the Square Attack: linf or l2 is"),
+        ("attack none --option overshoot", "option = 'overshoot' is not allowed: NAME=VALUE is, each name once"),
+        ("attack none --steps 3 --option steps=4", "option = 'steps=4' is not allowed: NAME=VALUE is, each name once"),
+        ("attack none --attack deepfool --option overshoot=0", "overshoot = 0.0 is out of range"),
         ("attack none --out nowhere/a.nc", "path = 'nowhere/a.nc': the folder"),
         ("attack none --out a.txt", "'.txt': allowed is one of .nc, .zarr"),
         ("attack none --steps 0", "steps = 0 is out of range: allowed is a whole number >= 1"),

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepcheck.attacks.base import Attack, Attacked
+from deepcheck.attacks.black_box.square import Square, _bump, _pattern, _sides
 from deepcheck.attacks.noise import RandomSearch, UniformNoise
 from deepcheck.attacks.objectives import objective
 from deepcheck.attacks.pgd import PGD
-from deepcheck.attacks.square import Square, _bump, _pattern, _sides
 from deepcheck.data import load
 
 ATTACKS = [

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deepcheck.attacks.draws import Source
 from deepcheck.attacks.norms import Norm
 from deepcheck.attacks.starts import Start
 from deepcheck.data import load
@@ -33,8 +34,8 @@ class Given(Start):
 
     delta: Tensor
 
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
-        del norm, epsilon, generator
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
+        del norm, epsilon, source
         assert self.delta.shape == like.shape
         return self.delta.to(like)
 

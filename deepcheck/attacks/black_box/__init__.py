@@ -1,0 +1,1 @@
+"""Attacks that only look at the model's output."""

@@ -1,0 +1,1 @@
+"""Attacks that follow the gradient of an objective, within a budget."""

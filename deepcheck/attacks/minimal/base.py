@@ -1,0 +1,171 @@
+"""The call that minimal attacks share, and how they take part where a budget is given."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deepcheck.attacks.base import Attacked, CheckedAttack, Examples, Model, checked_epsilons
+from deepcheck.attacks.norms import Norm, per_example
+from deepcheck.attacks.objectives import Objective
+from deepcheck.attacks.points import Nearest, Points, Restarts
+
+__all__ = ["MinimalAttack", "WithinBudget"]
+
+
+@dataclass(frozen=True)
+class MinimalAttack(CheckedAttack):
+    """An attack that looks for the adversarial example nearest to the image.
+
+    The objective says when one is found: it must have a goal. Of several restarts the nearest counts, for each example.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        nothing, target = torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64)
+        if self._objective.reached(nothing, target, target) is None:
+            raise ValueError(f"objective = {self.objective!r} is not allowed: one that has a goal is, say margin")
+
+    def __call__(
+        self,
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        generator: torch.Generator,
+        targets: Tensor | None = None,
+        indices: Tensor | None = None,
+        batch_size: int = 500,
+        progress: bool = False,
+    ) -> Attacked:
+        """Look for the adversarial example nearest to each image.
+
+        Parameters
+        ----------
+        model, images, labels, generator, targets, indices, batch_size, progress
+            As of an attack within a budget, see `deepcheck.attacks.base.BudgetAttack`.
+
+        Returns
+        -------
+        Attacked
+            `length` is the distance that was found: an upper bound on the least one. It is 0 for an image that is
+            misclassified already, and infinite where nothing was found; `images` then has the attack's last try.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is not allowed; before any attack.
+        """
+        with self._examples(
+            model,
+            images,
+            labels,
+            generator=generator,
+            targets=targets,
+            indices=indices,
+            batch_size=batch_size,
+            progress=progress,
+        ) as examples:
+            if not len(examples):
+                return Attacked.none(images.detach(), self.restarts)
+            found = Nearest(self._norm, examples.images, examples.dtype)
+            for restart in range(self.restarts):
+                found.add(None, self._search(examples.stream(restart)))
+            return found.result()
+
+    @abc.abstractmethod
+    def _nearest(self, examples: Examples) -> Points:
+        """Attack one batch once: the nearest points in the box that reach the goal, or the last that were tried.
+
+        It is called without gradients, which it may switch on, and never without examples.
+        """
+
+    def _search(self, examples: Examples) -> Points:
+        """Attack all examples once: batch after batch."""
+        return self._found(self._nearest, examples)
+
+
+@dataclass(frozen=True)
+class WithinBudget:
+    """A minimal attack as one within a budget: what records and suites take.
+
+    The search is made once for each restart. At an epsilon, what it found counts where it is in the ball; elsewhere it is
+    moved into the ball, which is the best that this attack has there, and the model is asked again.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from deepcheck.attacks.minimal.deepfool import DeepFool
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    >>> images, labels = torch.rand(5, 1, 8, 8), torch.tensor([0, 1, 2, 3, 4])
+    >>> attack = WithinBudget(DeepFool("l2"))
+    >>> attacked = attack(model, images, labels, epsilon=[0.1, 0.2], generator=torch.Generator().manual_seed(1))
+    >>> attacked.images.shape, attacked.prediction.shape
+    (torch.Size([2, 5, 1, 8, 8]), torch.Size([2, 1, 5]))
+    """
+
+    attack: MinimalAttack
+
+    @property
+    def norm(self) -> Norm:
+        """The norm that `epsilon` bounds: the attack's."""
+        return self.attack._norm
+
+    @property
+    def objective(self) -> Objective:
+        """The attack's objective."""
+        return self.attack._objective
+
+    @property
+    def restarts(self) -> int:
+        """The attack's number of restarts."""
+        return self.attack.restarts
+
+    def __call__(
+        self,
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        epsilon: float | Sequence[float],
+        generator: torch.Generator,
+        targets: Tensor | None = None,
+        indices: Tensor | None = None,
+        batch_size: int = 500,
+        progress: bool = False,
+    ) -> Attacked:
+        """Attack a model on some examples, within one or more budgets: see `deepcheck.attacks.base.BudgetAttack`."""
+        epsilons, single = checked_epsilons(epsilon)
+        with self.attack._examples(
+            model,
+            images,
+            labels,
+            generator=generator,
+            targets=targets,
+            indices=indices,
+            batch_size=batch_size,
+            progress=progress,
+        ) as examples:
+            if not len(examples):
+                results = [Attacked.none(images.detach(), self.restarts) for _ in epsilons]
+            else:
+                found = [Restarts(self.norm, examples.images, examples.dtype) for _ in epsilons]
+                for restart in range(self.restarts):
+                    nearest = self.attack._search(examples.stream(restart)).images
+                    for value, one in zip(epsilons, found, strict=True):
+                        one.add(None, self._within(examples, nearest, value))
+                results = [one.result() for one in found]
+        return results[0] if single else Attacked.stacked(results)
+
+    def _within(self, examples: Examples, nearest: Tensor, epsilon: float) -> Points:
+        """Return the points that were found, moved into the ball where they are outside."""
+        x = examples.images
+        inside = self.norm.length(nearest - x) <= epsilon
+        confined = self.norm.confinement(x, epsilon, self.attack.bounds)(nearest.clone())
+        z = torch.where(per_example(inside, x), nearest, confined)
+        batches = zip(examples.batches(), z.split(examples.batch_size), strict=True)
+        return Points.joined([batch.points(part, self.objective) for batch, part in batches])

@@ -1,0 +1,94 @@
+"""All attacks by name: what suites, the command line and the common tests make them from.
+
+An attack takes part everywhere by one line in `ATTACKS`: in `deepcheck attack RUN --attack NAME`, in `suite(...,
+attacks=[NAME])`, and in the tests that every attack must pass.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from deepcheck.attacks.base import Attack, BudgetAttack
+from deepcheck.attacks.black_box.noise import UniformNoise
+from deepcheck.attacks.black_box.square import Square
+from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd
+from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
+from deepcheck.attacks.minimal.deepfool import DeepFool
+from deepcheck.attacks.norms import NORMS, Norm
+from deepcheck.checks import checked_choice
+
+__all__ = ["ATTACKS", "listed", "make", "norms_of", "options_of", "within_budget"]
+
+ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack]] = {
+    "pgd": pgd,
+    "fgsm": fgsm,
+    "bim": bim,
+    "mim": mim,
+    "square": Square,
+    "uniform_noise": UniformNoise,
+    "deepfool": DeepFool,
+}
+"""Name to what makes the attack, from a norm and the options of `options_of`, all of which have defaults."""
+
+
+def make(name: str, norm: Norm | str, **options: Any) -> BudgetAttack | MinimalAttack:
+    """Return an attack by its name.
+
+    Parameters
+    ----------
+    name
+        Out of ATTACKS.
+    norm
+        Of the perturbation.
+    options
+        See `options_of`; the others have their defaults.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the name or an option is unknown, or a value is not allowed.
+
+    Examples
+    --------
+    >>> make("square", "l2", queries=100).queries
+    100
+    """
+    maker = ATTACKS[checked_choice("attack", name, ATTACKS)]
+    for option in options:
+        checked_choice(f"option of {name}", option, options_of(name))
+    return maker(norm, **options)
+
+
+def within_budget(attack: BudgetAttack | MinimalAttack) -> Attack:
+    """Return an attack that takes an epsilon: the attack itself, or a minimal one through `WithinBudget`."""
+    return WithinBudget(attack) if isinstance(attack, MinimalAttack) else attack
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """Return the options of an attack and their defaults, in order; the norm is not among them."""
+    parameters = inspect.signature(ATTACKS[name]).parameters
+    return {key: one.default for key, one in parameters.items() if key != "norm"}
+
+
+def norms_of(name: str) -> list[str]:
+    """Return the names of the norms that an attack knows."""
+    known = []
+    for norm in NORMS:
+        try:
+            make(name, norm)
+        except ValueError:
+            continue
+        known.append(norm)
+    return known
+
+
+def listed() -> str:
+    """Return a text that says of each attack its name, norms, options with their defaults, and what it is."""
+    parts = []
+    for name, maker in ATTACKS.items():
+        about = (inspect.getdoc(maker) or "").splitlines()[0].removeprefix("Return ")
+        options = ", ".join(f"{key} = {value}" for key, value in options_of(name).items())
+        parts.append(f"{name} ({', '.join(norms_of(name))})\n    {about}\n    {options}")
+    return "\n".join(parts)

@@ -1,0 +1,312 @@
+"""What every attack of the registry must pass: a new attack is tested by its line there."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deepcheck.attacks import registry
+from deepcheck.attacks.base import Attack, Attacked
+from deepcheck.attacks.norms import NORMS
+from deepcheck.attacks.objectives import Objective
+from deepcheck.evaluation import suite
+
+QUICK: dict[str, dict[str, Any]] = {
+    "pgd": {"steps": 4, "restarts": 2},
+    "bim": {"steps": 4},
+    "mim": {"steps": 4},
+    "square": {"queries": 12, "restarts": 2},
+    "uniform_noise": {"draws": 4},
+    "deepfool": {"steps": 8},
+}
+"""Options that save time, where an attack's defaults take long."""
+CASES = [(name, norm) for name in registry.ATTACKS for norm in registry.norms_of(name)]
+EPSILONS = dict.fromkeys(NORMS, (0.2, 1.2)) | {"linf": (0.03, 0.2), "l1": (0.5, 5.0), "l0": (2.0, 8.0)}
+SHAPE = (2, 3, 4)
+FIELDS = Attacked.__dataclass_fields__
+
+pytestmark = pytest.mark.parametrize(("name", "norm"), CASES, ids=[f"{name}-{norm}" for name, norm in CASES])
+
+
+@pytest.fixture
+def attack(name: str, norm: str) -> Attack:
+    return registry.within_budget(registry.make(name, norm, **QUICK.get(name, {})))
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.skipif("not torch.cuda.is_available()"))])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.param)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class Rowwise(nn.Module):
+    """A net of one hidden layer in which the arithmetic for one example does not depend on the others."""
+
+    def __init__(self, K: int = 4, shift: float = 0.0) -> None:
+        super().__init__()
+        self.W1 = nn.Parameter(2 * torch.randn(6, 24, generator=generator(7), dtype=torch.float64) / 24**0.5)
+        self.W2 = nn.Parameter(torch.randn(K, 6, generator=generator(8), dtype=torch.float64))
+        self.shift = shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x - 0.5).flatten(1)
+        hidden = torch.stack([(x * w.to(x.dtype)).sum(1) for w in self.W1], 1).tanh()
+        return torch.stack([(hidden * w.to(x.dtype)).sum(1) for w in self.W2], 1) + self.shift
+
+
+class InPlace(nn.Module):
+    """The same, normalised in the memory that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Rowwise()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.net(x.sub_(0.25).mul_(2.0).div_(2.0).add_(0.25)))
+
+
+def pictures(n: int = 15, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Images with many pixels at the edges of the box."""
+    return (1.6 * torch.rand(n, *SHAPE, generator=generator(5), dtype=torch.float64) - 0.3).clamp(0, 1).to(dtype)
+
+
+def classified(model: nn.Module, images: Tensor) -> Tensor:
+    """The classes that the model gives, but for every fifth image."""
+    with torch.no_grad():
+        labels = model(images.clone()).argmax(1)
+    return torch.where(torch.arange(len(images), device=images.device) % 5 == 4, 1 - labels.clamp(max=1), labels)
+
+
+def same(a: Attacked, b: Attacked, rows: slice | Tensor = slice(None), within: float = 0.0) -> None:
+    """The result `a` for some examples is `b`."""
+    for field in FIELDS:
+        mine, its = getattr(a, field), getattr(b, field)
+        mine = mine[:, rows] if field in ("images", "objective") else mine[..., rows]
+        torch.testing.assert_close(mine, its, rtol=0, atol=within)
+
+
+@pytest.fixture
+def call(attack: Attack, norm: str) -> Callable[..., Attacked]:
+    def called(model: nn.Module, images: Tensor, labels: Tensor, **options: Any) -> Attacked:
+        arguments: dict[str, Any] = {"epsilon": EPSILONS[norm], "generator": generator(), **options}
+        return attack(model, images, labels, **arguments)
+
+    return called
+
+
+Call = Callable[..., Attacked]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_in_ball_and_box_and_what_the_model_says(
+    call: Call, attack: Attack, norm: str, dtype: torch.dtype, device: torch.device
+) -> None:
+    model = Rowwise().to(device)
+    images = pictures(dtype=dtype).to(device)
+    labels = classified(model, images)
+    found = call(model, images, labels)
+    assert found.images.dtype is dtype
+    assert found.images.device.type == device.type
+    assert found.images.shape == (2, 15, *SHAPE)
+    assert found.images.min() >= 0
+    assert found.images.max() <= 1
+    value = getattr(attack, "objective")  # noqa: B009
+    assert isinstance(value, Objective)
+    eps = torch.finfo(dtype).eps
+    # a pixel in half precision is rounded by at most eps / 4 in [1/2, 1], and so is each of 24
+    rounding = {"linf": 1.0, "l2": 24**0.5, "l1": 24.0, "l0": 0.0}[norm] * eps / 4 if eps > 1e-6 else 0.0
+    for epsilon, z, objective, each, prediction, confidence, length in zip(
+        EPSILONS[norm], *(getattr(found, field) for field in FIELDS), strict=True
+    ):
+        exact = NORMS[norm].length(z.double() - images.double())
+        assert (exact <= epsilon * (1 + 10 * min(eps, 1e-6)) + rounding).all()
+        with torch.no_grad():
+            logits = model(z)
+            logits = logits.float() if eps > 1e-6 else logits
+        torch.testing.assert_close(objective, value(logits, labels), rtol=1e-5, atol=1e-5)
+        assert ((objective - each).abs().amin(0) < 1e-5).all()  # it is that of one of the restarts
+        chosen = (objective - each).abs().argmin(0)[None]
+        torch.testing.assert_close(confidence.gather(0, chosen)[0], logits.softmax(1).amax(1), rtol=1e-5, atol=1e-5)
+        assert torch.equal(prediction.gather(0, chosen)[0], logits.argmax(1))
+        assert torch.isclose(length, exact.to(length.dtype), rtol=1e-4, atol=1e-5).any(0).all()
+
+
+def test_it_is_an_attack(call: Call) -> None:
+    model, images = Rowwise(), pictures(60)
+    labels = classified(model, images)
+    with torch.no_grad():
+        right = model(images).argmax(1) == labels
+    survived = (call(model, images, labels).prediction == labels).all(1)
+    assert (survived <= right).all()  # what is wrong already stays wrong
+    assert survived[1].sum() < right.sum()
+    assert survived[1].sum() <= survived[0].sum()
+
+
+def test_batches_do_not_matter(call: Call) -> None:
+    model, images = Rowwise(), pictures()
+    labels = classified(model, images)
+    whole = call(model, images, labels)
+    for size in (15, 7, 1):
+        same(whole, call(model, images, labels, batch_size=size))
+
+
+def test_the_other_examples_do_not_matter(call: Call) -> None:
+    model, images = Rowwise(), pictures()
+    labels = classified(model, images)
+    whole = call(model, images, labels)
+    same(whole, call(model, images[:9], labels[:9]), slice(9))
+    for rows in (torch.arange(9, 15), torch.randperm(15, generator=generator(1)), torch.tensor([11])):
+        same(whole, call(model, images[rows], labels[rows], indices=rows), rows)
+
+
+def test_the_other_epsilons_do_not_matter(attack: Attack, norm: str) -> None:
+    model, images = Rowwise(), pictures()
+    labels = classified(model, images)
+    several = attack(model, images, labels, epsilon=EPSILONS[norm], generator=generator())
+    for k, epsilon in enumerate(EPSILONS[norm]):
+        one = attack(model, images, labels, epsilon=epsilon, generator=generator())
+        for field in FIELDS:
+            assert torch.equal(getattr(several, field)[k], getattr(one, field))
+
+
+def test_random_numbers_come_from_the_generator_alone_and_take_one_of_it(call: Call) -> None:
+    model, images = Rowwise(), pictures()
+    labels = classified(model, images)
+    state = torch.get_rng_state()
+    first, draw = call(model, images, labels), generator()
+    same(first, call(model, images, labels, generator=draw))
+    assert torch.equal(torch.get_rng_state(), state)
+    expected = generator()
+    torch.randint(2**63 - 1, (), generator=expected)
+    assert torch.equal(torch.rand(3, generator=draw), torch.rand(3, generator=expected))
+
+
+def test_nothing_of_the_callers_changes(call: Call, norm: str) -> None:
+    """Not even if the model normalises in place."""
+    inner = InPlace()
+    inner.net.W1.grad = torch.ones(6, 24, dtype=torch.float64)
+    model = nn.Sequential(inner, nn.Dropout(0.9)).train()
+    inner.eval()
+    images, indices = pictures(), torch.arange(15)
+    labels = classified(inner, images)
+    given = [images, labels, indices]
+    before, versions = [one.clone() for one in given], [one._version for one in given]
+    call(model, images, labels, indices=indices)
+    assert [one._version for one in given] == versions
+    assert all(torch.equal(one, other) for one, other in zip(given, before, strict=True))
+    assert [module.training for module in model.modules()] == [True, False, False, True]
+    assert all(one.requires_grad for one in model.parameters())
+    assert (inner.net.W1.grad == 1).all()
+    assert inner.net.W2.grad is None
+
+
+def test_a_model_that_normalises_in_place(call: Call) -> None:
+    images = pictures()
+    labels = classified(Rowwise(), images)
+    same(call(Rowwise(), images, labels), call(InPlace(), images, labels), within=1e-9)
+
+
+def test_no_images(call: Call, attack: Attack) -> None:
+    def refuses(x: Tensor) -> Tensor:
+        raise AssertionError
+
+    found = call(refuses, torch.empty(0, *SHAPE), torch.empty(0, dtype=torch.int64))
+    restarts = getattr(attack, "restarts")  # noqa: B009
+    shapes = [(0, *SHAPE), (0,), *[(restarts, 0)] * 4]
+    assert [tuple(getattr(found, field).shape) for field in FIELDS] == [(2, *shape) for shape in shapes]
+
+
+def test_two_classes(call: Call) -> None:
+    model, images = Rowwise(2), pictures()
+    labels = classified(model, images)
+    found = call(model, images, labels)
+    assert all(getattr(found, field).isfinite().all() for field in FIELDS)
+    assert ((found.prediction == 0) | (found.prediction == 1)).all()
+    assert (found.prediction[1] != labels).any()
+
+
+def test_a_shift_of_all_logits_changes_nothing(call: Call) -> None:
+    images = pictures()
+    labels = classified(Rowwise(), images)
+    same(call(Rowwise(), images, labels), call(Rowwise(shift=1000.0), images, labels), within=1e-6)
+
+
+@pytest.mark.parametrize("leaf", [True, False])
+def test_images_with_a_graph(call: Call, leaf: bool) -> None:
+    model, images = Rowwise(), pictures()
+    labels = classified(model, images)
+    expected = call(model, images, labels)
+    origin = images.clone().requires_grad_()
+    found = call(model, origin if leaf else origin * 1, labels)
+    same(found, expected)
+    assert origin.grad is None
+    assert origin.requires_grad
+    assert not any(getattr(found, field).requires_grad for field in FIELDS)
+
+
+@pytest.fixture(params=[torch.no_grad, torch.inference_mode, torch.enable_grad])
+def mode(request: pytest.FixtureRequest) -> Iterator[None]:
+    with request.param():
+        yield
+
+
+def test_whatever_the_caller_is_in(call: Call, mode: None) -> None:
+    with torch.inference_mode(False):
+        model = Rowwise()
+        images = pictures()
+        labels = classified(model, images)
+        expected = call(model, images, labels)
+    made_here = pictures()
+    found = call(model, made_here, labels + 0, indices=torch.arange(15))
+    assert torch.equal(made_here, images)
+    same(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epsilon": -0.1}, "epsilon = -0.1 is not allowed"),
+        ({"images": torch.full((5, *SHAPE), 2.0)}, "images have pixels in [2, 2]: allowed is [0.0, 1.0]"),
+        ({"labels": torch.full((5,), 9)}, "labels have the value 9, but the model has 4 classes"),
+        ({"targets": torch.zeros(5, dtype=torch.int64)}, "targets are not allowed: the objective has none"),
+        ({"batch_size": 0}, "batch_size = 0 is out of range"),
+        ({"indices": torch.arange(4)}, "indices have the shape (4,): allowed is (5,) for 5 images"),
+        ({"indices": torch.arange(5) - 1}, "indices have the value -1: allowed is 0 or more"),
+        ({"indices": [0, 1, 2, 3, 4]}, "indices are of the wrong type list: allowed is a tensor of torch.int64"),
+        ({"generator": 3}, "generator = 3 is of the wrong type: allowed is a torch.Generator"),
+    ],
+)
+def test_bad_input(call: Call, change: dict[str, Any], message: str) -> None:
+    arguments = {"images": torch.zeros(5, *SHAPE), "labels": torch.zeros(5, dtype=torch.int64)} | change
+    with pytest.raises((ValueError, TypeError), match=re.escape(message)):
+        call(Rowwise(), **arguments)
+
+
+def test_a_configuration_is_its_text_and_takes_options_by_name(name: str, norm: str) -> None:
+    attack = registry.make(name, norm)
+    assert attack == registry.make(name, NORMS[norm])
+    assert hash(attack) == hash(registry.make(name, norm))
+    assert repr(NORMS[norm]) in repr(attack)
+    with pytest.raises(ValueError, match=f"option of {name} = 'spets' is unknown"):
+        registry.make(name, norm, spets=3)
+    with pytest.raises(ValueError, match=re.escape("norm = 'l9' is unknown")):
+        registry.make(name, "l9")
+    assert re.search(rf"^{name} \(.*{norm}", registry.listed(), re.MULTILINE)
+
+
+def test_a_suite_takes_it_by_name(name: str, norm: str) -> None:
+    if name in ("pgd", "square"):  # they are there already
+        message = f"attacks = ['{name}'] is not allowed: {name}_linf is in the suite already"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            suite("digits", attacks=[name])
+        return
+    planned = suite("digits", attacks=[name])
+    assert {f"{name}_{one}" for one in registry.norms_of(name)} <= set(planned)
+    one = planned[f"{name}_{norm}"].attack.norm
+    assert getattr(one, "name") == norm  # noqa: B009
