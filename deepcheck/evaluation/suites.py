@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,9 +13,10 @@ from deepcheck.attacks.pgd import PGD
 from deepcheck.attacks.square import Square
 from deepcheck.attacks.starts import Gaussian, OneOf, UniformBall, UniformLength, Zero
 from deepcheck.checks import checked_choice
+from deepcheck.defences.base import Adaptive
 from odeflow.model import checked_count
 
-__all__ = ["THREATS", "Planned", "Threats", "confidence_attack", "suite"]
+__all__ = ["SUITES", "THREATS", "Planned", "Threats", "adaptive", "confidence_attack", "planned_suite", "suite"]
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,71 @@ def suite(
     noise = UniformNoise("linf", "wrong_confidence", draws=max(queries // 50, 1))
     planned["noise_linf"] = Planned(noise, threats.linf)
     return planned
+
+
+def gradient_suite(
+    threats: Threats | str, *, steps: int = 1000, restarts: int = 5, queries: int = 5000
+) -> dict[str, Planned]:
+    """Return the attacks of `suite` that follow gradients."""
+    planned = suite(threats, steps=steps, restarts=restarts, queries=queries, squares=False)
+    return {name: one for name, one in planned.items() if isinstance(one.attack, PGD)}
+
+
+def linf_suite(
+    threats: Threats | str, *, steps: int = 1000, restarts: int = 5, queries: int = 5000
+) -> dict[str, Planned]:
+    """Return the attacks of `suite` in L-infinity."""
+    planned = suite(threats, steps=steps, restarts=restarts, queries=queries)
+    return {name: one for name, one in planned.items() if getattr(one.attack.norm, "name", one.attack.norm) == "linf"}
+
+
+SUITES: dict[str, Callable[..., dict[str, Planned]]] = {
+    "standard": suite,
+    "gradient": gradient_suite,
+    "linf": linf_suite,
+}
+"""Name to a function of threats, steps, restarts and queries that returns planned attacks."""
+
+
+def planned_suite(name: str, threats: Threats | str, **options: int) -> dict[str, Planned]:
+    """Return the attacks of a suite out of SUITES, by name.
+
+    Parameters
+    ----------
+    name
+        Out of SUITES.
+    threats
+        See `suite`.
+    **options
+        steps, restarts, queries; see `suite`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is no such suite, or an argument is not allowed.
+    """
+    return SUITES[checked_choice("suite", name, SUITES)](threats, **options)
+
+
+def adaptive(planned: Mapping[str, Planned]) -> dict[str, Planned]:
+    """Return the same attacks as those that a `Defence` must be judged by: see `Adaptive`."""
+    return {f"adaptive_{name}": Planned(Adaptive(one.attack), one.epsilons) for name, one in planned.items()}
+
+
+def effort(attack: object) -> str:
+    """Return how hard an attack tries, as text: steps, draws or queries for each example, times restarts.
+
+    An attack that counts otherwise says so in an attribute `effort`, a text.
+    """
+    if isinstance(attack, Adaptive):
+        attack = attack.attack
+    own = getattr(attack, "effort", "")
+    if isinstance(own, str) and own:
+        return own
+    counts = {name: getattr(attack, name, None) for name in ("steps", "draws", "queries")}
+    words = [f"{count} {name}" for name, count in counts.items() if isinstance(count, int)]
+    restarts = getattr(attack, "restarts", 1)
+    return ", ".join(words) + (f" x {restarts}" if words and isinstance(restarts, int) and restarts > 1 else "")
 
 
 def described(planned: Mapping[str, Planned]) -> dict[str, Any]:
