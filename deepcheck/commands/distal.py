@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepcheck.commands.common import OnNet
+from deepcheck.commands.common import OnNet, load_images, training_epsilon
 from odeflow.provenance import check_target
 
 __all__ = ["Distal"]
@@ -35,11 +35,12 @@ class Distal(OnNet):
 
         if self.plot is not None:
             check_target(self.plot, FORMATS)
-        network, _, device, about = self.network()
-        epsilon = float((about["recipe"] or {"epsilon": 0.3})["epsilon"]) if self.epsilon is None else self.epsilon
+        network, dataset, device, about = self.network()
+        epsilon = training_epsilon(about, dataset) if self.epsilon is None else self.epsilon
+        shape = getattr(network, "in_shape", None) or load_images(dataset, self.data_dir).shape
         records = distal(
             network,
-            network.in_shape,
+            shape,
             epsilon=epsilon,
             count=self.count,
             steps=self.steps,

@@ -27,6 +27,7 @@ from deepcheck.evaluation.suites import (
     suite,
 )
 from deepcheck.evaluation.summary import format_summary, summary
+from deepcheck.evaluation.tables import attack_table, format_attack_table
 from deepcheck.evaluation.thresholds import confidence_threshold, standard_error, test_error, threshold_of
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Threats",
     "adaptive",
     "assemble",
+    "attack_table",
     "checked",
     "confidence_attack",
     "confidence_threshold",
@@ -47,6 +49,7 @@ __all__ = [
     "distal",
     "evaluate",
     "false_positive_rate",
+    "format_attack_table",
     "format_summary",
     "joined",
     "negative_confidences",

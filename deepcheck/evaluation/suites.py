@@ -199,6 +199,9 @@ def adaptive(planned: Mapping[str, Planned]) -> dict[str, Planned]:
     return {f"adaptive_{name}": Planned(Adaptive(one.attack), one.epsilons) for name, one in planned.items()}
 
 
+_COUNTS = (("step", "steps"), ("draw", "draws"), ("query", "queries"))
+
+
 def effort(attack: object) -> str:
     """Return how hard an attack tries, as text: steps, draws or queries for each example, times restarts.
 
@@ -209,8 +212,8 @@ def effort(attack: object) -> str:
     own = getattr(attack, "effort", "")
     if isinstance(own, str) and own:
         return own
-    counts = {name: getattr(attack, name, None) for name in ("steps", "draws", "queries")}
-    words = [f"{count} {name}" for name, count in counts.items() if isinstance(count, int)]
+    counts = [(getattr(attack, many, None), one, many) for one, many in _COUNTS]
+    words = [f"{count} {one if count == 1 else many}" for count, one, many in counts if isinstance(count, int)]
     restarts = getattr(attack, "restarts", 1)
     return ", ".join(words) + (f" x {restarts}" if words and isinstance(restarts, int) and restarts > 1 else "")
 
