@@ -136,8 +136,9 @@ def evaluate(
     )
     if kept:
         records = with_images(records, kept, x.cpu().numpy(), x_apart.cpu().numpy())
-        for name, detector in (detectors or {}).items():
-            records = with_score(records, name, detector, model, device=device, batch_size=batch_size)
+        with memory_advice(batch_size):
+            for name, detector in (detectors or {}).items():
+                records = with_score(records, name, detector, model, device=device, batch_size=batch_size)
     if kept and not keep_images:
         records = records.drop_vars([*IMAGES, "kept_attack", "kept_epsilon"])
     return records
