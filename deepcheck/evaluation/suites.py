@@ -207,11 +207,12 @@ def effort(attack: object) -> str:
 
     An attack that counts otherwise says so in an attribute `effort`, a text.
     """
-    if isinstance(attack, Adaptive):
-        attack = attack.attack
     own = getattr(attack, "effort", "")
     if isinstance(own, str) and own:
         return own
+    inner = getattr(attack, "attack", None)  # of a wrapper, such as Adaptive
+    if inner is not None:
+        return effort(inner)
     counts = [(getattr(attack, many, None), one, many) for one, many in _COUNTS]
     words = [f"{count} {one if count == 1 else many}" for count, one, many in counts if isinstance(count, int)]
     restarts = getattr(attack, "restarts", 1)
