@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from deepcheck.evaluation.robustness import worst_case
 from deepcheck.evaluation.schema import checked, labelled, origin
-from deepcheck.evaluation.scores import CONFIDENCE, scores_of
+from deepcheck.evaluation.scores import CONFIDENCE, read_scores
 from deepcheck.evaluation.thresholds import accepted, ratio
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def positive_scores(records: xr.Dataset, *, score: str = CONFIDENCE) -> npt.NDAr
     """
     records = checked(records)
     correct = records["clean_prediction"].values == records["label"].values
-    return np.asarray(scores_of(records, score).clean[correct], np.float32)
+    return np.asarray(read_scores(records, score).clean[correct], np.float32)
 
 
 def negative_scores(

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from deepcheck.checks import checked_choice
 from deepcheck.evaluation.schema import checked, labelled, origin, text_array, texts
-from deepcheck.evaluation.scores import CONFIDENCE, scores_of
+from deepcheck.evaluation.scores import CONFIDENCE, read_scores
 from deepcheck.evaluation.thresholds import accepted, ratio
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ class _Worst:
 
     def __init__(self, records: xr.Dataset, score: str) -> None:
         self.records = records
-        self.scores = scores_of(records, score)
+        self.scores = read_scores(records, score)
         self.label = records["label"].values
         self.clean_wrong = records["clean_prediction"].values != self.label
         self.prediction = records["clean_prediction"].values.copy()
@@ -301,7 +301,7 @@ class _Worst:
 
     def add(self, attack: int | np.integer, epsilon: int | np.integer) -> None:
         """Add all restarts of an attack at an epsilon: a block of shape (restart, example) at a time, for the memory."""
-        block = {name: self.records[name][attack, epsilon].values for name in ("prediction", "confidence", "length")}
+        block = {name: self.records[name].values[attack, epsilon] for name in ("prediction", "confidence", "length")}
         block["score"] = self.scores.attacked[attack, epsilon]
         wrong = (block["prediction"] >= 0) & (block["prediction"] != self.label) & ~np.isnan(block["score"])
         score = np.where(wrong, block["score"], -np.inf)
@@ -391,8 +391,7 @@ def _cells(
 
 def _run(records: xr.Dataset) -> npt.NDArray[np.bool_]:
     """Return which attack was run at which epsilon."""
-    prediction = records["prediction"]
-    return np.array([(prediction[attack].values >= 0).any(axis=(1, 2)) for attack in range(len(prediction))])
+    return np.array([(prediction >= 0).any(axis=(1, 2)) for prediction in records["prediction"].values])
 
 
 def _options(epsilon: Any, attacks: list[str] | None, norm: str | None) -> dict[str, Any]:

@@ -206,8 +206,9 @@ def checked(records: object) -> xr.Dataset:
         clean = prefix or "clean_"
         values = (records[name].values for name in (f"{prefix}label", f"{clean}prediction", f"{clean}confidence"))
         checked_predictions(prefix, *values)
-    for attack in range(records.sizes["attack"]):  # one by one, for the memory
-        check_attacked(*(records[name][attack].values for name in ("prediction", "confidence", "length", "success")))
+    attacked = (records[name].values for name in ("prediction", "confidence", "length", "success"))
+    for one in zip(*attacked, strict=True):  # attack by attack, for the memory
+        check_attacked(*one)
     return records
 
 

@@ -62,7 +62,11 @@ def scores_of(records: xr.Dataset, score: str = CONFIDENCE) -> Scores:
     ValueError, TypeError
         If there is no such score, or `records` are none.
     """
-    records = checked(records)
+    return read_scores(checked(records), score)
+
+
+def read_scores(records: xr.Dataset, score: str) -> Scores:
+    """Return a score of every image of records that were checked already."""
     names = [CONFIDENCE, *(texts(records, "detector") if "score" in records else ())]
     index = names.index(checked_choice("score", score, names))
     if index == 0:

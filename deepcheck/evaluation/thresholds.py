@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepcheck.evaluation.schema import checked
-from deepcheck.evaluation.scores import CONFIDENCE, scores_of
+from deepcheck.evaluation.scores import CONFIDENCE, read_scores
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -100,7 +100,7 @@ def threshold_of(records: xr.Dataset, *, tpr: float = 0.99, score: str = CONFIDE
     """
     records = checked(records)
     correct = records["validation_prediction"].values == records["validation_label"].values
-    return confidence_threshold(scores_of(records, score).validation, correct, tpr=tpr)
+    return confidence_threshold(read_scores(records, score).validation, correct, tpr=tpr)
 
 
 def test_error(records: xr.Dataset, *, tau: float = -math.inf, score: str = CONFIDENCE) -> float:  # noqa: PT028
@@ -132,7 +132,7 @@ def test_error(records: xr.Dataset, *, tau: float = -math.inf, score: str = CONF
     Stutz, Hein, Schiele, "Confidence-Calibrated Adversarial Training", ICML 2020.
     """
     records = checked(records)
-    passed = accepted(scores_of(records, score).clean, tau)
+    passed = accepted(read_scores(records, score).clean, tau)
     wrong = records["clean_prediction"].values != records["label"].values
     return ratio(np.count_nonzero(wrong & passed), np.count_nonzero(passed))
 
