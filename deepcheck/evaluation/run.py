@@ -110,7 +110,10 @@ def evaluate(
         for name, one in planned.items():
             _LOG.info("attacking: %s at epsilon = %s", name, ", ".join(f"{value:.4g}" for value in one.epsilons))
             _restart_random(model, seed, name)
-            generator, epsilons = stream(seed, name, device), one.epsilons
+            generator, epsilons = (
+                stream(seed, name, torch.device("cpu")),
+                one.epsilons,
+            )  # the same seeds on every device
             attacked[name], found = record(
                 one.attack, model, x, y, epsilons, generator, batch_size=batch_size, progress=progress
             )

@@ -1,6 +1,7 @@
 """What every defence promises, asked of everything in DEFENCES: one that is added there is tested here."""
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -268,7 +269,7 @@ def test_a_defence_without_gradient_and_surrogate_says_so(net: models.Network) -
 # one by one
 
 
-@pytest.mark.parametrize("defence", [lambda net: GaussianNoise(net), lambda net: BitDepth(net, bits=2)])
+@pytest.mark.parametrize("defence", [GaussianNoise, partial(BitDepth, bits=2)], ids=["gaussian_noise", "bit_depth"])
 def test_where_nobody_attacks_it_costs_little(defence: Any, net: models.Network, digits: Digits) -> None:
     with torch.no_grad():
         plain, right = (
