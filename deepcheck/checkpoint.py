@@ -16,7 +16,7 @@ from torch import Tensor
 from deepcheck import models
 from odeflow.provenance import write_bytes
 
-__all__ = ["CheckpointError", "load_into", "load_model", "read", "write"]
+__all__ = ["CheckpointError", "load_into", "load_model", "read", "read_tensors", "write"]
 
 _VERSION = 1
 MODEL = "model."
@@ -47,18 +47,27 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{str(path)!r} does not exist: allowed is a checkpoint that `deepcheck train` has left")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{str(path)!r} is no whole safetensors file (truncated?): {error}") from None
+    tensors, header = _opened(path)
     if "deepcheck" not in header:
         raise CheckpointError(f"{str(path)!r} is a safetensors file, but no checkpoint of deepcheck")
     info: dict[str, Any] = json.loads(header["deepcheck"])
     if info.get("version") != _VERSION:
         raise CheckpointError(f"{str(path)!r} has format {info.get('version')}: allowed is {_VERSION}")
     return tensors, info
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Return the tensors (on the CPU) of any safetensors file.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing, truncated, or of another format, such as a pickle.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{str(path)!r} does not exist: allowed is a safetensors file with the net's state dict")
+    return _opened(path)[0]
 
 
 def load_model(path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> models.Network:
@@ -90,6 +99,15 @@ def load_into(network: models.Network, path: str | os.PathLike[str]) -> None:
     if theirs != ours:
         raise CheckpointError(f"{str(path)!r} holds a network {theirs}, which does not fit into {ours}")
     _fill(network, tensors, path)
+
+
+def _opened(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a safetensors file, and its header."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{str(path)!r} is no whole safetensors file (truncated?): {error}") from None
 
 
 def _fill(network: models.Network, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:

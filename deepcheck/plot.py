@@ -1,4 +1,4 @@
-"""Figures of deepcheck, in odeflow's style: ROC and robustness curves, confidences, images. Nothing changes a global setting."""
+"""Figures of deepcheck, in odeflow's style: attacks, ROC and robustness curves, confidences, images. Nothing changes a global setting."""
 
 from __future__ import annotations
 
@@ -16,9 +16,68 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-__all__ = ["plot_confidences", "plot_distal", "plot_images", "plot_robustness_curves", "plot_roc"]
+__all__ = ["plot_attacks", "plot_confidences", "plot_distal", "plot_images", "plot_robustness_curves", "plot_roc"]
 
 _DASHES = ("-", "--", "-.", ":")
+_NORMS = {"linf": r"$L_\infty$", "l2": r"$L_2$", "l1": r"$L_1$", "l0": r"$L_0$"}
+
+
+def plot_attacks(table: xr.Dataset) -> Figure:
+    """Draw the robust accuracy under each attack, below the worst case of all attacks in its norm, with standard errors.
+
+    Parameters
+    ----------
+    table
+        From `deepcheck.evaluation.attack_table`.
+
+    Returns
+    -------
+    Figure
+        One line for each row of the table, a group for each norm and epsilon; the vertical line is the accuracy without an
+        attack. Bars are one standard error.
+
+    Raises
+    ------
+    ValueError
+        If it is no such table.
+    """
+    missing = [name for name in ("robust_accuracy", "standard_error", "accuracy") if name not in table]
+    if missing:
+        raise ValueError(f"table lacks {', '.join(missing)}: allowed is what deepcheck.evaluation.attack_table returns")
+    worst = table["attack"].values == "all"
+    y = np.arange(len(worst)) + 0.6 * np.cumsum(worst)  # some room above each group
+    share, error = table["robust_accuracy"].values, table["standard_error"].values
+    accuracy, spread = table["accuracy"].item(), table["accuracy_standard_error"].item()
+    with style():
+        figure, axes = new_figure(width=3.4, height=0.6 + 0.135 * (y[-1] + 1))
+        ax = axes[0, 0]
+        first, second = (line["color"] for line in _lines(2))
+        ax.axvspan(accuracy - spread, accuracy + spread, color="0.75", alpha=0.5, linewidth=0)
+        ax.axvline(accuracy, color="0.4", linewidth=0.8, label="no attack")
+        for chosen, color, marker, size, label in (
+            (~worst, first, "o", 3.2, "one attack"),
+            (worst, second, "D", 3.6, "worst case of all"),
+        ):
+            bars = {"fmt": marker, "markersize": size, "color": color, "elinewidth": 0.8, "zorder": 3}
+            ax.errorbar(share[chosen], y[chosen], xerr=error[chosen], label=label, clip_on=False, **bars)
+        for edge in y[worst][1:]:
+            ax.axhline(edge - 0.8, color="0.85", linewidth=0.6, zorder=0)
+        names = [
+            rf"{_NORMS.get(str(norm), str(norm))}, $\varepsilon={epsilon:.4g}$" if group else str(attack)
+            for group, norm, epsilon, attack in zip(
+                worst, table["norm"].values, table["epsilon"].values, table["attack"].values, strict=True
+            )
+        ]
+        ax.set_yticks(y, names)
+        for text, group in zip(ax.get_yticklabels(), worst, strict=True):
+            text.set_fontsize(7 if group else 6.5)
+            text.set_color("black" if group else "0.3")
+        ax.tick_params(axis="y", which="both", length=0, pad=6)
+        ax.minorticks_off()
+        ax.set(xlim=(0, 1), ylim=(y[-1] + 0.8, y[0] - 0.8), xlabel="robust accuracy")
+        ax.spines["left"].set_visible(False)
+        figure.legend(loc="outside upper center", ncols=3, handletextpad=0.4, columnspacing=1.2)
+    return figure  # type: ignore[no-any-return]
 
 
 def plot_roc(curves: Mapping[str, xr.Dataset]) -> Figure:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import tyro
-
 from deepcheck.checks import checked_choice
-from deepcheck.commands.common import OnImages, at_most, load_images
+from deepcheck.commands.common import OnImages, at_most, load_images, training_threat
 
 __all__ = ["Attack"]
 
@@ -19,8 +16,6 @@ __all__ = ["Attack"]
 class Attack(OnImages):
     """Attack a net, and say how many of the test images it still gets right; --list names the attacks."""
 
-    checkpoint: tyro.conf.Positional[Path | None] = None  # type: ignore[assignment]
-    """A checkpoint, as `deepcheck train` leaves it, or the folder where it is."""
     attack: str = "pgd"
     """Name of the attack, see --list."""
     list: bool = False
@@ -49,22 +44,17 @@ class Attack(OnImages):
         from deepcheck.attacks import registry
         from deepcheck.evaluation import Planned, evaluate, robust_error, standard_error, test_error
         from deepcheck.evaluation.suites import BOX_NORMS
-        from deepcheck.training.recipe import threat
 
         if self.list:
             print(registry.listed())
             return 0
-        if self.checkpoint is None:
-            raise ValueError(
-                "checkpoint is missing from deepcheck attack: allowed is one that `deepcheck train` has left, or --list"
-            )
         norm = BOX_NORMS[checked_choice("norm", self.norm, BOX_NORMS)]
         attack = registry.within_budget(registry.make(self.attack, norm, **self._options()))
         network, dataset, device, about = self.network()
         epsilons = self.epsilon
         if not epsilons:
-            norm, epsilon = threat(about["recipe"])
-            if self.norm != norm:
+            usual, epsilon = training_threat(about, dataset)
+            if self.norm != usual:
                 raise ValueError(f"epsilon is missing: there is no default for norm = {self.norm}")
             epsilons = (epsilon,)
         images = load_images(dataset, self.data_dir)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -16,18 +17,27 @@ if TYPE_CHECKING:
     import torch
     import xarray as xr
 
+    from deepcheck.attacks.base import Model
     from deepcheck.data import Images
-    from deepcheck.models import Network
 
-__all__ = ["OnImages", "OnNet", "at_most", "load_images"]
+__all__ = ["OnImages", "OnNet", "at_most", "load_images", "training_threat"]
 
 
 @dataclass(frozen=True)
 class OnNet:
     """What the other commands have in common."""
 
-    checkpoint: tyro.conf.Positional[Path]
+    checkpoint: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")] = None
     """A checkpoint, as `deepcheck train` leaves it, or the folder where it is."""
+    model: str | None = None
+    """A net of one's own instead: package.module:factory, which is called without arguments and returns a function from
+    images to logits."""
+    weights: Path | None = None
+    """With --model: its state dict, a safetensors file; default: the factory has loaded them."""
+    bounds: tuple[float, float] | None = None
+    """With --model: least and largest pixel that it takes; default: 0 1. Epsilons are shares of this range."""
+    dataset: Literal["mnist", "cifar10", "digits"] | None = None
+    """With --model: the data set that it is for."""
     out: Path | None = None
     """Save the records to this file (.nc or .zarr)."""
     seed: int = 0
@@ -36,17 +46,51 @@ class OnNet:
     """Images that the net sees at once, >= 1. The result does not depend on it."""
     device: str = "auto"
     """auto (CUDA where there is a GPU, else the CPU), cpu, cuda or cuda:N."""
+    data_dir: Path | None = None
+    """Folder of the data set; default: $DEEPCHECK_DATA, then the cache, then a download."""
 
-    def network(self) -> tuple[Network, str, torch.device, dict[str, Any]]:
+    def network(self) -> tuple[Model, str, torch.device, dict[str, Any]]:
         """Return the net, the name of its data set, the device, and what is known of the net."""
-        from deepcheck import checkpoint
+        self._check_which()
         from deepcheck.device import choose
-        from deepcheck.training.loop import BEST, LAST
 
         if self.out is not None:
             check_target(self.out)
         checked_count("batch_size", self.batch_size, 1)
         device = choose(self.device)
+        return self._trained(device) if self.model is None else self._own(self.model, device)
+
+    def finish(self, records: xr.Dataset, text: str) -> None:
+        """Print what was found, and save it if asked for."""
+        print(text, *([] if self.out is None else [save(records, self.out)]), sep="\n")
+
+    def _check_which(self) -> None:
+        """Raise unless there is either a checkpoint or a net of one's own."""
+        command = type(self).__name__.lower()
+        if self.model is None:
+            if self.checkpoint is None:
+                raise ValueError(
+                    f"CHECKPOINT is missing from deepcheck {command}: allowed is what `deepcheck train` has left, or a net "
+                    "of one's own with --model and --dataset"
+                )
+            for name in ("weights", "bounds", "dataset"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name} = {getattr(self, name)} with a checkpoint is not allowed: it goes with --model"
+                    )
+        elif self.checkpoint is not None:
+            raise ValueError(
+                f"model = {self.model!r} with a checkpoint {str(self.checkpoint)!r}: allowed is one of the two"
+            )
+        elif self.dataset is None:
+            raise ValueError(f"dataset is missing with model = {self.model!r}: allowed is mnist, cifar10 or digits")
+
+    def _trained(self, device: torch.device) -> tuple[Model, str, torch.device, dict[str, Any]]:
+        """Return the net of a checkpoint."""
+        from deepcheck import checkpoint
+        from deepcheck.training.loop import BEST, LAST
+
+        assert self.checkpoint is not None
         path = self.checkpoint
         if path.is_dir():
             path = path / BEST if (path / BEST).exists() else path / LAST
@@ -55,9 +99,21 @@ class OnNet:
         about = {"checkpoint": str(path), **{name: information.get(name) for name in ("model", "recipe", "epoch")}}
         return network, str(information.get("dataset", "")), device, about
 
-    def finish(self, records: xr.Dataset, text: str) -> None:
-        """Print what was found, and save it if asked for."""
-        print(text, *([] if self.out is None else [save(records, self.out)]), sep="\n")
+    def _own(self, target: str, device: torch.device) -> tuple[Model, str, torch.device, dict[str, Any]]:
+        """Return a net of one's own, once it has been tried on two images."""
+        import torch
+
+        from deepcheck.own_model import load_own, tried
+
+        assert self.dataset is not None
+        bounds = (0.0, 1.0) if self.bounds is None else self.bounds
+        model = load_own(target, self.weights, bounds=bounds, device=device)
+        images = load_images(self.dataset, self.data_dir)
+        two = torch.tensor(images.test_images[:2], device=device).float() / 255
+        tried(model, two, len(images.class_names), name=target)
+        weights = None if self.weights is None else str(self.weights)
+        about = {"model": target, "weights": weights, "bounds": list(bounds), "recipe": None}
+        return model, self.dataset, device, about
 
 
 @dataclass(frozen=True)
@@ -66,8 +122,6 @@ class OnImages(OnNet):
 
     examples: int = 1000
     """Test images to attack, the first ones, >= 1."""
-    data_dir: Path | None = None
-    """Folder of the data set; default: $DEEPCHECK_DATA, then the cache, then a download."""
 
 
 def load_images(dataset: str, data_dir: Path | None) -> Images:
@@ -77,6 +131,21 @@ def load_images(dataset: str, data_dir: Path | None) -> Images:
     if not dataset:
         raise ValueError("the checkpoint does not say which data set it is for: allowed is one that `train` has left")
     return load(dataset, data_dir=data_dir)
+
+
+def training_threat(about: Mapping[str, Any], dataset: str) -> tuple[str, float]:
+    """Return norm and size of the perturbations that a net was trained to withstand, out of its recipe.
+
+    Without a recipe, as a net of one's own: L-infinity, and the first size there for the data set.
+    """
+    from deepcheck.evaluation.suites import THREATS
+    from deepcheck.training.recipe import threat
+
+    if about.get("recipe"):
+        return threat(about["recipe"])
+    if dataset not in THREATS:
+        raise ValueError(f"epsilon is missing: there is no default for the data set {dataset!r}")
+    return "linf", THREATS[dataset].linf[0]
 
 
 def at_most(examples: int, most: int, name: str) -> int:

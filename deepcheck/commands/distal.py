@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepcheck.commands.common import OnNet
+from deepcheck.commands.common import OnNet, load_images, training_threat
 from odeflow.provenance import check_target
 
 __all__ = ["Distal"]
@@ -31,16 +31,16 @@ class Distal(OnNet):
         import numpy as np
 
         from deepcheck.evaluation import distal
-        from deepcheck.training.recipe import threat
         from odeflow.plot import FORMATS, save_figure
 
         if self.plot is not None:
             check_target(self.plot, FORMATS)
-        network, _, device, about = self.network()
-        epsilon = threat(about["recipe"])[1] if self.epsilon is None else self.epsilon
+        network, dataset, device, about = self.network()
+        epsilon = training_threat(about, dataset)[1] if self.epsilon is None else self.epsilon
+        shape = getattr(network, "in_shape", None) or load_images(dataset, self.data_dir).shape
         records = distal(
             network,
-            network.in_shape,
+            shape,
             epsilon=epsilon,
             count=self.count,
             steps=self.steps,

@@ -4,26 +4,43 @@ from deepcheck.evaluation.detection import (
     detection,
     false_positive_rate,
     negative_confidences,
+    negative_scores,
     positive_confidences,
+    positive_scores,
     roc,
     roc_auc,
 )
 from deepcheck.evaluation.distal import distal, noise_images
 from deepcheck.evaluation.records import AttackRecord, assemble, checked, joined
 from deepcheck.evaluation.robustness import curve_area, robust_error, robustness_curve, worst_case
-from deepcheck.evaluation.run import evaluate, split
+from deepcheck.evaluation.run import evaluate, record, split
 from deepcheck.evaluation.sanity import Check, sanity_checks
-from deepcheck.evaluation.suites import THREATS, Planned, Threats, confidence_attack, suite
+from deepcheck.evaluation.scores import Scores, scores_of, with_score
+from deepcheck.evaluation.suites import (
+    SUITES,
+    THREATS,
+    Planned,
+    Threats,
+    adaptive,
+    confidence_attack,
+    planned_suite,
+    suite,
+)
 from deepcheck.evaluation.summary import format_summary, summary
+from deepcheck.evaluation.tables import attack_table, format_attack_table
 from deepcheck.evaluation.thresholds import confidence_threshold, standard_error, test_error, threshold_of
 
 __all__ = [
+    "SUITES",
     "THREATS",
     "AttackRecord",
     "Check",
     "Planned",
+    "Scores",
     "Threats",
+    "adaptive",
     "assemble",
+    "attack_table",
     "checked",
     "confidence_attack",
     "confidence_threshold",
@@ -32,21 +49,28 @@ __all__ = [
     "distal",
     "evaluate",
     "false_positive_rate",
+    "format_attack_table",
     "format_summary",
     "joined",
     "negative_confidences",
+    "negative_scores",
     "noise_images",
+    "planned_suite",
     "positive_confidences",
+    "positive_scores",
+    "record",
     "robust_error",
     "robustness_curve",
     "roc",
     "roc_auc",
     "sanity_checks",
+    "scores_of",
     "split",
     "standard_error",
     "suite",
     "summary",
     "test_error",
     "threshold_of",
+    "with_score",
     "worst_case",
 ]

@@ -1,7 +1,8 @@
-"""How well the confidence tells adversarial examples, or images of no class, from clean ones.
+"""How well a score tells adversarial examples, or images of no class, from clean ones.
 
 Positives are to be accepted: test examples that are classified correctly. Negatives are to be rejected: adversarial
-examples that succeeded, or all images of no class. An example is accepted where its confidence is at least the threshold.
+examples that succeeded, or all images of no class. An example is accepted where its score is at least the threshold. The
+score is the confidence, or that of a detector.
 """
 
 from __future__ import annotations
@@ -12,23 +13,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from deepcheck.evaluation.records import checked, labelled, origin
 from deepcheck.evaluation.robustness import worst_case
+from deepcheck.evaluation.schema import checked, labelled, origin
+from deepcheck.evaluation.scores import CONFIDENCE, read_scores
 from deepcheck.evaluation.thresholds import accepted, ratio
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["detection", "false_positive_rate", "negative_confidences", "positive_confidences", "roc", "roc_auc"]
+__all__ = [
+    "detection",
+    "false_positive_rate",
+    "negative_confidences",
+    "negative_scores",
+    "positive_confidences",
+    "positive_scores",
+    "roc",
+    "roc_auc",
+]
 
 
-def positive_confidences(records: xr.Dataset) -> npt.NDArray[np.float32]:
-    """Return the confidences of the test examples that are classified correctly without an attack.
+def positive_scores(records: xr.Dataset, *, score: str = CONFIDENCE) -> npt.NDArray[np.float32]:
+    """Return the scores of the test examples that are classified correctly without an attack.
 
     Parameters
     ----------
     records
-        See `deepcheck.evaluation.records`.
+        See `deepcheck.evaluation.schema`.
+    score
+        "confidence", or the name of a detector.
 
     Returns
     -------
@@ -38,11 +51,53 @@ def positive_confidences(records: xr.Dataset) -> npt.NDArray[np.float32]:
     Raises
     ------
     ValueError, TypeError
-        If `records` are none.
+        If there is no such score, or `records` are none.
     """
     records = checked(records)
     correct = records["clean_prediction"].values == records["label"].values
-    return np.asarray(records["clean_confidence"].values[correct], np.float32)
+    return np.asarray(read_scores(records, score).clean[correct], np.float32)
+
+
+def negative_scores(
+    records: xr.Dataset,
+    *,
+    epsilon: float | Mapping[str, float],
+    attacks: str | Iterable[str] | None = None,
+    norm: str | None = None,
+    smaller: bool = True,
+    score: str = CONFIDENCE,
+) -> npt.NDArray[np.float32]:
+    """Return the scores of what is to be rejected, each in the worst case of `worst_case`.
+
+    Parameters
+    ----------
+    records
+        See `deepcheck.evaluation.schema`.
+    epsilon, attacks, norm, smaller, score
+        Which attacks count, and by which score; see `worst_case`.
+
+    Returns
+    -------
+    ndarray
+        Shape (negatives,): of the test examples that are classified correctly until they are attacked, the adversarial
+        examples; of the images of no class (label -1), all, each in its version of the largest score.
+
+    Raises
+    ------
+    ValueError, TypeError
+        See `worst_case`.
+    """
+    records = checked(records)
+    worst = worst_case(records, epsilon=epsilon, attacks=attacks, norm=norm, smaller=smaller, score=score)
+    label = records["label"].values
+    correct = records["clean_prediction"].values == label
+    negative = worst["wrong"].values & (correct | (label == -1))
+    return np.asarray(worst["score"].values[negative], np.float32)
+
+
+def positive_confidences(records: xr.Dataset) -> npt.NDArray[np.float32]:
+    """Return `positive_scores` of the confidence."""
+    return positive_scores(records)
 
 
 def negative_confidences(
@@ -53,32 +108,8 @@ def negative_confidences(
     norm: str | None = None,
     smaller: bool = True,
 ) -> npt.NDArray[np.float32]:
-    """Return the confidences of what is to be rejected, each in the worst case of `worst_case`.
-
-    Parameters
-    ----------
-    records
-        See `deepcheck.evaluation.records`.
-    epsilon, attacks, norm, smaller
-        Which attacks count; see `worst_case`.
-
-    Returns
-    -------
-    ndarray
-        Shape (negatives,): of the test examples that are classified correctly until they are attacked, the adversarial
-        examples; of the images of no class (label -1), all, each in its most confident version.
-
-    Raises
-    ------
-    ValueError, TypeError
-        See `worst_case`.
-    """
-    records = checked(records)
-    worst = worst_case(records, epsilon=epsilon, attacks=attacks, norm=norm, smaller=smaller)
-    label = records["label"].values
-    correct = records["clean_prediction"].values == label
-    negative = worst["wrong"].values & (correct | (label == -1))
-    return np.asarray(worst["confidence"].values[negative], np.float32)
+    """Return `negative_scores` of the confidence."""
+    return negative_scores(records, epsilon=epsilon, attacks=attacks, norm=norm, smaller=smaller)
 
 
 def false_positive_rate(
@@ -88,27 +119,28 @@ def false_positive_rate(
     epsilon: float | Mapping[str, float] | None = None,
     attacks: str | Iterable[str] | None = None,
     norm: str | None = None,
+    score: str = CONFIDENCE,
 ) -> float:
     """Return the share of the negatives that are accepted (exact).
 
     Parameters
     ----------
     negatives
-        Confidences of adversarial or distal examples, shape (n,). Or records, of which `negative_confidences` are taken.
+        Scores of adversarial or distal examples, shape (n,). Or records, of which `negative_scores` are taken.
     tau
-        Confidence threshold.
-    epsilon, attacks, norm
-        For records: which attacks count; see `worst_case`.
+        Threshold.
+    epsilon, attacks, norm, score
+        For records: which attacks count, and by which score; see `worst_case`.
 
     Returns
     -------
     float
-        Number of negatives with a confidence of at least tau, over the number of negatives; NaN where there are none.
+        Number of negatives with a score of at least tau, over the number of negatives; NaN where there are none.
 
     Raises
     ------
     ValueError, TypeError
-        If a confidence or tau is NaN; for records, see `worst_case`, and if epsilon is missing.
+        If a score or tau is NaN; for records, see `worst_case`, and if epsilon is missing.
 
     Notes
     -----
@@ -125,13 +157,13 @@ def false_positive_rate(
     if isinstance(negatives, xr.Dataset):
         if epsilon is None:
             raise TypeError("epsilon = None with records is not allowed: a number, or a dict of norms to numbers, is")
-        negatives = negative_confidences(negatives, epsilon=epsilon, attacks=attacks, norm=norm)
-    elif (epsilon, attacks, norm) != (None, None, None):
+        negatives = negative_scores(negatives, epsilon=epsilon, attacks=attacks, norm=norm, score=score)
+    elif (epsilon, attacks, norm, score) != (None, None, None, CONFIDENCE):
         raise TypeError(
-            "epsilon, attacks and norm choose from records: with an array of confidences they are not allowed"
+            "epsilon, attacks, norm and score choose from records: with an array of confidences they are not allowed"
         )
-    confidence = _scores("negatives", negatives)
-    return ratio(np.count_nonzero(accepted(confidence, tau)), len(confidence))
+    scores = _scores("negatives", negatives)
+    return ratio(np.count_nonzero(accepted(scores, tau)), len(scores))
 
 
 def roc(positives: npt.ArrayLike, negatives: npt.ArrayLike) -> xr.Dataset:
@@ -140,19 +172,19 @@ def roc(positives: npt.ArrayLike, negatives: npt.ArrayLike) -> xr.Dataset:
     Parameters
     ----------
     positives, negatives
-        Confidences, shapes (P,) and (N,); any numbers.
+        Scores, shapes (P,) and (N,); any finite numbers.
 
     Returns
     -------
     Dataset
-        Dim point: threshold, from infinity down through all different confidences; fpr and tpr, the shares of the
-        negatives and of the positives with at least this confidence, from (0, 0) to (1, 1), NaN where there are none.
+        Dim point: threshold, from infinity down through all different scores; fpr and tpr, the shares of the
+        negatives and of the positives with at least this score, from (0, 0) to (1, 1), NaN where there are none.
         And auc, without a dim: see `roc_auc`.
 
     Raises
     ------
     ValueError
-        If a confidence is not finite, or the shape is another.
+        If a score is not finite, or the shape is another.
 
     Examples
     --------
@@ -180,12 +212,12 @@ def roc(positives: npt.ArrayLike, negatives: npt.ArrayLike) -> xr.Dataset:
 
 
 def roc_auc(positives: npt.ArrayLike, negatives: npt.ArrayLike) -> float:
-    r"""Return the area under the ROC curve (exact): the chance that a positive is the more confident one of a pair.
+    r"""Return the area under the ROC curve (exact): the chance that a positive has the larger score of a pair.
 
     Parameters
     ----------
     positives, negatives
-        Confidences, shapes (P,) and (N,); any numbers.
+        Scores, shapes (P,) and (N,); any finite numbers.
 
     Returns
     -------
@@ -197,7 +229,7 @@ def roc_auc(positives: npt.ArrayLike, negatives: npt.ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If a confidence is not finite, or the shape is another.
+        If a score is not finite, or the shape is another.
 
     Examples
     --------
@@ -217,18 +249,21 @@ def detection(
     attacks: str | Iterable[str] | None = None,
     norm: str | None = None,
     negatives: xr.Dataset | None = None,
+    score: str = CONFIDENCE,
 ) -> xr.Dataset:
-    """Return the ROC of telling adversarial examples, or images of no class, from clean ones by confidence (exact).
+    """Return the ROC of telling adversarial examples, or images of no class, from clean ones by a score (exact).
 
     Parameters
     ----------
     records
-        Of test examples: see `deepcheck.evaluation.records`. The positives are those that are classified correctly.
+        Of test examples: see `deepcheck.evaluation.schema`. The positives are those that are classified correctly.
     epsilon, attacks, norm
         Which attacks count for the negatives; see `worst_case`.
     negatives
         Records of the images to detect, such as distal ones; default: `records`, whose successful adversarial examples
         are taken.
+    score
+        "confidence", or the name of a detector.
 
     Returns
     -------
@@ -246,11 +281,13 @@ def detection(
     as positives, not only those that are classified correctly, and calls the area 1 where no attack succeeded.)
     """
     names = attacks if attacks is None or isinstance(attacks, str) else list(attacks)
-    plus = positive_confidences(records)
+    plus = positive_scores(records, score=score)
     source = records if negatives is None else negatives
-    minus = negative_confidences(source, epsilon=epsilon, attacks=names, norm=norm)
+    minus = negative_scores(source, epsilon=epsilon, attacks=names, norm=norm, score=score)
     size = dict(epsilon) if isinstance(epsilon, Mapping) else epsilon
-    return roc(plus, minus).assign_attrs(origin(source, "detection", epsilon=size, attacks=names, norm=norm))
+    return roc(plus, minus).assign_attrs(
+        origin(source, "detection", epsilon=size, attacks=names, norm=norm, score=score)
+    )
 
 
 def _scores(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:

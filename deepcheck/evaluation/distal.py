@@ -129,7 +129,7 @@ def distal(
     Returns
     -------
     Dataset
-        Records, see `deepcheck.evaluation.records`: "clean" are the noise images themselves, and every label is -1. The
+        Records, see `deepcheck.evaluation.schema`: "clean" are the noise images themselves, and every label is -1. The
         coordinate noise (example) says which of NOISES an image is. In addition, for the first images of each kind,
         image and noise_image (shown, channel, row, column): with the attack, after the restart that reached the largest
         objective, and without; image_prediction and image_confidence (shown) are the net's for image.

@@ -1,7 +1,7 @@
 r"""The worst case over attacks, restarts and smaller balls, and the robust error with and without rejection.
 
 Everything is per example: over all attacked versions :math:`x'_n` of an example, and itself, the worst case is the
-version that is classified wrongly with the highest confidence,
+version that is classified wrongly with the highest score (the confidence, or that of a detector),
 
 .. math:: \tilde x_n = \mathrm{argmax}\,\{c(x'_n) : f(x'_n) \ne y_n\}.
 
@@ -13,6 +13,7 @@ an attack, a restart or a larger ball more never makes a robust error smaller, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deepcheck.checks import checked_choice
-from deepcheck.evaluation.records import checked, labelled, origin, text_array, texts
+from deepcheck.evaluation.schema import checked, labelled, origin, text_array, texts
+from deepcheck.evaluation.scores import CONFIDENCE, read_scores
 from deepcheck.evaluation.thresholds import accepted, ratio
 
 if TYPE_CHECKING:
@@ -40,13 +42,14 @@ def worst_case(
     attacks: str | Iterable[str] | None = None,
     norm: str | None = None,
     smaller: bool = True,
+    score: str = CONFIDENCE,
 ) -> xr.Dataset:
-    r"""Return for every example the version that is classified wrongly with the highest confidence (exact).
+    r"""Return for every example the version that is classified wrongly with the highest score (exact).
 
     Parameters
     ----------
     records
-        See `deepcheck.evaluation.records`.
+        See `deepcheck.evaluation.schema`.
     epsilon
         Size of the perturbation, in one norm: a value at which one of the attacks was run, or 0, for the examples
         themselves. Or a dict of norms to such values, for the union of several balls.
@@ -57,25 +60,28 @@ def worst_case(
     smaller
         Whether attacks at smaller epsilons in the same norm count as well. They should: the ball contains the smaller
         balls, but an attack may have done better there. False leaves out all that was run at other epsilons.
+    score
+        "confidence", or the name of a detector. Only versions that have this score count: of a detector, one for each
+        attack and epsilon.
 
     Returns
     -------
     Dataset
-        Dim example: prediction, confidence, length; wrong (False: no attack succeeded, and the example is the clean
-        one); and where the version is from: attack, "clean" where it is the example itself, epsilon (0 there) and
-        restart (-1 there). Of equally confident versions: the example itself, then the smallest epsilon, then the
+        Dim example: prediction, confidence, score, length; wrong (False: no attack succeeded, and the example is the
+        clean one); and where the version is from: attack, "clean" where it is the example itself, epsilon (0 there) and
+        restart (-1 there). Of versions with equal scores: the example itself, then the smallest epsilon, then the
         first attack and restart.
 
     Raises
     ------
     ValueError, TypeError
-        If an attack or norm is unknown, if epsilon is not one of those that were run, if the norms are mixed, or if
-        `records` are none.
+        If an attack, norm or score is unknown, if epsilon is not one of those that were run, if the norms are mixed, or
+        if `records` are none.
     """
     import xarray as xr
 
     records, attacks = checked(records), _names(attacks)
-    worst = _Worst(records)
+    worst = _Worst(records, score)
     for attack, index in _cells(records, attacks, norm, epsilon, smaller=smaller):
         worst.add(attack, index)
     names = text_array([*texts(records, "attack"), "clean"])
@@ -84,6 +90,7 @@ def worst_case(
         {
             "prediction": ("example", worst.prediction),
             "confidence": ("example", worst.confidence),
+            "score": ("example", worst.score),
             "length": ("example", worst.length),
             "wrong": ("example", worst.wrong),
             "attack": ("example", names[worst.attack]),
@@ -91,7 +98,7 @@ def worst_case(
             "restart": ("example", worst.restart),
         },
         coords={"example": records["example"]} if "example" in records.coords else None,
-        attrs=origin(records, "worst_case", **_options(epsilon, attacks, norm), smaller=smaller),
+        attrs=origin(records, "worst_case", **_options(epsilon, attacks, norm), smaller=smaller, score=score),
     )
     return labelled(result)
 
@@ -102,21 +109,23 @@ def robust_error(
     epsilon: float | Mapping[str, float],
     attacks: str | Iterable[str] | None = None,
     norm: str | None = None,
-    tau: float = 0.0,
+    tau: float = -math.inf,
     smaller: bool = True,
     definition: Definition = "per_example",
+    score: str = CONFIDENCE,
 ) -> float:
-    r"""Return the robust error at a confidence threshold: the errors among what is accepted, in the worst case (exact).
+    r"""Return the robust error at a threshold: the errors among what is accepted, in the worst case (exact).
 
     Parameters
     ----------
     records
-        See `deepcheck.evaluation.records`.
+        See `deepcheck.evaluation.schema`.
     epsilon, attacks, norm, smaller
         Which attacks count; see `worst_case`.
     tau
-        Confidence threshold; 0 accepts everything, and both definitions are the plain robust error: the share of
-        examples of which some version is wrong. It is rounded to the single precision of the confidences.
+        Threshold of the score; minus infinity accepts everything, as 0 does for confidences, and both definitions are
+        the plain robust error: the share of examples of which some version is wrong. It is rounded to the single
+        precision of the scores.
     definition
         How to count, with the worst case :math:`\tilde x_n` of `worst_case`, which is :math:`x_n` where all attacks
         failed.
@@ -136,6 +145,8 @@ def robust_error(
 
         The two differ by the examples that are wrong and rejected without an attack, and wrong and accepted with one:
         they count as errors in the first, and not at all in the second.
+    score
+        The score c: "confidence", or the name of a detector; see `worst_case`.
 
     Returns
     -------
@@ -174,7 +185,7 @@ def robust_error(
     """
     checked_choice("definition", definition, DEFINITIONS)
     records, attacks = checked(records), _names(attacks)
-    worst = _Worst(records)
+    worst = _Worst(records, score)
     for attack, index in _cells(records, attacks, norm, epsilon, smaller=smaller):
         worst.add(attack, index)
     return ratio(*worst.errors(tau, definition))
@@ -185,22 +196,21 @@ def robustness_curve(
     *,
     norm: str,
     attacks: str | Iterable[str] | None = None,
-    tau: float = 0.0,
+    tau: float = -math.inf,
     definition: Definition = "per_example",
+    score: str = CONFIDENCE,
 ) -> xr.DataArray:
     """Return the robust error against the size of the perturbation (exact).
 
     Parameters
     ----------
     records
-        See `deepcheck.evaluation.records`.
+        See `deepcheck.evaluation.schema`.
     norm
         The norm of the perturbation.
     attacks
         Names of the attacks that may be used; default: all in this norm.
-    tau
-        Confidence threshold.
-    definition
+    tau, definition, score
         See `robust_error`.
 
     Returns
@@ -221,7 +231,7 @@ def robustness_curve(
     records, attacks = checked(records), _names(attacks)
     chosen = _attacks(records, attacks, norm)
     run = _run(records)[chosen]
-    worst = _Worst(records)
+    worst = _Worst(records, score)
     counts: dict[float, tuple[int, int]] = {0.0: worst.errors(tau, definition)}
     for index in np.flatnonzero(run.any(axis=0)):
         for attack in chosen[run[:, index]]:
@@ -231,7 +241,12 @@ def robustness_curve(
         {"robust_error": ("epsilon", [ratio(*count) for count in counts.values()])},
         coords={"epsilon": list(counts), "accepted": ("epsilon", [whole for _, whole in counts.values()])},
     )
-    options = {**_options(None, attacks, norm), "tau": float(tau), "definition": definition}
+    options = {
+        **_options(None, attacks, norm),
+        "tau": float(tau) if math.isfinite(tau) else str(tau),
+        "definition": definition,
+        "score": score,
+    }
     return labelled(curve)["robust_error"].assign_attrs(origin(records, "robustness_curve", **options))
 
 
@@ -270,27 +285,29 @@ def curve_area(curve: xr.DataArray) -> float:
 class _Worst:
     """The worst case per example over what was added so far; at first, the examples themselves."""
 
-    def __init__(self, records: xr.Dataset) -> None:
+    def __init__(self, records: xr.Dataset, score: str) -> None:
         self.records = records
+        self.scores = read_scores(records, score)
         self.label = records["label"].values
-        self.clean_confidence = records["clean_confidence"].values
         self.clean_wrong = records["clean_prediction"].values != self.label
         self.prediction = records["clean_prediction"].values.copy()
-        self.confidence = self.clean_confidence.copy()
+        self.confidence = records["clean_confidence"].values.copy()
+        self.score = self.scores.clean.copy()
         self.wrong = self.clean_wrong.copy()
-        self.length = np.zeros_like(self.clean_confidence)
+        self.length = np.zeros_like(self.confidence)
         self.attack = np.full(len(self.label), -1)
         self.epsilon = np.full(len(self.label), -1)
         self.restart = np.full(len(self.label), -1)
 
     def add(self, attack: int | np.integer, epsilon: int | np.integer) -> None:
         """Add all restarts of an attack at an epsilon: a block of shape (restart, example) at a time, for the memory."""
-        block = {name: self.records[name][attack, epsilon].values for name in ("prediction", "confidence", "length")}
-        wrong = (block["prediction"] >= 0) & (block["prediction"] != self.label)
-        confidence = np.where(wrong, block["confidence"], -1)  # below every confidence
-        restart = confidence.argmax(axis=0)
+        block = {name: self.records[name].values[attack, epsilon] for name in ("prediction", "confidence", "length")}
+        block["score"] = self.scores.attacked[attack, epsilon]
+        wrong = (block["prediction"] >= 0) & (block["prediction"] != self.label) & ~np.isnan(block["score"])
+        score = np.where(wrong, block["score"], -np.inf)
+        restart = score.argmax(axis=0)
         every = np.arange(len(self.label))
-        better = confidence[restart, every] > np.where(self.wrong, self.confidence, -1)
+        better = score[restart, every] > np.where(self.wrong, self.score, -np.inf)
         found = restart[better], every[better]
         for name, values in block.items():
             getattr(self, name)[better] = values[found]
@@ -301,8 +318,8 @@ class _Worst:
 
     def errors(self, tau: float, definition: Definition) -> tuple[int, int]:
         """Return numerator and denominator of the robust error."""
-        clean = accepted(self.clean_confidence, tau)
-        worst = accepted(self.confidence, tau)
+        clean = accepted(self.scores.clean, tau)
+        worst = accepted(self.score, tau)
         if definition == "per_example":
             return _count((self.clean_wrong & clean) | (self.wrong & worst)), _count(clean | worst)
         succeeded = ~self.clean_wrong & self.wrong & worst
@@ -374,8 +391,7 @@ def _cells(
 
 def _run(records: xr.Dataset) -> npt.NDArray[np.bool_]:
     """Return which attack was run at which epsilon."""
-    prediction = records["prediction"]
-    return np.array([(prediction[attack].values >= 0).any(axis=(1, 2)) for attack in range(len(prediction))])
+    return np.array([(prediction >= 0).any(axis=(1, 2)) for prediction in records["prediction"].values])
 
 
 def _options(epsilon: Any, attacks: list[str] | None, norm: str | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,9 +14,10 @@ from deepcheck.attacks.pgd import PGD
 from deepcheck.attacks.square import Square
 from deepcheck.attacks.starts import Gaussian, OneOf, UniformBall, UniformLength, Zero
 from deepcheck.checks import checked_choice
+from deepcheck.defences.base import Adaptive
 from odeflow.model import checked_count
 
-__all__ = ["THREATS", "Planned", "Threats", "confidence_attack", "suite"]
+__all__ = ["SUITES", "THREATS", "Planned", "Threats", "adaptive", "confidence_attack", "planned_suite", "suite"]
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,75 @@ def suite(
                 raise ValueError(f"attacks = {list(attacks)} is not allowed: {key} is in the suite already")
             planned[key] = Planned(attack, sizes[norm])
     return planned
+
+
+def gradient_suite(
+    threats: Threats | str, *, steps: int = 1000, restarts: int = 5, queries: int = 5000
+) -> dict[str, Planned]:
+    """Return the attacks of `suite` that follow gradients."""
+    planned = suite(threats, steps=steps, restarts=restarts, queries=queries, squares=False)
+    return {name: one for name, one in planned.items() if isinstance(one.attack, PGD)}
+
+
+def linf_suite(
+    threats: Threats | str, *, steps: int = 1000, restarts: int = 5, queries: int = 5000
+) -> dict[str, Planned]:
+    """Return the attacks of `suite` in L-infinity."""
+    planned = suite(threats, steps=steps, restarts=restarts, queries=queries)
+    return {name: one for name, one in planned.items() if getattr(one.attack.norm, "name", one.attack.norm) == "linf"}
+
+
+SUITES: dict[str, Callable[..., dict[str, Planned]]] = {
+    "standard": suite,
+    "gradient": gradient_suite,
+    "linf": linf_suite,
+}
+"""Name to a function of threats, steps, restarts and queries that returns planned attacks."""
+
+
+def planned_suite(name: str, threats: Threats | str, **options: int) -> dict[str, Planned]:
+    """Return the attacks of a suite out of SUITES, by name.
+
+    Parameters
+    ----------
+    name
+        Out of SUITES.
+    threats
+        See `suite`.
+    **options
+        steps, restarts, queries; see `suite`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is no such suite, or an argument is not allowed.
+    """
+    return SUITES[checked_choice("suite", name, SUITES)](threats, **options)
+
+
+def adaptive(planned: Mapping[str, Planned]) -> dict[str, Planned]:
+    """Return the same attacks as those that a `Defence` must be judged by: see `Adaptive`."""
+    return {f"adaptive_{name}": Planned(Adaptive(one.attack), one.epsilons) for name, one in planned.items()}
+
+
+_COUNTS = (("step", "steps"), ("draw", "draws"), ("query", "queries"))
+
+
+def effort(attack: object) -> str:
+    """Return how hard an attack tries, as text: steps, draws or queries for each example, times restarts.
+
+    An attack that counts otherwise says so in an attribute `effort`, a text.
+    """
+    own = getattr(attack, "effort", "")
+    if isinstance(own, str) and own:
+        return own
+    inner = getattr(attack, "attack", None)  # of a wrapper, such as Adaptive
+    if inner is not None:
+        return effort(inner)
+    counts = [(getattr(attack, many, None), one, many) for one, many in _COUNTS]
+    words = [f"{count} {one if count == 1 else many}" for count, one, many in counts if isinstance(count, int)]
+    restarts = getattr(attack, "restarts", 1)
+    return ", ".join(words) + (f" x {restarts}" if words and isinstance(restarts, int) and restarts > 1 else "")
 
 
 def described(planned: Mapping[str, Planned]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from deepcheck.evaluation.detection import false_positive_rate, negative_confidences, positive_confidences, roc_auc
-from deepcheck.evaluation.records import checked, labelled, origin, texts
+from deepcheck.evaluation.detection import false_positive_rate, negative_scores, positive_scores, roc_auc
 from deepcheck.evaluation.robustness import robust_error
+from deepcheck.evaluation.schema import checked, labelled, origin, texts
+from deepcheck.evaluation.scores import CONFIDENCE
 from deepcheck.evaluation.thresholds import test_error, threshold_of
 
 if TYPE_CHECKING:
@@ -18,17 +19,21 @@ if TYPE_CHECKING:
 __all__ = ["format_summary", "summary"]
 
 
-def summary(records: xr.Dataset, distal: xr.Dataset | None = None, *, tpr: float = 0.99) -> xr.Dataset:
+def summary(
+    records: xr.Dataset, distal: xr.Dataset | None = None, *, tpr: float = 0.99, score: str = CONFIDENCE
+) -> xr.Dataset:
     """Return errors with and without rejection, for every norm and size of the perturbation (exact, given the records).
 
     Parameters
     ----------
     records
-        See `deepcheck.evaluation.records`; with validation images.
+        See `deepcheck.evaluation.schema`; with validation images.
     distal
-        Records from `deepcheck.evaluation.distal`.
+        Records from `deepcheck.evaluation.distal`, with the same score.
     tpr
-        True positive rate at which the confidence threshold is set, in (0, 1].
+        True positive rate at which the threshold is set, in (0, 1].
+    score
+        By what is rejected: "confidence", or the name of a detector.
 
     Returns
     -------
@@ -41,22 +46,22 @@ def summary(records: xr.Dataset, distal: xr.Dataset | None = None, *, tpr: float
     Raises
     ------
     ValueError, TypeError
-        If there are no validation images, or `records` are none.
+        If there are no validation images, there is no such score, or `records` are none.
     """
     import xarray as xr
 
     records = checked(records)
-    tau = threshold_of(records, tpr=tpr)
+    tau = threshold_of(records, tpr=tpr, score=score)
     threats = _threats(records)
-    plus = positive_confidences(records)
+    plus = positive_scores(records, score=score)
     rows = []
     for norm, epsilon in threats:
-        minus = negative_confidences(records, norm=norm, epsilon=epsilon)
+        minus = negative_scores(records, norm=norm, epsilon=epsilon, score=score)
         rows.append(
             (
                 robust_error(records, norm=norm, epsilon=epsilon),
-                robust_error(records, norm=norm, epsilon=epsilon, tau=tau),
-                robust_error(records, norm=norm, epsilon=epsilon, tau=tau, definition="preprint"),
+                robust_error(records, norm=norm, epsilon=epsilon, tau=tau, score=score),
+                robust_error(records, norm=norm, epsilon=epsilon, tau=tau, definition="preprint", score=score),
                 roc_auc(plus, minus),
             )
         )
@@ -66,14 +71,14 @@ def summary(records: xr.Dataset, distal: xr.Dataset | None = None, *, tpr: float
         {
             "tau": tau,
             "test_error": test_error(records),
-            "thresholded_test_error": test_error(records, tau=tau),
+            "thresholded_test_error": test_error(records, tau=tau, score=score),
             **{name: ("threat", column) for name, column in zip(names, columns, strict=True)},
         },
         coords={
             "norm": ("threat", np.array([norm for norm, _ in threats], object)),
             "epsilon": ("threat", [epsilon for _, epsilon in threats]),
         },
-        attrs=origin(records, "summary", tpr=tpr),
+        attrs=origin(records, "summary", tpr=tpr, score=score),
     )
     result["examples"] = records.sizes["example"]
     if distal is not None:
@@ -81,7 +86,7 @@ def summary(records: xr.Dataset, distal: xr.Dataset | None = None, *, tpr: float
         (epsilon,) = distal["epsilon"].values
         parts = [distal.isel(example=np.flatnonzero(distal["noise"] == kind)) for kind in kinds]
         rates = {
-            name: [false_positive_rate(part, tau, epsilon=float(size)) for part in parts]
+            name: [false_positive_rate(part, tau, epsilon=float(size), score=score) for part in parts]
             for name, size in (("noise_fpr", 0.0), ("distal_fpr", epsilon))
         }
         result = result.assign({name: ("noise", values) for name, values in rates.items()})
@@ -126,7 +131,7 @@ def _threats(records: xr.Dataset) -> list[tuple[str, float]]:
 
 def _described(result: xr.Dataset) -> xr.Dataset:
     names = {
-        "tau": "confidence threshold",
+        "tau": "threshold of the score",
         "test_error": "test error",
         "thresholded_test_error": "test error of what is accepted",
         "thresholded_robust_error": "robust error of what is accepted, per example",

@@ -1,7 +1,7 @@
-"""The confidence threshold, and the test error of a net that may reject.
+"""The threshold of a score, and the test error of a net that may reject.
 
-A net with a threshold tau accepts an example where its confidence is tau or more, and rejects it otherwise. The
-threshold is set on validation images, before anything is attacked.
+A net with a threshold tau accepts an example where its score is tau or more, and rejects it otherwise. The score is its
+confidence, or that of a detector. The threshold is set on validation images, before anything is attacked.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from deepcheck.evaluation.records import checked
+from deepcheck.evaluation.schema import checked
+from deepcheck.evaluation.scores import CONFIDENCE, read_scores
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,7 +27,7 @@ def confidence_threshold(confidence: npt.ArrayLike, correct: npt.ArrayLike, *, t
     Parameters
     ----------
     confidence
-        Confidences of the validation examples, shape (n,).
+        Confidences of the validation examples, or another score that is large where they are to be accepted, shape (n,).
     correct
         Whether each was classified correctly, shape (n,).
     tpr
@@ -75,15 +76,17 @@ def confidence_threshold(confidence: npt.ArrayLike, correct: npt.ArrayLike, *, t
     return float(ordered[min(k, len(ordered) - 1)])
 
 
-def threshold_of(records: xr.Dataset, *, tpr: float = 0.99) -> float:
-    """Return the confidence threshold that the records' validation images set (exact).
+def threshold_of(records: xr.Dataset, *, tpr: float = 0.99, score: str = CONFIDENCE) -> float:
+    """Return the threshold that the records' validation images set (exact).
 
     Parameters
     ----------
     records
-        See `deepcheck.evaluation.records`.
+        See `deepcheck.evaluation.schema`.
     tpr
         True positive rate in (0, 1].
+    score
+        "confidence", or the name of a detector.
 
     Returns
     -------
@@ -93,22 +96,25 @@ def threshold_of(records: xr.Dataset, *, tpr: float = 0.99) -> float:
     Raises
     ------
     ValueError, TypeError
-        If there are no validation images, tpr is out of range, or `records` are none.
+        If there are no validation images, tpr is out of range, there is no such score, or `records` are none.
     """
     records = checked(records)
     correct = records["validation_prediction"].values == records["validation_label"].values
-    return confidence_threshold(records["validation_confidence"].values, correct, tpr=tpr)
+    return confidence_threshold(read_scores(records, score).validation, correct, tpr=tpr)
 
 
-def test_error(records: xr.Dataset, *, tau: float = 0.0) -> float:  # noqa: PT028
+def test_error(records: xr.Dataset, *, tau: float = -math.inf, score: str = CONFIDENCE) -> float:  # noqa: PT028
     r"""Return the share of wrong predictions among the accepted test examples, without an attack (exact).
 
     Parameters
     ----------
     records
-        See `deepcheck.evaluation.records`.
+        See `deepcheck.evaluation.schema`.
     tau
-        Confidence threshold: accept where c >= tau; 0 accepts everything. It is rounded to the single precision of the confidences.
+        Threshold: accept where the score c >= tau; minus infinity accepts everything, as 0 does for confidences. It is
+        rounded to the single precision of the scores.
+    score
+        "confidence", or the name of a detector.
 
     Returns
     -------
@@ -119,14 +125,14 @@ def test_error(records: xr.Dataset, *, tau: float = 0.0) -> float:  # noqa: PT02
     Raises
     ------
     ValueError, TypeError
-        If tau is NaN, or `records` are none.
+        If tau is NaN, there is no such score, or `records` are none.
 
     Notes
     -----
     Stutz, Hein, Schiele, "Confidence-Calibrated Adversarial Training", ICML 2020.
     """
     records = checked(records)
-    passed = accepted(records["clean_confidence"].values, tau)
+    passed = accepted(read_scores(records, score).clean, tau)
     wrong = records["clean_prediction"].values != records["label"].values
     return ratio(np.count_nonzero(wrong & passed), np.count_nonzero(passed))
 
@@ -166,14 +172,14 @@ def standard_error(share: float, count: float) -> float:
     return math.sqrt(share * (1 - share) / count) if count else math.nan
 
 
-def accepted(confidence: npt.NDArray[Any], tau: object) -> npt.NDArray[np.bool_]:
-    """Return where the confidence is at least `tau`, compared in the precision of the confidences."""
+def accepted(scores: npt.NDArray[Any], tau: object) -> npt.NDArray[np.bool_]:
+    """Return where the score is at least `tau`, compared in the precision of the scores."""
     if isinstance(tau, bool) or not isinstance(tau, int | float | np.integer | np.floating):
         raise TypeError(f"tau = {tau!r} is of the wrong type: allowed is a number")
     if math.isnan(tau):
-        raise ValueError("tau = nan is not allowed: a number is, of which 0 accepts everything")
+        raise ValueError("tau = nan is not allowed: a number is, of which -inf accepts everything")
     with np.errstate(over="ignore"):
-        return np.asarray(confidence >= np.asarray(tau, confidence.dtype))
+        return np.asarray(scores >= np.asarray(tau, scores.dtype))
 
 
 def ratio(part: int | np.integer, whole: int | np.integer) -> float:

@@ -18,7 +18,15 @@ from deepcheck import checkpoint, cli
 from deepcheck.attacks import ATTACKS
 from deepcheck.commands import common
 from deepcheck.data import DataError, load
-from deepcheck.evaluation import checked, format_summary, robust_error, standard_error, summary
+from deepcheck.evaluation import (
+    attack_table,
+    checked,
+    format_attack_table,
+    format_summary,
+    robust_error,
+    standard_error,
+    summary,
+)
 from deepcheck.training import METHODS, RECIPES, AttackingMethod
 from deepcheck.training.loop import BEST, LAST, REPORT, _Run
 from odeflow import load as load_result
@@ -153,11 +161,19 @@ def test_evaluation(net: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert (records.sizes["example"], records.sizes["validation"]) == (25, 60)
     expected = format_summary(summary(records, tpr=0.9)).splitlines()
     assert lines[1 : 1 + len(expected)] == expected
-    assert [line.split(":")[0] for line in lines[1 + len(expected) : -2]] == [
-        "uniform noise",
-        "smooth noise",
-    ]
+    rest = lines[1 + len(expected) : -2]
+    assert [line.split(":")[0] for line in rest[:2]] == ["uniform noise", "smooth noise"]
+    assert rest[2:] == format_attack_table(attack_table(records)).splitlines()
     assert lines[-2:] == ["checks against false robustness: 6 of 6 passed", "records.nc"]
+
+
+def test_an_evaluation_with_a_suite_images_and_a_figure(net: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(f"{EVALUATE} --suite gradient --keep-images --plot a.pdf --out records.nc") == 0
+    records = load_result("records.nc")
+    assert not {"square_linf", "noise_linf"} & set(records.attack.values)
+    assert records.attacked_image.sizes["kept"] == 16
+    assert capsys.readouterr().out.splitlines()[-2:] == ["records.nc", "a.pdf"]
+    assert Path("a.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_a_failed_check_against_false_robustness_is_status_1(net: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -399,6 +415,8 @@ def test_without_a_gpu_auto_says_that_it_takes_the_cpu(
         ("evaluate none --device cpu", "'none' does not exist"),
         ("evaluate none --tpr 2", "tpr = 2.0 is out of range: allowed is a finite number and > 0 and <= 1"),
         ("evaluate none --tpr 0", "tpr = 0.0 is out of range"),
+        ("evaluate none --suite all", "suite = 'all' is unknown: allowed is one of standard, gradient, linf"),
+        ("evaluate none --plot a.bmp", "'.bmp': allowed is one of .pdf, .png, .svg"),
         ("distal none --device cpu", "'none' does not exist"),
         ("distal none --plot a.bmp", "'.bmp': allowed is one of .pdf, .png, .svg"),
         ("frobnicate", "frobnicate"),

@@ -343,7 +343,7 @@ def test_the_summary_has_the_numbers_of_the_metrics() -> None:
         auc = roc_auc(positive_confidences(records), negative_confidences(records, **options))
         assert float(one.auc) == auc
     assert len({float(value) for value in result.thresholded_robust_error}) > 1
-    assert json.loads(result.attrs["configuration"])["options"] == {"tpr": 0.9}
+    assert json.loads(result.attrs["configuration"])["options"] == {"tpr": 0.9, "score": "confidence"}
 
 
 def test_the_summary_of_four_examples() -> None:

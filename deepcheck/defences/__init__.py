@@ -1,0 +1,9 @@
+"""Defences: what wraps a trained net at test time, and the attack that it must be judged by."""
+
+from deepcheck.defences.base import Adaptive, Defence
+from deepcheck.defences.bit_depth import BitDepth
+from deepcheck.defences.gaussian_noise import GaussianNoise
+from deepcheck.defences.registry import DEFENCES
+from deepcheck.defences.wrappers import BPDA, EOT, Behind
+
+__all__ = ["BPDA", "DEFENCES", "EOT", "Adaptive", "Behind", "BitDepth", "Defence", "GaussianNoise"]

@@ -1,0 +1,14 @@
+"""The defences by name: what the common tests know them by."""
+
+from __future__ import annotations
+
+from deepcheck.defences.base import Defence
+from deepcheck.defences.bit_depth import BitDepth
+from deepcheck.defences.gaussian_noise import GaussianNoise
+
+__all__ = ["DEFENCES"]
+
+DEFENCES: dict[str, type[Defence]] = {
+    "bit_depth": BitDepth,
+    "gaussian_noise": GaussianNoise,
+}

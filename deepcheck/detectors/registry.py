@@ -1,0 +1,35 @@
+"""The detectors by name: what the common tests, records and files know them by."""
+
+from __future__ import annotations
+
+import os
+
+from deepcheck import checkpoint
+from deepcheck.checks import checked_choice
+from deepcheck.detectors.base import FILE, Detector
+from deepcheck.detectors.confidence import Confidence
+from deepcheck.detectors.mahalanobis import Mahalanobis
+
+__all__ = ["DETECTORS", "load_detector"]
+
+DETECTORS: dict[str, type[Detector]] = {
+    "confidence": Confidence,
+    "mahalanobis": Mahalanobis,
+}
+
+
+def load_detector(path: str | os.PathLike[str]) -> Detector:
+    """Return the fitted detector of a file that `Detector.save` has written.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, truncated, or holds no detector.
+    ValueError
+        If it holds one that is not in DETECTORS.
+    """
+    tensors, info = checkpoint.read(path)
+    if FILE not in info:
+        raise checkpoint.CheckpointError(f"{str(path)!r} holds no detector: allowed is a file that Detector.save wrote")
+    kind = DETECTORS[checked_choice("detector", info[FILE]["name"], DETECTORS)]
+    return kind(**info[FILE]["options"]).restored(tensors)
