@@ -1,4 +1,4 @@
-"""Command line ``deepcheck``: train, attack, evaluate, distal. Its flags are generated from dataclasses."""
+"""Command line ``deepcheck``: train, attack, evaluate, distal, methods. Its flags are generated from dataclasses."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import tyro
 from deepcheck.commands.attack import Attack
 from deepcheck.commands.distal import Distal
 from deepcheck.commands.evaluate import Evaluate
+from deepcheck.commands.methods import Methods
 from deepcheck.commands.train import Train
 from deepcheck.training.recipe import DEFAULTS, METHODS, recipe
 from odeflow.cli.parsing import parsed
@@ -21,7 +22,7 @@ from odeflow.provenance import SaveError, package_version
 
 __all__ = ["main"]
 
-COMMANDS = ("train", "attack", "evaluate", "distal")
+COMMANDS = ("train", "attack", "evaluate", "distal", "methods")
 
 
 def _commands(arguments: list[str]) -> Any:
@@ -40,6 +41,7 @@ def _commands(arguments: list[str]) -> Any:
         | Annotated[Attack, tyro.conf.subcommand("attack")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Distal, tyro.conf.subcommand("distal")]
+        | Annotated[Methods, tyro.conf.subcommand("methods")]
     )
 
 

@@ -215,12 +215,11 @@ def _fixed_point_table(result: xr.Dataset) -> str:
     if result.sizes["fixed_point"] == 0:
         return "no fixed point at a finite bias: the bias runs away"
     entries = _entries(result, ("fixed_point",))
-    widths = [14 if name == "b" else 12 for name in entries]
-    lines = ["".join(f"{name:>{width}}" for name, width in zip(entries, widths, strict=True)) + "  stability"]
+    lines = ["".join(f"{name:>14}" for name in entries) + "  stability"]
     for i in range(result.sizes["fixed_point"]):
         largest = float(result.eigenvalues[i].real.max())
         time = f", relaxation time {-1 / largest:.4g}" if largest < 0 else ""
-        cells = "".join(f"{values[i].item():{n}.8f}" for values, n in zip(entries.values(), widths, strict=True))
+        cells = "".join(f"{values[i].item():14.8f}" for values in entries.values())
         lines.append(f"{cells}  {'stable' if result.stable[i].item() else 'unstable'}{time}")
     return "\n".join(lines)
 

@@ -78,6 +78,11 @@ class FixedPoints(NamedTuple):
     count: npt.NDArray[np.int64]  # type: ignore[assignment]  # not tuple.count
     """Number of fixed points, shape (points,)."""
 
+    @property
+    def state(self) -> dict[str, Array]:
+        """The order parameters by name."""
+        return {"R": self.R, "b": self.b}
+
 
 def fixed_points(
     mixture: GaussianMixture,

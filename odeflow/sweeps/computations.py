@@ -204,8 +204,8 @@ class Equilibria:
 
         model = {**self.model, **points}
         found = fixed_points_batch(**model)
-        rows = {"R": found.R, "b": found.b, "stable": found.stable, "eigenvalues": found.eigenvalues}
-        return {**rows, **_errors(Perceptron(), {"R": found.R, "b": found.b}, model, self.test_epsilon)}
+        rows = {**found.state, "stable": found.stable, "eigenvalues": found.eigenvalues}
+        return {**rows, **_errors(Perceptron(), found.state, model, self.test_epsilon)}
 
 
 def at_point(parts: Parts, point: Mapping[str, Any]) -> Parts:
