@@ -53,6 +53,30 @@ def escape_bars(*arguments: Any) -> None:
         lines[i] = "".join(parts)
 
 
+def add_registered(app: Any, page: str, source: list[str]) -> None:
+    """Give the API page a section for the module of everything that is registered."""
+    del app
+    if page != "api":
+        return
+    from deepcheck.attacks.registry import ATTACKS
+    from deepcheck.defences.registry import DEFENCES
+    from deepcheck.detectors.registry import DETECTORS
+    from deepcheck.training.methods import METHODS
+
+    registries: dict[str, dict[str, Any]] = {
+        "Attacks": ATTACKS,
+        "Training methods": METHODS,
+        "Detectors": DETECTORS,
+        "Defences": DEFENCES,
+    }
+    for title, registry in registries.items():
+        source[0] += f"\n## {title}\n"
+        for module in dict.fromkeys(entry.__module__ for entry in registry.values()):
+            names = ", ".join(f"`{name}`" for name, entry in registry.items() if entry.__module__ == module)
+            source[0] += f"\n### {module}\n\nRegistered: {names}.\n\n```{{eval-rst}}\n.. automodule:: {module}\n```\n"
+
+
 def setup(app: Any) -> None:
-    """Connect the hook."""
+    """Connect the hooks."""
     app.connect("autodoc-process-docstring", escape_bars)
+    app.connect("source-read", add_registered)
