@@ -38,6 +38,8 @@ napoleon_use_rtype = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 add_module_names = False
+# two packages have a Network; a name in a signature links to one of them
+suppress_warnings = ["ref.python"]
 
 html_theme = "furo"
 html_title = f"odeflow {release}"

@@ -97,7 +97,7 @@ class Draws:
         return Draws(mixed(mixed(key, 0), 0))
 
     def words(self, *shape: int) -> Tensor:
-        """Return uniform integers of 32 bits, shape (n, *shape), int32."""
+        """Return uniform integers of 32 bits, shape ``(n, *shape)``, int32."""
         key = mixed(self._key, self._count)
         self._count += 1
         low, high = key.to(torch.int32), (key >> 32).to(torch.int32)
@@ -125,7 +125,7 @@ class Draws:
         return [(words[:, k] * end) >> 32 for k, end in enumerate(ends)]
 
     def signs(self, like: Tensor, *shape: int) -> Tensor:
-        """Return +1 or -1, shape (n, *shape), in the precision of `like`."""
+        """Return +1 or -1, shape ``(n, *shape)``, in the precision of `like`."""
         return (self.words(*shape) >> 31).mul_(2).add_(1).to(like.dtype)
 
     def _symmetric(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -12,3 +12,4 @@ DEFENCES: dict[str, type[Defence]] = {
     "bit_depth": BitDepth,
     "gaussian_noise": GaussianNoise,
 }
+"""Name to class."""

@@ -16,6 +16,7 @@ DETECTORS: dict[str, type[Detector]] = {
     "confidence": Confidence,
     "mahalanobis": Mahalanobis,
 }
+"""Name to class."""
 
 
 def load_detector(path: str | os.PathLike[str]) -> Detector:

@@ -137,7 +137,7 @@ class Network(abc.ABC):
         Parameters
         ----------
         state
-            Each order parameter by name, shape (..., *sizes). The leading axes broadcast.
+            Each order parameter by name, shape ``(..., *sizes)``. The leading axes broadcast.
         points
             Parameters p, rho, ... by name: they and `epsilon` broadcast with the leading axes.
         """
@@ -224,7 +224,7 @@ def width(variables: Sequence[OrderParameter]) -> int:
 
 
 def flat(state: Mapping[str, Any], variables: Sequence[OrderParameter]) -> Array:
-    """Return order parameters by name, each of shape (..., *sizes), as state vectors, shape (..., width)."""
+    """Return order parameters by name, each of shape ``(..., *sizes)``, as state vectors, shape (..., width)."""
     parts = []
     for variable in variables:
         value = np.asarray(state[variable.name], np.float64)
@@ -235,7 +235,7 @@ def flat(state: Mapping[str, Any], variables: Sequence[OrderParameter]) -> Array
 
 
 def unflat(y: Array, variables: Sequence[OrderParameter]) -> dict[str, Array]:
-    """Return state vectors, shape (..., width), as order parameters by name, each of shape (..., *sizes)."""
+    """Return state vectors, shape (..., width), as order parameters by name, each of shape ``(..., *sizes)``."""
     state, first = {}, 0
     for variable in variables:
         part = y[..., first : first + variable.size]
@@ -252,7 +252,7 @@ def start_of(
     Parameters
     ----------
     start
-        Values by the name of the variable: a number for each entry, or an array of shape (..., *sizes).
+        Values by the name of the variable: a number for each entry, or an array of shape ``(..., *sizes)``.
     given
         Values by `start_name`, as keywords have them. Something given twice is an error.
 
@@ -282,7 +282,7 @@ def start_of(
 
 
 def _checked(variable: OrderParameter, value: Any) -> Any:
-    """Return an initial value as a float, or as an array of shape (..., *sizes)."""
+    """Return an initial value as a float, or as an array of shape ``(..., *sizes)``."""
     name = variable.start_name
     try:
         array = np.asarray(value, np.float64)

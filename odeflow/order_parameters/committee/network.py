@@ -28,7 +28,7 @@ class Committee(Network):
     adversary is FGSM: it moves an example by epsilon along the gradient of the loss. Exact as N grows.
 
     So far for one hidden unit, g(x) = erf(x / sqrt(2)), and the squared loss on all examples. Where the output can just
-    reach the label (|c| = |tau - b|) and v Q > 1, FGSM turns round on a share of the examples that grows with an infinite
+    reach the label (``|c| = |tau - b|``) and v Q > 1, FGSM turns round on a share of the examples that grows with an infinite
     slope: such a trajectory can be stiff, and ends with the status 1 if it takes more than 20,000 steps.
 
     Raises
