@@ -22,7 +22,7 @@ equality there: :math:`F(w) \ge 2(w\cdot\mu' - \varepsilon|w|_*) - u_+\sigma_+(w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,15 +33,8 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.anisotropic.errors import checked_norm, dual_norm
-from odeflow.anisotropic.lasso import (
-    SEPARATE,
-    ConvergenceError,
-    lasso,
-    product,
-    rounding,
-    rounding_of_product,
-    separates,
-)
+from odeflow.anisotropic.lasso import SEPARATE, ConvergenceError, rounding
+from odeflow.anisotropic.margin import covariance_product, max_margin
 from odeflow.anisotropic.mixture import Mixture
 from odeflow.model import GaussianMixture, checked_number
 from odeflow.optimal import _stationary_biases
@@ -51,7 +44,7 @@ from odeflow.provenance import provenance
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["max_margin", "optimal_classifier"]
+__all__ = ["optimal_classifier"]
 
 Array = npt.NDArray[np.float64]
 
@@ -64,8 +57,6 @@ _MIXES = (0.001, *(k / 8 for k in range(1, 8)), 0.999)
 _STEPS = 1000  # of a descent
 _STARTS = 3  # of descents, besides the best classifier with lambda in [0, 1]
 _RIDGE = 1e-6  # relative, in comparisons of two variances of which both may vanish
-_SMALLEST = 1e-150  # difference of the means, below which its square is not a normal number
-_NEGLIGIBLE = 1e-8  # relative size of a difference of means in a direction without variance that is taken for rounding
 
 
 def optimal_classifier(mixture: Mixture, epsilon: float = 0.0, norm: str = "l2", *, rtol: float = 1e-6) -> xr.Dataset:
@@ -235,7 +226,7 @@ class _Problem:
             return self.constant()
         p, means = self.mixture.p, self.mixture.means
         margin = float(w @ self.mu - self.epsilon * dual_norm(w, self.norm))
-        v_plus, v_minus = (max(float(w @ _product(C, w)), rounding(C, w)) for C in self.mixture.covariances)
+        v_plus, v_minus = (max(float(w @ covariance_product(C, w)), rounding(C, w)) for C in self.mixture.covariances)
         if self.shared:
             v_plus = v_minus = (v_plus + v_minus) / 2
         accuracy = 1e-9 * float(np.abs(means @ w).sum() + abs(margin))
@@ -288,7 +279,7 @@ class _Problem:
         if min(u) >= 0:
             return self.at(classifier.own_mix, w)
         other = int(np.argmin(u))
-        tangent = _product(self.mixture.covariances[other], w) / math.sqrt(v[other])
+        tangent = covariance_product(self.mixture.covariances[other], w) / math.sqrt(v[other])
         w_new, _ = self.max_margin(self.mixture.covariances[1 - other], self.mu - 0.5 * u[other] * tangent, w)
         return self.farther(w / np.linalg.norm(w), w_new / np.linalg.norm(w_new)) if w_new.any() else classifier
 
@@ -330,7 +321,7 @@ def _largest_share(C: Array, other: Array) -> Array:
     w = C.diagonal() / both.diagonal()
     factor = cho_factor(both.T, lower=True, overwrite_a=True, check_finite=False)
     for _ in range(30):
-        w = cho_solve(factor, _product(C, w), check_finite=False)
+        w = cho_solve(factor, covariance_product(C, w), check_finite=False)
         w /= np.linalg.norm(w) or 1.0
     return np.asarray(w)
 
@@ -366,179 +357,3 @@ def _candidates(p: float, margin: float, v_plus: float, v_minus: float, accuracy
     if v_plus > least and v_minus > least:
         return _stationary_biases(GaussianMixture(p, 0.0, v_plus, v_minus), -margin)
     return [0.0, margin - accuracy, accuracy - margin]
-
-
-def max_margin(
-    C: Array, mu: Array, epsilon: float, norm: str, *, rtol: float = 1e-6, start: Array | None = None
-) -> tuple[Array, float]:
-    r"""Return the w that minimises :math:`\tfrac12 w^TCw - w\cdot\mu + \varepsilon|w|_*`, and its certified gap.
-
-    It has the largest margin :math:`M(w) = (w\cdot\mu - \varepsilon|w|_*)/\sqrt{w^TCw}`. For every z of size at most
-    epsilon with :math:`\mu - z = c\,Cw`, no margin is above :math:`\sqrt{(\mu-z)^TC^+(\mu-z)} = c\sqrt{w^TCw}`; this
-    bound is what the gap compares with.
-
-    Parameters
-    ----------
-    C
-        Covariance, shape (N, N), or (N,), the diagonal of a diagonal one; positive semidefinite.
-    mu
-        Half the difference of the means, shape (N,).
-    epsilon
-        Size of the perturbation, >= 0.
-    norm
-        "l2" or "linf".
-    rtol
-        Largest relative gap, > 0.
-    start
-        Where to begin (L-infinity), shape (N,). Default: 0.
-
-    Returns
-    -------
-    w
-        Shape (N,). It is 0 if the size of mu is at most epsilon (to nine digits): no margin is positive. If a w has
-        :math:`Cw = 0` and :math:`w\cdot\mu > \varepsilon|w|_*`, there is no minimum, and such a w (up to rounding) is
-        returned. Otherwise, if C is singular and epsilon = 0, the shortest w.
-    gap
-        At least the relative distance of M(w) from the largest margin, up to rounding.
-
-    Raises
-    ------
-    ConvergenceError
-        If the gap stays above `rtol`.
-
-    References
-    ----------
-    A. Bhagoji, D. Cullina and P. Mittal, arXiv:1909.12272 (the dual problem). A. R. Conn, N. I. M. Gould and P. L. Toint,
-    Trust-Region Methods (2000), section 7.3 (the secular equation of L2).
-    """
-    size = _size(mu, norm)
-    if size <= max(epsilon * (1 + 1e-9), _SMALLEST):
-        return np.zeros_like(mu), 0.0
-    if epsilon < 1e-15 * size:  # below rounding
-        epsilon = 0.0
-    variances = C if C.ndim == 1 else C.diagonal()
-    free = np.where(variances == 0, mu, 0.0)
-    if _size(free, norm) > max(epsilon * (1 + 1e-9), _NEGLIGIBLE * size):
-        return free if norm == "l2" else _shrunk(free, epsilon), 0.0
-    if norm == "linf" and epsilon > 0:
-        if C.ndim == 1:
-            return np.divide(_shrunk(mu, epsilon), C, out=np.zeros_like(mu), where=C > 0), 0.0
-        return lasso(C, mu, epsilon, rtol=rtol, start=start)
-    gap = math.inf
-    for solve in (_by_cholesky, _by_eigenvectors, _scaled) if C.ndim == 2 else (_diagonal,):
-        w = solve(C, mu, epsilon)
-        if w is not None:
-            gap = _gap(C, mu, epsilon, w)
-            if gap <= rtol:
-                return w, gap
-    raise ConvergenceError(
-        f"epsilon = {epsilon!r}: the relative gap is {gap:.3g}, and rtol = {rtol:g}: choose a larger rtol, an epsilon "
-        "farther from where the best margin vanishes, or covariances with shrinkage"
-    )
-
-
-def _size(z: Array, norm: str) -> float:
-    """Return |z|, the norm of perturbations."""
-    return float(np.abs(z).max() if norm == "linf" else np.linalg.norm(z))
-
-
-def _shrunk(mu: Array, epsilon: float) -> Array:
-    return np.sign(mu) * np.maximum(np.abs(mu) - epsilon, 0.0)
-
-
-def _by_cholesky(C: Array, mu: Array, epsilon: float) -> Array | None:
-    """Solve the problem for L2 by factorising C + kappa I for some kappa; None where C is nearly singular."""
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
-
-    scale = float(np.trace(C))
-
-    def resolvent(kappa: float) -> tuple[Array, float]:
-        H = C.copy()
-        H[np.diag_indices_from(H)] += kappa
-        L, lower = cho_factor(H.T, lower=True, overwrite_a=True, check_finite=False)  # LAPACK's order of entries
-        if kappa < 1e-14 * scale and L.diagonal().min() ** 2 < 1e-12 * scale:
-            raise LinAlgError
-        w = cho_solve((L, lower), mu, check_finite=False)
-        root = solve_triangular(L, w, lower=lower, check_finite=False)
-        return w, float(root @ root)
-
-    try:
-        return _secular(resolvent, mu, float(mu @ _product(C, mu)), epsilon)
-    except LinAlgError:
-        return None
-
-
-def _by_eigenvectors(C: Array, mu: Array, epsilon: float) -> Array:
-    """Solve the problem for L2 and any C."""
-    from scipy.linalg import eigh
-
-    c, Q = eigh(C, check_finite=False)
-    c[c <= len(c) * np.finfo(float).eps * c[-1]] = 0.0
-    return np.asarray(Q @ _diagonal(c, Q.T @ mu, epsilon))
-
-
-def _scaled(C: Array, mu: Array, epsilon: float) -> Array | None:
-    """Solve the problem for epsilon = 0 and variances of very different sizes."""
-    if epsilon > 0:
-        return None
-    variances = C.diagonal()
-    scale = np.divide(1.0, np.sqrt(variances), out=np.zeros_like(mu), where=variances > 0)
-    return scale * _by_eigenvectors(C * np.outer(scale, scale), scale * mu, 0.0)
-
-
-def _diagonal(c: Array, mu: Array, epsilon: float) -> Array:
-    """Solve the problem for L2 and a diagonal covariance."""
-    null = c == 0
-    if np.linalg.norm(mu[null]) > max(epsilon, _NEGLIGIBLE * float(np.linalg.norm(mu))):
-        return np.where(null, mu, 0.0)
-    if epsilon == 0:
-        return np.divide(mu, c, out=np.zeros_like(mu), where=~null)
-
-    def resolvent(kappa: float) -> tuple[Array, float]:
-        w = mu / (c + kappa)
-        return w, float(w @ (w / (c + kappa)))
-
-    return _secular(resolvent, mu, float(mu @ (c * mu)), epsilon)
-
-
-def _secular(resolvent: Callable[[float], tuple[Array, float]], mu: Array, mu_C_mu: float, epsilon: float) -> Array:
-    r"""Return :math:`w(\kappa) = (C+\kappa I)^{-1}\mu` with :math:`\kappa|w| = \varepsilon`: then Cw + epsilon w/|w| = mu.
-
-    Newton's method for the zero of :math:`\psi = 1/|w(\kappa)| - \kappa/\varepsilon`. As :math:`1/|w|` is concave, it
-    falls monotonically to the zero from any kappa above it, and :math:`1/|w| \le (\kappa+a)/|\mu|`, :math:`a =
-    \mu^TC\mu/|\mu|^2` (Jensen), gives one. `resolvent` returns w and :math:`w^T(C+\kappa I)^{-1}w`.
-    """
-    size = float(np.linalg.norm(mu))
-    kappa = mu_C_mu / size**2 * epsilon / (size - epsilon)
-    while True:
-        w, w_w = resolvent(kappa)
-        length = float(np.linalg.norm(w))
-        if epsilon == 0:
-            return w
-        slope = w_w / length**3 - 1 / epsilon
-        new = kappa - (1 / length - kappa / epsilon) / slope if slope < 0 else kappa
-        if not 0 < new < kappa * (1 - 1e-15):
-            return w
-        kappa = new
-
-
-def _gap(C: Array, mu: Array, epsilon: float, w: Array) -> float:
-    """Return the certified gap of a w for L2, with the least c for which z = mu - c Cw is allowed, up to rounding."""
-    g = _product(C, w)
-    length = float(np.linalg.norm(w))
-    variance, excess = float(w @ g), float(w @ mu) - epsilon * length
-    if separates(excess, variance, rounding(C, w)):
-        return 0.0
-    z = mu - g
-    allowed = epsilon + float(np.linalg.norm(rounding_of_product(C, w)))
-    # |z - (c - 1) g| = allowed
-    z_g, g_g, beyond = float(z @ g), float(g @ g), float(z @ z) - allowed**2
-    if variance <= 0 or z_g**2 < g_g * beyond:
-        return math.inf
-    c = 1 + beyond / (z_g + math.sqrt(z_g**2 - g_g * beyond))
-    return max(1 - excess / (c * variance), 0.0)
-
-
-def _product(C: Array, w: Array) -> Array:
-    """Return Cw, for a diagonal C from its diagonal."""
-    return C * w if C.ndim == 1 else np.asarray(product(C, w))

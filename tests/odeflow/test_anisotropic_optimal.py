@@ -17,7 +17,8 @@ from odeflow.anisotropic import Mixture, adversarial_error
 from odeflow.anisotropic import lasso as lasso_module
 from odeflow.anisotropic.errors import dual_norm
 from odeflow.anisotropic.lasso import ConvergenceError, lasso
-from odeflow.anisotropic.optimal import max_margin, optimal_classifier
+from odeflow.anisotropic.margin import max_margin
+from odeflow.anisotropic.optimal import optimal_classifier
 
 Array = npt.NDArray[np.float64]
 NORMS = ("l2", "linf")
