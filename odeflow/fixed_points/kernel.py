@@ -1,8 +1,8 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 r"""Compiled solver of all fixed points. The mathematics is in `odeflow.fixed_points.equilibria`, section by section the same.
 
-A class is described by a tuple of constants (`_class_constants`); b enters through the margins s = M - b of the class +1
-and t = M + b of the class -1, with M = rho R/2 - epsilon.
+The forces and the biases at which they balance are in `odeflow.fixed_points.balance`. Here are the arcs of the curve G = 0
+between such biases, the search for the fixed points along them, and their stability.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from odeflow.fixed_points.balance import balance, biases, class_constants, force, noise, peak, scalar
 from odeflow.numerics.compilation import sources_digest
-from odeflow.numerics.elementary import erfcx
 
 __all__ = ["MOST", "fixed_points"]
 
@@ -24,227 +24,22 @@ MOST = 6
 DELTA_MAX = 1.3776
 """Bound on |delta|: the largest (1 + erf x) (2/sqrt(pi)) exp(-x^2) is 1.37757."""
 
-_SLOPE = 2 / math.sqrt(math.pi)
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)  # the interval is shorter than 0.3
-_FAR = 5e3  # times (1 + |M|) (2 + 2 v1 + 2 v2): a bias beyond which a zero is taken to be at infinity
 _PIECES, _MOST_PIECES = 24, 1000  # of an arc that may hold more than the zeros that its ends prove
 
-_scalar = njit(error_model="numpy")
 
-
-@_scalar
-def _class_constants(v):
-    """Return 1/(1+2v), k, ln A0, g/u, a, v C0/A0 and 2/(1+4v) of one class (see `odeflow.order_parameters.perceptron.forces`)."""
-    return (
-        1 / (1 + 2 * v),
-        1 / math.sqrt((1 + 2 * v) * (1 + 4 * v)),
-        math.log(2 / math.sqrt(math.pi * (1 + 2 * v))),
-        1 / math.sqrt((1 + 4 * v) * (1 + 6 * v)),
-        math.sqrt((1 + 4 * v) / (1 + 8 * v)),
-        v * _SLOPE * math.sqrt((1 + 2 * v) / (1 + 4 * v)),
-        2 / (1 + 4 * v),
-    )
-
-
-@_scalar
-def _erfcx(x):
-    """Return exp(x^2) erfc(x) for x >= 0."""
-    if x < 25.0:
-        return erfcx(x)
-    y = 1 / (x * x)
-    return (1 - y * (0.5 - y * (0.75 - 1.875 * y))) / (x * math.sqrt(math.pi))
-
-
-@_scalar
-def _force(u, c):
-    """Return psi = ln D1, its slope and its curvature."""
-    x = c[1] * u
-    if x >= 0:
-        tail = _erfcx(x)
-        hazard = _SLOPE / tail
-        log_erfc = math.log(tail) - x * x
-    else:
-        erfc = math.erfc(x)
-        hazard = _SLOPE * math.exp(-x * x) / erfc
-        log_erfc = math.log(erfc)
-    return (
-        c[2] - u * u * c[0] + log_erfc,
-        -2 * u * c[0] - c[1] * hazard,
-        -2 * c[0] - c[1] * c[1] * hazard * (hazard - 2 * x),
-    )
-
-
-@_scalar
-def _noise(u, c):
-    """Return r = v D2/D1 and the slope of ln D2."""
-    x, g, a = c[1] * u, c[3] * u, c[4]
-    integral = 0.0
-    for i in range(_NODES.size):
-        y = (1 + a) / 2 + (1 - a) / 2 * _NODES[i]
-        integral += (1 - a) / 2 * _WEIGHTS[i] * math.exp(-g * g * (1 + y * y)) / (1 + y * y)
-    erfc_g = math.erfc(g)
-    W = erfc_g * erfc_g + 4 / math.pi * integral
-    dW = -2 * _SLOPE * math.exp(-g * g) * math.erfc(a * g)
-    fall = 1 / _erfcx(x) if x >= 0 else math.exp(-x * x) / math.erfc(x)
-    return c[5] * fall * W, -2 * c[6] * u + c[3] * dW / max(W, 1e-300)
-
-
-@_scalar
-def _balance(M, b, prior, c1, c2):
-    """Return L = ln(p D1(s)) - ln((1-p) D1(t)), dL/db, d2L/db2 and dL/dM."""
-    psi1, phi1, bend1 = _force(M - b, c1)
-    psi2, phi2, bend2 = _force(M + b, c2)
-    return prior + psi1 - psi2, -phi1 - phi2, bend1 - bend2, phi1 - phi2
-
-
-@_scalar
-def _bracketed(M, low, high, prior, c1, c2):
-    """Return the zero of L(M, .) in [low, high], at whose ends L has opposite signs: Newton, kept in the bracket."""
-    rising = _balance(M, low, prior, c1, c2)[0] < 0
-    b = 0.5 * (low + high)
-    for _ in range(200):
-        L, dL, _, _ = _balance(M, b, prior, c1, c2)
-        if (L < 0) == rising:
-            low = b
-        else:
-            high = b
-        new = b - L / dL
-        if not low < new < high:
-            new = 0.5 * (low + high)
-        if abs(new - b) <= 2e-15 * (1 + abs(b)):
-            return new
-        b = new
-    return b
-
-
-@_scalar
-def _outward(M, start, direction, wanted, prior, c1, c2):
-    """Return a bias beyond `start` where L has the sign `wanted`, and whether there is one that is not far."""
-    far = _FAR * (1 + abs(M)) * (1 / c1[0] + 1 / c2[0])
-    step = 0.5 * (1 + abs(M))
-    while step < far:
-        b = start + direction * step
-        if _balance(M, b, prior, c1, c2)[0] * wanted > 0:
-            return b, True
-        step *= 2
-    return start, False
-
-
-@_scalar
-def _turning_points(M, prior, c1, c2):
-    """Return the zeros b- <= b+ of dL/db, a convex function of b that is +inf at b = -inf (asks for v2 >= v1).
-
-    -inf where there is none, b+ = +inf where dL/db stays negative.
-    """
-    far = _FAR * (1 + abs(M)) * (1 / c1[0] + 1 / c2[0])
-    # left of b-: dL/db > 0 and falling
-    step = 0.5 * (1 + abs(M))
-    b = 0.0
-    _, dL, bend, _ = _balance(M, b, prior, c1, c2)
-    while not (dL > 0 and bend < 0):
-        b = -step
-        if step > far:
-            return -math.inf, -math.inf
-        step *= 2
-        _, dL, bend, _ = _balance(M, b, prior, c1, c2)
-    # Newton on a convex function from the left of its zero: monotone
-    for _ in range(200):
-        new = b - dL / bend
-        if not new > b + 1e-15 * (1 + abs(b)):
-            break
-        b = new
-        if b > far:
-            return -math.inf, -math.inf
-        _, dL, bend, _ = _balance(M, b, prior, c1, c2)
-        if bend >= 0:
-            if dL > 0:
-                return -math.inf, -math.inf
-            break
-        if dL <= 0:
-            break
-    left = b
-    step = 0.25
-    right = left + step
-    _, dL, bend, _ = _balance(M, right, prior, c1, c2)
-    while not (dL > 0 and bend > 0):
-        step *= 2
-        if step > far:
-            return left, math.inf
-        right = left + step
-        _, dL, bend, _ = _balance(M, right, prior, c1, c2)
-    for _ in range(200):
-        new = right - dL / bend
-        if not left <= new < right - 1e-15 * (1 + abs(right)):
-            break
-        right = new
-        _, dL, bend, _ = _balance(M, right, prior, c1, c2)
-        if dL <= 0 or bend <= 0:
-            break
-    return left, right
-
-
-@_scalar
-def _biases(M, prior, c1, c2, roots):
-    """Put the biases with L(M, b) = 0, at most three, into `roots` in rising order; return how many. v2 >= v1."""
-    left, right = _turning_points(M, prior, c1, c2)
-    if left == -math.inf:  # L rises everywhere
-        low, below = _outward(M, 0.0, -1.0, -1.0, prior, c1, c2)
-        high, above = _outward(M, 0.0, 1.0, 1.0, prior, c1, c2)
-        if not (below and above):
-            return 0
-        roots[0] = _bracketed(M, low, high, prior, c1, c2)
-        return 1
-    count = 0
-    crest = _balance(M, left, prior, c1, c2)[0]
-    if crest >= 0:
-        low, found = _outward(M, left, -1.0, -1.0, prior, c1, c2)
-        if found:
-            roots[count] = _bracketed(M, low, left, prior, c1, c2)
-            count += 1
-    if right == math.inf:
-        if crest > 0:
-            high, found = _outward(M, left, 1.0, -1.0, prior, c1, c2)
-            if found:
-                roots[count] = _bracketed(M, left, high, prior, c1, c2)
-                count += 1
-        return count
-    trough = _balance(M, right, prior, c1, c2)[0]
-    if crest > 0 and trough < 0:
-        roots[count] = _bracketed(M, left, right, prior, c1, c2)
-        count += 1
-    if trough <= 0:
-        high, found = _outward(M, right, 1.0, 1.0, prior, c1, c2)
-        if found:
-            roots[count] = _bracketed(M, right, high, prior, c1, c2)
-            count += 1
-    return count
-
-
-@_scalar
-def _peak(c):
-    """Return the margin where D1 is largest: Newton on a concave falling function from its right."""
-    u = 0.0
-    for _ in range(60):
-        _, phi, bend = _force(u, c)
-        u -= phi / bend
-        if abs(phi / bend) <= 4e-16:
-            break
-    return u
-
-
-@_scalar
+@scalar
 def _other_margin(x, side, prior, cx, cy, peak_y):
     """Return the margin y on one side of its peak with psi_y(y) = prior + psi_x(x), the graph of G = 0.
 
     Newton from outside on a concave function: monotone.
     """
-    level = prior + _force(x, cx)[0]
-    top = _force(peak_y, cy)[0]
+    level = prior + force(x, cx)[0]
+    top = force(peak_y, cy)[0]
     if level >= top:
         return peak_y
     y = peak_y + side * math.sqrt((top - level) / cy[0])
     for _ in range(60):
-        psi, phi, _ = _force(y, cy)
+        psi, phi, _ = force(y, cy)
         new = y - (psi - level) / phi
         if not side * (y - new) > 1e-16 * (1 + abs(y)) or side * (new - peak_y) <= 0:
             break
@@ -252,21 +47,21 @@ def _other_margin(x, side, prior, cx, cy, peak_y):
     return y
 
 
-@_scalar
+@scalar
 def _overlap(c):
     """Return R > 0 with (1 - R^2)/R = c."""
     return 2 / (c + math.sqrt(c * c + 4))
 
 
-@_scalar
+@scalar
 def _excess(x, curve):
     """Return h(x) = epsilon(x) - epsilon on the graph y(x) of G = 0, and dh/dx."""
     side, prior, cx, cy, peak_y, half_rho, kappa, epsilon = curve
     y = _other_margin(x, side, prior, cx, cy, peak_y)
-    _, phi_x, _ = _force(x, cx)
-    _, phi_y, _ = _force(y, cy)
-    r_x, chi_x = _noise(x, cx)
-    r_y, chi_y = _noise(y, cy)
+    _, phi_x, _ = force(x, cx)
+    _, phi_y, _ = force(y, cy)
+    r_x, chi_x = noise(x, cx)
+    r_y, chi_y = noise(y, cy)
     c = kappa * (r_x + r_y)
     R = _overlap(c)
     dy = phi_x / phi_y if y != peak_y else 0.0
@@ -275,7 +70,7 @@ def _excess(x, curve):
     return half_rho * R - epsilon - 0.5 * (x + y), half_rho * dR - 0.5 * (1 + dy)
 
 
-@_scalar
+@scalar
 def _arc_zero(low, high, h_low, curve):
     """Return the zero of h in [low, high], at whose ends h has opposite signs: Newton, kept in the bracket."""
     x = 0.5 * (low + high)
@@ -294,7 +89,7 @@ def _arc_zero(low, high, h_low, curve):
     return x
 
 
-@_scalar
+@scalar
 def _arc_extremum(low, high, sign, curve):
     """Return where sign * h is largest in [low, high], by golden sections, and h there; or any point where it is > 0."""
     golden = 0.3819660112501051
@@ -312,7 +107,7 @@ def _arc_extremum(low, high, sign, curve):
     return (x1, sign * h1) if h1 >= h2 else (x2, sign * h2)
 
 
-@_scalar
+@scalar
 def _arc(low, high, h_low, h_high, curve, found):
     """Put the zeros of h on an arc into `found` and return how many. Of h at the ends, only the sign is used."""
     length = (high - low) * math.sqrt(curve[2][0])  # in units of sqrt(1 + 2v)
@@ -346,16 +141,16 @@ def _arc(low, high, h_low, h_high, curve, found):
     return count
 
 
-@_scalar
+@scalar
 def _polish(M, b, prior, c1, c2, half_rho, kappa, epsilon):
     """Return M and b after Newton steps on L = 0 and rho R/2 - epsilon - M = 0 together."""
     last = 1e-3
     for _ in range(8):
-        L, L_b, _, L_M = _balance(M, b, prior, c1, c2)
-        r1, chi1 = _noise(M - b, c1)
-        r2, chi2 = _noise(M + b, c2)
-        slope1 = r1 * (chi1 - _force(M - b, c1)[1])
-        slope2 = r2 * (chi2 - _force(M + b, c2)[1])
+        L, L_b, _, L_M = balance(M, b, prior, c1, c2)
+        r1, chi1 = noise(M - b, c1)
+        r2, chi2 = noise(M + b, c2)
+        slope1 = r1 * (chi1 - force(M - b, c1)[1])
+        slope2 = r2 * (chi2 - force(M + b, c2)[1])
         c = kappa * (r1 + r2)
         R = _overlap(c)
         K = half_rho * R - epsilon - M
@@ -376,13 +171,13 @@ def _polish(M, b, prior, c1, c2, half_rho, kappa, epsilon):
     return M, b
 
 
-@_scalar
+@scalar
 def _excess_at_zero(M, c, half_rho, kappa, epsilon):
     """Return rho R/2 - epsilon - M at b = 0 for two equal classes."""
-    return half_rho * _overlap(2 * kappa * _noise(M, c)[0]) - epsilon - M
+    return half_rho * _overlap(2 * kappa * noise(M, c)[0]) - epsilon - M
 
 
-@_scalar
+@scalar
 def _overlap_at_zero(low, high, c, half_rho, kappa, epsilon):
     """Return R of the fixed point with b = 0 of two equal classes: bisection for M, then secants."""
     h_low, h_high = (
@@ -402,15 +197,15 @@ def _overlap_at_zero(low, high, c, half_rho, kappa, epsilon):
     return (M + epsilon) / half_rho
 
 
-@_scalar
+@scalar
 def _moving(p, half_rho, v1, v2, kappa, epsilon, state):
     """Put R, b of all fixed points at a finite learning rate into `state`; return how many. Asks for v2 >= v1."""
     prior = math.log(p) - math.log1p(-p)
-    c1, c2 = _class_constants(v1), _class_constants(v2)
+    c1, c2 = class_constants(v1), class_constants(v2)
     highest = half_rho - epsilon
     lowest = half_rho * _overlap(DELTA_MAX * (v1 + v2) * kappa) - epsilon
-    peak1, peak2 = _peak(c1), _peak(c2)
-    over_s = prior + _force(peak1, c1)[0] <= _force(peak2, c2)[0]  # G = 0 is two graphs t(s), or else two graphs s(t)
+    peak1, peak2 = peak(c1), peak(c2)
+    over_s = prior + force(peak1, c1)[0] <= force(peak2, c2)[0]  # G = 0 is two graphs t(s), or else two graphs s(t)
     cx, cy, peak_y, shift = (c1, c2, peak2, prior) if over_s else (c2, c1, peak1, -prior)
 
     # where G = 0 crosses M = lowest and M = highest: x, side, sign of h
@@ -421,7 +216,7 @@ def _moving(p, half_rho, v1, v2, kappa, epsilon, state):
         p == 0.5 and v1 == v2
     )  # then b = 0 is a solution of G = 0, and of the others those with b > 0 are enough
     for M, sign in ((lowest, 1.0), (highest, -1.0)):
-        for i in range(_biases(M, prior, c1, c2, roots)):
+        for i in range(biases(M, prior, c1, c2, roots)):
             if symmetric and roots[i] < 1e-7:
                 continue
             s, t = M - roots[i], M + roots[i]
@@ -464,11 +259,11 @@ def _moving(p, half_rho, v1, v2, kappa, epsilon, state):
     return count
 
 
-@_scalar
+@scalar
 def _resting(p, v1, v2, M, R, state, count):
     """Append R and the biases with L(M, b) = 0 to `state`; return how many it has. Asks for v2 >= v1."""
     roots = np.empty(3)
-    n = _biases(M, math.log(p) - math.log1p(-p), _class_constants(v1), _class_constants(v2), roots)
+    n = biases(M, math.log(p) - math.log1p(-p), class_constants(v1), class_constants(v2), roots)
     for i in range(n):
         state[count + i, 0] = R
         state[count + i, 1] = roots[i]
@@ -477,18 +272,18 @@ def _resting(p, v1, v2, M, R, state, count):
     return count + n
 
 
-@_scalar
+@scalar
 def _linearised(R, b, p, half_rho, v1, v2, eta_w, eta_b, epsilon, second_order):
     """Return the Jacobian of (R, b) divided by F = p D1(s), and ln F, at a fixed point: where F = (1-p) D1(t)."""
-    c1, c2 = _class_constants(v1), _class_constants(v2)
+    c1, c2 = class_constants(v1), class_constants(v2)
     M = half_rho * R - epsilon
-    psi1, phi1, _ = _force(M - b, c1)
-    phi2 = _force(M + b, c2)[1]
+    psi1, phi1, _ = force(M - b, c1)
+    phi2 = force(M + b, c2)[1]
     J_RR = eta_w * half_rho * (half_rho * (1 - R * R) * (phi1 + phi2) - 4 * R)
     J_Rb = eta_w * half_rho * (1 - R * R) * (phi2 - phi1)
     if second_order:
-        r1, chi1 = _noise(M - b, c1)
-        r2, chi2 = _noise(M + b, c2)
+        r1, chi1 = noise(M - b, c1)
+        r2, chi2 = noise(M + b, c2)
         J_RR -= eta_w * eta_w / 2 * (r1 + r2 + R * half_rho * (r1 * chi1 + r2 * chi2))
         J_Rb -= eta_w * eta_w / 2 * R * (r2 * chi2 - r1 * chi1)
     return J_RR, J_Rb, eta_b * half_rho * (phi2 - phi1), eta_b * (phi1 + phi2), math.log(p) + psi1

@@ -98,14 +98,14 @@ def test_the_peak_hardly_depends_on_the_variance() -> None:
 
 
 def test_the_compiled_formulas_are_the_plain_ones() -> None:
-    from odeflow.fixed_points import kernel
+    from odeflow.fixed_points import balance
 
     for v in (0.05, 0.5, 1.0, 4.0):
-        constants = kernel._class_constants(v)
+        constants = balance.class_constants(v)
         for u in np.linspace(-12, 12, 49):
             expected = [float(f(u, v)) for f in (forces.log_force, forces.slope, forces.curvature)]
-            np.testing.assert_allclose(kernel._force(u, constants), expected, rtol=1e-12, atol=1e-12)
-            ratio, slope = kernel._noise(u, constants)
+            np.testing.assert_allclose(balance.force(u, constants), expected, rtol=1e-12, atol=1e-12)
+            ratio, slope = balance.noise(u, constants)
             assert ratio == pytest.approx(float(forces.noise_ratio(u, v)), rel=1e-9, abs=1e-13)
             assert slope * ratio == pytest.approx(float(forces.noise_slope(u, v)) * ratio, rel=1e-9, abs=1e-12)
 

@@ -12,7 +12,7 @@ they are :math:`D_1 = A_0 e^{-u^2/(1+2v)} \mathrm{erfc}(ku)` and :math:`D_2 = C_
    W'(g) = -\frac{4}{\sqrt\pi}\, e^{-g^2}\, \mathrm{erfc}(ag).
 
 All functions are exact, broadcast, and are plain NumPy: the compiled solver of fixed points has the same formulas in
-`odeflow.fixed_points.kernel`, and a test holds the two together.
+`odeflow.fixed_points.balance`, and a test holds the two together.
 """
 
 from __future__ import annotations
