@@ -18,7 +18,16 @@ from numba import vectorize
 from odeflow.numerics.compilation import LANES, inlined
 from odeflow.numerics.elementary import erfcx, exp, fma
 
-__all__ = ["TERMS", "delta", "delta_derivative", "delta_squared", "g_prime", "lane_averages", "lane_constants"]
+__all__ = [
+    "CLASS_ROWS",
+    "TERMS",
+    "delta",
+    "delta_derivative",
+    "delta_squared",
+    "g_prime",
+    "lane_averages",
+    "lane_constants",
+]
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
 
@@ -114,27 +123,33 @@ def delta_squared(m, v, tau):
 # alone. After TERMS terms the rest, times E_C E_g^2, is below 1e-15 for every u and v.
 
 TERMS = 11
-"""Terms of the series F. A lane has 7 + TERMS constants a class."""
+"""Terms of the series F."""
+
+# rows of one class: what u^2 or u is multiplied by in the exponents of E_A, E_C and E_g and in z and g; A0, C0; and from
+# _F on the coefficients of F
+_IN_A, _IN_C, _IN_G_SQUARED, _IN_Z, _IN_G, _A0, _C0, _F = range(8)
+CLASS_ROWS = _F + TERMS
+"""Rows of constants of one class."""
 
 
 @inlined
 def lane_constants(v, constants, start, lane):
     """Store the constants of one class, which has variance v, at ``constants[(start + k) * LANES + lane]``."""
-    constants[(start + 0) * LANES + lane] = 1 / (1 + 2 * v)
-    constants[(start + 1) * LANES + lane] = 2 / (1 + 4 * v)
-    constants[(start + 2) * LANES + lane] = 1 / ((1 + 4 * v) * (1 + 6 * v))
-    constants[(start + 3) * LANES + lane] = 1 / math.sqrt((1 + 2 * v) * (1 + 4 * v))
-    constants[(start + 4) * LANES + lane] = 1 / math.sqrt((1 + 4 * v) * (1 + 6 * v))
-    constants[(start + 5) * LANES + lane] = 2 / math.sqrt(math.pi * (1 + 2 * v))
-    constants[(start + 6) * LANES + lane] = 4 / math.pi / math.sqrt(1 + 4 * v)
+    constants[(start + _IN_A) * LANES + lane] = 1 / (1 + 2 * v)
+    constants[(start + _IN_C) * LANES + lane] = 2 / (1 + 4 * v)
+    constants[(start + _IN_G_SQUARED) * LANES + lane] = 1 / ((1 + 4 * v) * (1 + 6 * v))
+    constants[(start + _IN_Z) * LANES + lane] = 1 / math.sqrt((1 + 2 * v) * (1 + 4 * v))
+    constants[(start + _IN_G) * LANES + lane] = 1 / math.sqrt((1 + 4 * v) * (1 + 6 * v))
+    constants[(start + _A0) * LANES + lane] = 2 / math.sqrt(math.pi * (1 + 2 * v))
+    constants[(start + _C0) * LANES + lane] = 4 / math.pi / math.sqrt(1 + 4 * v)
     for k in range(TERMS):
-        constants[(start + 7 + k) * LANES + lane] = 0.0
+        constants[(start + _F + k) * LANES + lane] = 0.0
     a = math.sqrt((1 + 4 * v) / (1 + 8 * v))
     for i in range(_NODES.size):
         x = (1 + a) / 2 + (1 - a) / 2 * _NODES[i]
         term = 4 / math.pi * (1 - a) / 2 * _WEIGHTS[i] / (1 + x * x)
         for k in range(TERMS):
-            constants[(start + 7 + k) * LANES + lane] += term
+            constants[(start + _F + k) * LANES + lane] += term
             term *= (1 - x * x) / (k + 1)
 
 
@@ -144,23 +159,23 @@ def lane_averages(u, constants, start, lane):
     at = start * LANES + lane
     u2 = u * u
     size = abs(u)
-    E_C = exp(-u2 * constants[1 * LANES + at])
-    y = u2 * constants[2 * LANES + at]
+    E_C = exp(-u2 * constants[_IN_C * LANES + at])
+    y = u2 * constants[_IN_G_SQUARED * LANES + at]
     E_g = exp(-y)
-    upper = E_C * erfcx(size * constants[3 * LANES + at])
-    erfc_g = E_g * erfcx(size * constants[4 * LANES + at])
-    D1 = constants[5 * LANES + at] * (upper if u >= 0 else 2 * exp(-u2 * constants[at]) - upper)
+    upper = E_C * erfcx(size * constants[_IN_Z * LANES + at])
+    erfc_g = E_g * erfcx(size * constants[_IN_G * LANES + at])
+    D1 = constants[_A0 * LANES + at] * (upper if u >= 0 else 2 * exp(-u2 * constants[_IN_A * LANES + at]) - upper)
     erfc_g = erfc_g if u >= 0 else 2 - erfc_g
-    F = constants[17 * LANES + at]
-    F = fma(F, y, constants[16 * LANES + at])
-    F = fma(F, y, constants[15 * LANES + at])
-    F = fma(F, y, constants[14 * LANES + at])
-    F = fma(F, y, constants[13 * LANES + at])
-    F = fma(F, y, constants[12 * LANES + at])
-    F = fma(F, y, constants[11 * LANES + at])
-    F = fma(F, y, constants[10 * LANES + at])
-    F = fma(F, y, constants[9 * LANES + at])
-    F = fma(F, y, constants[8 * LANES + at])
-    F = fma(F, y, constants[7 * LANES + at])
-    D2 = constants[6 * LANES + at] * E_C * (erfc_g * erfc_g + E_g * E_g * F)
+    F = constants[(_F + 10) * LANES + at]
+    F = fma(F, y, constants[(_F + 9) * LANES + at])
+    F = fma(F, y, constants[(_F + 8) * LANES + at])
+    F = fma(F, y, constants[(_F + 7) * LANES + at])
+    F = fma(F, y, constants[(_F + 6) * LANES + at])
+    F = fma(F, y, constants[(_F + 5) * LANES + at])
+    F = fma(F, y, constants[(_F + 4) * LANES + at])
+    F = fma(F, y, constants[(_F + 3) * LANES + at])
+    F = fma(F, y, constants[(_F + 2) * LANES + at])
+    F = fma(F, y, constants[(_F + 1) * LANES + at])
+    F = fma(F, y, constants[_F * LANES + at])
+    D2 = constants[_C0 * LANES + at] * E_C * (erfc_g * erfc_g + E_g * E_g * F)
     return D1, D2

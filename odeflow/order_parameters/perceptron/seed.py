@@ -19,7 +19,7 @@ from numba.extending import overload
 
 from odeflow.numerics import runge_kutta
 from odeflow.numerics.compilation import LANES
-from odeflow.order_parameters.perceptron.averages import TERMS, delta, delta_squared, lane_averages, lane_constants
+from odeflow.order_parameters.perceptron.averages import CLASS_ROWS, delta, delta_squared, lane_averages, lane_constants
 
 if TYPE_CHECKING:
     from odeflow.model import Adversary, GaussianMixture, LearningRule
@@ -64,9 +64,13 @@ def rates(
 PARAMETERS = ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon", "second_order", "R0", "b0")
 """Columns of `SeedModel.parameters`."""
 
-_CLASS = 7 + TERMS  # constants of one class
-_SHARED = 2 * _CLASS  # where the constants of both classes together begin
+_R, _B = range(2)  # rows of the state
+
+_PLUS, _MINUS, _SHARED = 0, CLASS_ROWS, 2 * CLASS_ROWS  # where the constants of the class +1, of -1 and of both begin
 CONSTANTS = _SHARED + 9
+_HALF_RHO, _EPSILON, _ETA_W_HALF_RHO, _HALF_ETA_W_SQUARED, _ETA_B, _P_PLUS, _P_MINUS, _P_V1, _P_V2 = range(
+    _SHARED, CONSTANTS
+)
 
 
 class SeedModel(NamedTuple):
@@ -87,19 +91,19 @@ def _load(system, index, lane, constants, y):
 
     def load(system, index, lane, constants, y):
         p, rho, v1, v2, eta_w, eta_b, epsilon, second_order, R0, b0 = system.parameters[index]
-        lane_constants(v1, constants, 0, lane)
-        lane_constants(v2, constants, _CLASS, lane)
-        constants[(_SHARED + 0) * LANES + lane] = rho / 2
-        constants[(_SHARED + 1) * LANES + lane] = epsilon
-        constants[(_SHARED + 2) * LANES + lane] = eta_w * rho / 2
-        constants[(_SHARED + 3) * LANES + lane] = second_order * eta_w**2 / 2
-        constants[(_SHARED + 4) * LANES + lane] = eta_b
-        constants[(_SHARED + 5) * LANES + lane] = p
-        constants[(_SHARED + 6) * LANES + lane] = 1 - p
-        constants[(_SHARED + 7) * LANES + lane] = p * v1
-        constants[(_SHARED + 8) * LANES + lane] = (1 - p) * v2
-        y[lane] = R0
-        y[LANES + lane] = b0
+        lane_constants(v1, constants, _PLUS, lane)
+        lane_constants(v2, constants, _MINUS, lane)
+        constants[_HALF_RHO * LANES + lane] = rho / 2
+        constants[_EPSILON * LANES + lane] = epsilon
+        constants[_ETA_W_HALF_RHO * LANES + lane] = eta_w * rho / 2
+        constants[_HALF_ETA_W_SQUARED * LANES + lane] = second_order * eta_w**2 / 2
+        constants[_ETA_B * LANES + lane] = eta_b
+        constants[_P_PLUS * LANES + lane] = p
+        constants[_P_MINUS * LANES + lane] = 1 - p
+        constants[_P_V1 * LANES + lane] = p * v1
+        constants[_P_V2 * LANES + lane] = (1 - p) * v2
+        y[_R * LANES + lane] = R0
+        y[_B * LANES + lane] = b0
 
     return load
 
@@ -111,24 +115,24 @@ def _derivative(system, constants, y, dydt):
 
     def derivative(system, constants, y, dydt):
         for lane in range(LANES):
-            R = y[lane]
-            b = y[LANES + lane]
-            half_rho = constants[(_SHARED + 0) * LANES + lane]
-            epsilon = constants[(_SHARED + 1) * LANES + lane]
-            eta_w_half_rho = constants[(_SHARED + 2) * LANES + lane]
-            half_eta_w_squared = constants[(_SHARED + 3) * LANES + lane]
-            eta_b = constants[(_SHARED + 4) * LANES + lane]
-            p_plus = constants[(_SHARED + 5) * LANES + lane]
-            p_minus = constants[(_SHARED + 6) * LANES + lane]
-            p_v1 = constants[(_SHARED + 7) * LANES + lane]
-            p_v2 = constants[(_SHARED + 8) * LANES + lane]
+            R = y[_R * LANES + lane]
+            b = y[_B * LANES + lane]
+            half_rho = constants[_HALF_RHO * LANES + lane]
+            epsilon = constants[_EPSILON * LANES + lane]
+            eta_w_half_rho = constants[_ETA_W_HALF_RHO * LANES + lane]
+            half_eta_w_squared = constants[_HALF_ETA_W_SQUARED * LANES + lane]
+            eta_b = constants[_ETA_B * LANES + lane]
+            p_plus = constants[_P_PLUS * LANES + lane]
+            p_minus = constants[_P_MINUS * LANES + lane]
+            p_v1 = constants[_P_V1 * LANES + lane]
+            p_v2 = constants[_P_V2 * LANES + lane]
             margin = half_rho * R - epsilon
-            plus, plus_squared = lane_averages(margin - b, constants, 0, lane)
-            minus, minus_squared = lane_averages(margin + b, constants, _CLASS, lane)
+            plus, plus_squared = lane_averages(margin - b, constants, _PLUS, lane)
+            minus, minus_squared = lane_averages(margin + b, constants, _MINUS, lane)
             plus = p_plus * plus
             minus = p_minus * minus
             squares = p_v1 * plus_squared + p_v2 * minus_squared
-            dydt[lane] = eta_w_half_rho * (1.0 - R * R) * (plus + minus) - half_eta_w_squared * R * squares
-            dydt[LANES + lane] = -eta_b * (plus - minus)
+            dydt[_R * LANES + lane] = eta_w_half_rho * (1.0 - R * R) * (plus + minus) - half_eta_w_squared * R * squares
+            dydt[_B * LANES + lane] = -eta_b * (plus - minus)
 
     return derivative

@@ -42,8 +42,13 @@ PARAMETERS = (
 )  # fmt: skip
 """Columns of `VariantModel.parameters`."""
 
-_SCRATCH = 9  # rows of constants before the space for averages
-_SUMS = _SCRATCH + 9
+_R, _B, _Q = range(3)  # rows of the state; without _Q for normalised weights
+
+# rows of constants: the parameters; the scratch space and the sums over classes and nodes, with rows of their own
+_HALF_RHO, _EPSILON, _FRACTION, _ETA_W, _ETA_W_SQUARED, _ETA_B, _P, _V1, _V2, _SCRATCH = range(10)
+_MEAN, _VARIANCE, _D1, _D2, _SLOPE, _WORK = range(6)  # of the scratch space
+_SUMS = _SCRATCH + _WORK + 4
+_ALONG_B, _ALONG_W, _SQUARES, _PULL = range(4)  # of the sums
 CONSTANTS = _SUMS + 4
 
 
@@ -73,19 +78,19 @@ def _load(system, index, lane, constants, y):
 
     def load(system, index, lane, constants, y):
         p, rho, v1, v2, eta_w, eta_b, epsilon, second_order, fraction, R0, b0, Q0 = system.parameters[index]
-        constants[0 * LANES + lane] = rho / 2
-        constants[1 * LANES + lane] = epsilon
-        constants[2 * LANES + lane] = fraction
-        constants[3 * LANES + lane] = eta_w
-        constants[4 * LANES + lane] = second_order * eta_w**2
-        constants[5 * LANES + lane] = eta_b
-        constants[6 * LANES + lane] = p
-        constants[7 * LANES + lane] = v1
-        constants[8 * LANES + lane] = v2
-        y[lane] = R0
-        y[LANES + lane] = b0
+        constants[_HALF_RHO * LANES + lane] = rho / 2
+        constants[_EPSILON * LANES + lane] = epsilon
+        constants[_FRACTION * LANES + lane] = fraction
+        constants[_ETA_W * LANES + lane] = eta_w
+        constants[_ETA_W_SQUARED * LANES + lane] = second_order * eta_w**2
+        constants[_ETA_B * LANES + lane] = eta_b
+        constants[_P * LANES + lane] = p
+        constants[_V1 * LANES + lane] = v1
+        constants[_V2 * LANES + lane] = v2
+        y[_R * LANES + lane] = R0
+        y[_B * LANES + lane] = b0
         if not system.normalised:
-            y[2 * LANES + lane] = Q0
+            y[_Q * LANES + lane] = Q0
 
     return load
 
@@ -96,10 +101,11 @@ def _derivative(system, constants, y, dydt):
         return None
 
     def derivative(system, constants, y, dydt):
-        scratch = constants[_SCRATCH * LANES : _SUMS * LANES].reshape(9, LANES)
-        m, v, D1, D2, slope, work = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5:]
-        sums = constants[_SUMS * LANES : (_SUMS + 4) * LANES].reshape(4, LANES)
-        along_B, along_w, squares, pull = sums[0], sums[1], sums[2], sums[3]
+        scratch = constants[_SCRATCH * LANES : _SUMS * LANES].reshape(_SUMS - _SCRATCH, LANES)
+        m, v, D1, D2, slope = scratch[_MEAN], scratch[_VARIANCE], scratch[_D1], scratch[_D2], scratch[_SLOPE]
+        work = scratch[_WORK:]
+        sums = constants[_SUMS * LANES : CONSTANTS * LANES].reshape(CONSTANTS - _SUMS, LANES)
+        along_B, along_w, squares, pull = sums[_ALONG_B], sums[_ALONG_W], sums[_SQUARES], sums[_PULL]
         sums[:] = 0.0
         # the nodes of the law, and last the examples that are not attacked
         for node in range(system.nodes.size + 1):
@@ -107,35 +113,37 @@ def _derivative(system, constants, y, dydt):
             for label in range(2):
                 tau = 1.0 - 2.0 * label
                 for lane in range(LANES):
-                    Q = 1.0 if system.normalised else max(y[2 * LANES + lane], 1e-300)
-                    epsilon = 0.0 if clean else constants[LANES + lane] * system.nodes[node]
-                    m[lane] = constants[lane] * y[lane] - epsilon * math.sqrt(Q) - tau * y[LANES + lane]
-                    v[lane] = constants[(7 + label) * LANES + lane] * Q
+                    Q = 1.0 if system.normalised else max(y[_Q * LANES + lane], 1e-300)
+                    epsilon = 0.0 if clean else constants[_EPSILON * LANES + lane] * system.nodes[node]
+                    half_rho, R, b = constants[_HALF_RHO * LANES + lane], y[_R * LANES + lane], y[_B * LANES + lane]
+                    m[lane] = half_rho * R - epsilon * math.sqrt(Q) - tau * b
+                    v[lane] = constants[(_V1 + label) * LANES + lane] * Q
                 lane_averages(system.how, m, v, D1, D2, slope, work)
                 for lane in range(LANES):
-                    R = y[lane]
-                    Q = 1.0 if system.normalised else max(y[2 * LANES + lane], 1e-300)
-                    half_rho = constants[lane]
-                    epsilon = 0.0 if clean else constants[LANES + lane] * system.nodes[node]
-                    attacked = constants[2 * LANES + lane]
+                    R = y[_R * LANES + lane]
+                    Q = 1.0 if system.normalised else max(y[_Q * LANES + lane], 1e-300)
+                    half_rho = constants[_HALF_RHO * LANES + lane]
+                    epsilon = 0.0 if clean else constants[_EPSILON * LANES + lane] * system.nodes[node]
+                    attacked = constants[_FRACTION * LANES + lane]
                     share = 1.0 - attacked if clean else attacked * system.weights[node]
-                    prior = constants[6 * LANES + lane]
+                    prior = constants[_P * LANES + lane]
                     share *= prior if label == 0 else 1.0 - prior
-                    variance = constants[(7 + label) * LANES + lane]
+                    variance = constants[(_V1 + label) * LANES + lane]
                     root = math.sqrt(Q)
                     along_B[lane] += share * ((half_rho - epsilon * R / root) * D1[lane] + variance * R * slope[lane])
                     along_w[lane] += share * ((half_rho * R - epsilon * root) * D1[lane] + variance * Q * slope[lane])
                     squares[lane] += share * variance * D2[lane]
                     pull[lane] += share * tau * D1[lane]
         for lane in range(LANES):
-            R = y[lane]
-            eta_w = constants[3 * LANES + lane]
-            eta_w_squared = constants[4 * LANES + lane]
+            R = y[_R * LANES + lane]
+            eta_w = constants[_ETA_W * LANES + lane]
+            eta_w_squared = constants[_ETA_W_SQUARED * LANES + lane]
             if system.normalised:
-                dydt[lane] = eta_w * (along_B[lane] - R * along_w[lane]) - 0.5 * eta_w_squared * R * squares[lane]
+                along = along_B[lane] - R * along_w[lane]
+                dydt[_R * LANES + lane] = eta_w * along - 0.5 * eta_w_squared * R * squares[lane]
             else:
-                dydt[lane] = eta_w * along_B[lane]
-                dydt[2 * LANES + lane] = 2.0 * eta_w * along_w[lane] + eta_w_squared * squares[lane]
-            dydt[LANES + lane] = -constants[5 * LANES + lane] * pull[lane]
+                dydt[_R * LANES + lane] = eta_w * along_B[lane]
+                dydt[_Q * LANES + lane] = 2.0 * eta_w * along_w[lane] + eta_w_squared * squares[lane]
+            dydt[_B * LANES + lane] = -constants[_ETA_B * LANES + lane] * pull[lane]
 
     return derivative
