@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from odeflow.laws import Law
 from odeflow.parameters import (
@@ -29,10 +29,15 @@ __all__ = [
 ]
 
 
-LOSSES = ("squared", "hinge", "logistic", "perceptron")
-ACTIVATIONS = ("erf", "tanh", "linear", "sign")
-UPDATES = ("all", "non_robust")
-NORMS = ("l2", "linf")
+Loss = Literal["squared", "hinge", "logistic", "perceptron"]
+Activation = Literal["erf", "tanh", "linear", "sign"]
+Update = Literal["all", "non_robust"]
+Norm = Literal["l2", "linf"]
+
+LOSSES: tuple[Loss, ...] = get_args(Loss)
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+UPDATES: tuple[Update, ...] = get_args(Update)
+NORMS: tuple[Norm, ...] = get_args(Norm)
 
 
 @described
@@ -87,9 +92,9 @@ class LearningRule:
         "whether the terms in eta_w^2 of the theory are kept",
         "Without them, the theory is the limit of small learning rates. A simulation always has its full learning rate.",
     )
-    loss: Literal["squared", "hinge", "logistic", "perceptron"] = choice("squared", "loss of the output", LOSSES)
-    activation: Literal["erf", "tanh", "linear", "sign"] = choice("erf", "output unit g", ACTIVATIONS)
-    update: Literal["all", "non_robust"] = choice(
+    loss: Loss = choice("squared", "loss of the output", LOSSES)
+    activation: Activation = choice("erf", "output unit g", ACTIVATIONS)
+    update: Update = choice(
         "all",
         "examples that are learned from",
         UPDATES,
@@ -156,7 +161,7 @@ class Adversary:
         "law of a random factor of epsilon (odeflow.laws), drawn anew for each example",
         "None: the factor is 1.",
     )
-    norm: Literal["l2", "linf"] = choice(
+    norm: Norm = choice(
         "l2",
         "norm of the perturbation",
         NORMS,

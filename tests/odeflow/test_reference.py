@@ -8,18 +8,14 @@ import pytest
 
 from odeflow import Adversary, GaussianMixture, LearningRule, fixed_points, integrate, jacobian, rates
 from odeflow.laws import Uniform
+from odeflow.model import ACTIVATIONS, LOSSES, UPDATES
 from odeflow.order_parameters.perceptron.reference import _averages
 from odeflow.order_parameters.perceptron.variant_averages import averages
 
 MIXTURE = GaussianMixture(0.7, 2.0, 1.0, 0.8)
 VARIANTS = [
-    LearningRule(0.5, 0.3, loss=loss, activation=activation, update=update, normalised=normalised)  # type: ignore[arg-type]
-    for loss, activation, update, normalised in product(
-        ("squared", "hinge", "logistic", "perceptron"),
-        ("erf", "tanh", "linear", "sign"),
-        ("all", "non_robust"),
-        (True, False),
-    )
+    LearningRule(0.5, 0.3, loss=loss, activation=activation, update=update, normalised=normalised)
+    for loss, activation, update, normalised in product(LOSSES, ACTIVATIONS, UPDATES, (True, False))
     if activation != "sign" or loss in ("squared", "perceptron")
 ]
 every_variant = pytest.mark.parametrize(

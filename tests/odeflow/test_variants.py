@@ -12,14 +12,13 @@ from scipy.special import erf, erfc, expit
 
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate, integrate_batch, simulate
 from odeflow.laws import Continuous, Discrete, Uniform
+from odeflow.model import ACTIVATIONS, LOSSES, UPDATES
 from odeflow.order_parameters.perceptron.averages import delta, delta_derivative, delta_squared
 from odeflow.order_parameters.perceptron.variant_averages import averages
 
 KINDS = [
     (loss, activation, update)
-    for loss, activation, update in itertools.product(
-        ("squared", "hinge", "logistic", "perceptron"), ("erf", "tanh", "linear", "sign"), ("all", "non_robust")
-    )
+    for loss, activation, update in itertools.product(LOSSES, ACTIVATIONS, UPDATES)
     if activation != "sign" or loss in ("squared", "perceptron")
 ]
 

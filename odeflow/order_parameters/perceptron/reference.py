@@ -193,27 +193,10 @@ def _law(
     return mixture.rho * R / 2 - epsilon * np.sqrt(Q) - tau * b, variance * Q
 
 
-def _factor(rule: LearningRule, u: Array) -> Array:
-    """Return f(u), the negative derivative of the loss by the margin u."""
-    from scipy.special import erf, erfc, expit
-
-    g, short, slope = {  # g, 1 - g and g'
-        "erf": lambda: (erf(u), erfc(u), 2 / math.sqrt(math.pi) * np.exp(-u * u)),
-        "tanh": lambda: (np.tanh(u), 2 * expit(-2 * u), 4 * expit(2 * u) * expit(-2 * u)),
-        "linear": lambda: (u, 1 - u, np.ones_like(u)),
-        "sign": lambda: (np.sign(u), 1 - np.sign(u), np.ones_like(u)),
-    }[rule.activation]()
-    f: Array = {
-        "squared": lambda: short * slope,
-        "hinge": lambda: np.where(short > 0, slope, 0.0),
-        "logistic": lambda: slope * expit(-g),
-        "perceptron": lambda: np.where(u < 0, slope, 0.0),
-    }[rule.loss]()
-    return np.where(u < 0, f, 0.0) if rule.update == "non_robust" else f
-
-
 def _averages(rule: LearningRule, m: Array, v: Array, power: int) -> tuple[Array, Array, Array, Array]:
     """Return the average of f(u)^power for u ~ N(m, v), and its first three derivatives by m."""
+    from odeflow.order_parameters.perceptron.variant_averages import plain_factor
+
     m, s = m[..., None], np.sqrt(v)[..., None]
     edges = np.concatenate([m + s * np.array(_SIGMAS), np.broadcast_to(_BREAKS, (*m.shape[:-1], len(_BREAKS)))], -1)
     edges = np.sort(np.clip(edges, m + s * _SIGMAS[0], m + s * _SIGMAS[-1]), axis=-1)
@@ -221,7 +204,7 @@ def _averages(rule: LearningRule, m: Array, v: Array, power: int) -> tuple[Array
     u = low + half * (1 + _NODES)
     t = (u - m[..., None]) / s[..., None]
     density = np.exp(-t * t / 2) / math.sqrt(2 * math.pi) / s[..., None] * half * _WEIGHTS
-    weighted = density * _factor(rule, u) ** power
+    weighted = density * plain_factor(rule, u) ** power
     hermite = (np.ones_like(t), t, t * t - 1, t * (t * t - 3))
     s = s[..., 0]
     return tuple(np.sum(weighted * H, axis=(-2, -1)) / s**k for k, H in enumerate(hermite))

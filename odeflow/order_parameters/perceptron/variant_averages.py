@@ -21,7 +21,7 @@ from odeflow.model import LearningRule
 from odeflow.numerics.compilation import LANES, inlined
 from odeflow.numerics.elementary import erfcx, exp
 
-__all__ = ["UpdateFactor", "averages", "factor", "lane_averages", "lane_factors", "update_factor"]
+__all__ = ["UpdateFactor", "averages", "factor", "lane_averages", "lane_factors", "plain_factor", "update_factor"]
 
 _CLOSED_LINE, _CLOSED_SLOPE, _CLOSED_ERF, _QUADRATURE = range(4)
 _ERF_SQUARED, _TANH_SQUARED, _TANH_SLOPE, _LINEAR_LOGISTIC, _ERF_LOGISTIC, _TANH_LOGISTIC = range(6)
@@ -82,6 +82,25 @@ def update_factor(rule: LearningRule) -> UpdateFactor:
         ("tanh", "logistic"): _TANH_LOGISTIC,
     }[kind]
     return UpdateFactor(_QUADRATURE, function, 0.0, 0.0, cut, _REACH[function])
+
+
+def plain_factor(rule: LearningRule, u: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return f(u), the negative derivative of the loss by the margin u, in plain NumPy: what `factor` is held to."""
+    from scipy.special import erf, erfc, expit
+
+    g, short, slope = {  # g, 1 - g and g'
+        "erf": lambda: (erf(u), erfc(u), 2 / math.sqrt(math.pi) * np.exp(-u * u)),
+        "tanh": lambda: (np.tanh(u), 2 * expit(-2 * u), 4 * expit(2 * u) * expit(-2 * u)),
+        "linear": lambda: (u, 1 - u, np.ones_like(u)),
+        "sign": lambda: (np.sign(u), 1 - np.sign(u), np.ones_like(u)),
+    }[rule.activation]()
+    f: npt.NDArray[np.float64] = {
+        "squared": lambda: short * slope,
+        "hinge": lambda: np.where(short > 0, slope, 0.0),
+        "logistic": lambda: slope * expit(-g),
+        "perceptron": lambda: np.where(u < 0, slope, 0.0),
+    }[rule.loss]()
+    return np.where(u < 0, f, 0.0) if rule.update == "non_robust" else f
 
 
 @inlined
