@@ -38,7 +38,6 @@ STILL_TOO_LONG = {  # to be split; a file that is shorter now leaves this list
     "odeflow/fixed_points/kernel.py",
     "tests/deepcheck/test_cli.py",
     "tests/deepcheck/test_data.py",
-    "tests/deepcheck/test_metrics.py",
     "tests/deepcheck/test_pgd.py",
     "tests/deepcheck/test_training.py",
     "tests/odeflow/test_anisotropic.py",
