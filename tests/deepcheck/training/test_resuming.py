@@ -188,6 +188,7 @@ ENDLESS = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT there")
 def test_a_signal_leaves_whole_files(digits: Images, tmp_path: Path) -> None:
     out = tmp_path / "run"
