@@ -14,7 +14,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 EXE := $(if $(filter Windows_NT,$(OS)),.exe)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 QUICK := tests/test_architecture.py tests/odeflow tests/properties \
-  $(addprefix tests/deepcheck/test_,norms.py objectives.py metrics.py methods.py checkpoint.py)
+  $(addprefix tests/deepcheck/test_,norms.py objectives.py metrics.py curves.py methods.py checkpoint.py every_attack.py)
 
 .DEFAULT_GOAL := scenarios
 .PHONY: scenarios quick test check spelling lowest lowest-tests external docs bench clean

@@ -33,16 +33,6 @@ LAYER = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms.spl
 MOST_ROOMS = 16
 MOST_LINES = 450
 TABLES: set[str] = set()  # of coefficients: as long as they are
-STILL_TOO_LONG = {  # to be split; a file that is shorter now leaves this list
-    "deepcheck/attacks/pgd.py",
-    "studies/collapse.py",
-    "tests/deepcheck/test_cli.py",
-    "tests/deepcheck/test_data.py",
-    "tests/deepcheck/test_metrics.py",
-    "tests/deepcheck/test_pgd.py",
-    "tests/deepcheck/test_training.py",
-    "tests/odeflow/test_anisotropic.py",
-}
 
 
 @dataclass(frozen=True)
@@ -174,8 +164,7 @@ def test_no_file_is_too_long() -> None:
     files = [*sources(ROOT).values(), *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
     lines = {path.relative_to(ROOT).as_posix(): len(path.read_bytes().splitlines()) for path in files}
     too_long = {name for name, count in lines.items() if count > MOST_LINES} - TABLES
-    assert too_long - STILL_TOO_LONG == set(), f"more than {MOST_LINES} lines: make two rooms of it"
-    assert STILL_TOO_LONG - too_long == set(), "short enough now: take it off STILL_TOO_LONG"
+    assert too_long == set(), f"more than {MOST_LINES} lines: make two rooms of it"
 
 
 # The reader of imports itself, on a small tree with one fault each.

@@ -1,14 +1,24 @@
 """Records to test with: small, random, with equal confidences and attacks that were not run everywhere."""
 
+from itertools import product
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from deepcheck.evaluation.records import AttackRecord, assemble
 
 CLASSES = 3
+
+quick = settings(max_examples=20, deadline=None)
+
+taus = st.integers(0, 10).map(lambda k: k / 8)  # up to 1.25: equal to confidences, and above all of them
+definitions = st.sampled_from(["per_example", "preprint"])
+scores = st.lists(st.integers(0, 8).map(lambda k: k / 8), min_size=1, max_size=15)
+
+Version = tuple[float, int]  # confidence, prediction
 
 
 def random_attack(
@@ -55,3 +65,14 @@ def random_records(
 def some_records(**options: Any) -> st.SearchStrategy[xr.Dataset]:
     """Return a strategy for random records of 1 to 12 examples."""
     return st.builds(lambda seed, n: random_records(seed, n, **options), st.integers(0, 2**32 - 1), st.integers(1, 12))
+
+
+def versions(records: xr.Dataset, example: int, norm: str, epsilon: float) -> list[Version]:
+    """Return every attacked version of an example within the ball."""
+    prediction, confidence = (records[name].values[..., example] for name in ("prediction", "confidence"))
+    found = []
+    for cell in product(*(range(size) for size in prediction.shape)):
+        inside = records.norm.values[cell[0]] == norm and records.epsilon.values[cell[1]] <= epsilon
+        if inside and prediction[cell] >= 0:
+            found.append((float(confidence[cell]), int(prediction[cell])))
+    return found

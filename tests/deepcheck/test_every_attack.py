@@ -28,7 +28,15 @@ EPSILONS = dict.fromkeys(NORMS, (0.2, 1.2)) | {"linf": (0.03, 0.2), "l1": (0.5, 
 SHAPE = (2, 3, 4)
 FIELDS = Attacked.__dataclass_fields__
 
-pytestmark = pytest.mark.parametrize(("name", "norm"), CASES, ids=[f"{name}-{norm}" for name, norm in CASES])
+ALSO_IN_A_HURRY = ("fgsm", "linf")  # the others take minutes together
+
+pytestmark = pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        pytest.param(*case, id="-".join(case), marks=() if case == ALSO_IN_A_HURRY else pytest.mark.slow)
+        for case in CASES
+    ],
+)
 
 
 @pytest.fixture
