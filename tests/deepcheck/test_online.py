@@ -63,6 +63,7 @@ def test_scaling_scales_the_margin_and_keeps_the_last_bias(nets: StackedNets) ->
     torch.testing.assert_close(nets.forward(xi)[0] - last, factor[:, None, None] * before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [0.5, 0.7])
 @pytest.mark.parametrize("normalised", [True, False])
 def test_a_linear_net_is_the_seed_model(p: float, normalised: bool) -> None:
@@ -93,6 +94,7 @@ def test_pgd_is_fgsm_for_a_linear_net_and_not_for_a_deep_one() -> None:
     assert not torch.allclose(final("pgd", (8,)).weights[0], final("fgsm", (8,)).weights[0], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_deep_nets_learn_and_keep_the_length_of_their_gradient() -> None:
     mixture = GaussianMixture()
     for _, nets in train_online(

@@ -134,6 +134,7 @@ def test_the_result_is_in_ball_and_box_and_is_what_the_model_says(attack: Random
     torch.testing.assert_close(result.images[0], images, rtol=0, atol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS, ids=repr)
 def test_the_size_of_batches_does_not_matter(attack: RandomSearch) -> None:
     images, labels = pictures(23)
@@ -231,6 +232,7 @@ def test_no_images_and_one_pixel(attack: Attack) -> None:
 # --- the Square Attack on linear models: the largest objective is known ---
 
 
+@pytest.mark.slow
 def test_linf_finds_the_closed_form_once_every_pixel_was_tried() -> None:
     # 8/10 of 3000 queries change one of 64 pixels: the probability that one of 50 * 64 is missed is 3200 exp(-37)
     draw = generator(3)
@@ -259,6 +261,7 @@ def test_linf_finds_the_closed_form_in_the_box() -> None:
     torch.testing.assert_close(result.objective, largest, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_l2_comes_close_to_the_closed_form_from_below() -> None:
     draw = generator(3)
     w = torch.randn(64, generator=draw, dtype=torch.float64)
@@ -277,6 +280,7 @@ def test_l2_comes_close_to_the_closed_form_from_below() -> None:
     assert shares[-1] > math.sqrt(2 * math.log(3000) / 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.15), ("l2", 0.8)])
 def test_between_noise_and_gradients(norm: str, epsilon: float, digits: tuple[nn.Module, Tensor, Tensor]) -> None:
     model, images, labels = digits
