@@ -15,7 +15,7 @@ from odeflow.fixed_points.equilibria import FixedPoints, fixed_points, fixed_poi
 from odeflow.fixed_points.relaxation import end_states_batch, learning_time, relaxation_time
 from odeflow.order_parameters.perceptron import forces
 from odeflow.order_parameters.perceptron.averages import delta, delta_derivative, delta_squared
-from odeflow.order_parameters.perceptron.seed import rates
+from odeflow.order_parameters.perceptron.reference import rates
 
 RULE = LearningRule()
 LIMIT = LearningRule(second_order=False)

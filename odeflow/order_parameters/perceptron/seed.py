@@ -1,6 +1,6 @@
-r"""Right-hand sides of the order parameters' dynamics, built from the averages.
+r"""Right-hand side of the seed model in the lanes of the solver; `rates`, the plain formula, is in the reference.
 
-The seed model: isotropic mixture, normalised classifier, erf output, squared loss. Exact as N grows.
+Isotropic mixture, normalised classifier, erf output, squared loss. Exact as N grows.
 
 .. math::
     \frac{dR}{d\alpha} &= \eta_w \frac\rho2 (1-R^2) \sum_\tau p_\tau \tau \langle\delta\rangle_\tau
@@ -13,53 +13,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 from numba.extending import overload
 
 from odeflow.numerics import runge_kutta
 from odeflow.numerics.compilation import LANES
-from odeflow.order_parameters.perceptron.averages import CLASS_ROWS, delta, delta_squared, lane_averages, lane_constants
+from odeflow.order_parameters.perceptron.averages import CLASS_ROWS, lane_averages, lane_constants
+from odeflow.order_parameters.perceptron.reference import rates
 
 if TYPE_CHECKING:
-    from odeflow.model import Adversary, GaussianMixture, LearningRule
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = ["CONSTANTS", "PARAMETERS", "SeedModel", "rates"]
 
-
-def rates(
-    R: npt.ArrayLike, b: npt.ArrayLike, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
-) -> tuple[Any, Any]:
-    """Return dR/dalpha and db/dalpha (exact as N grows; equation (1.1) of the theory page).
-
-    Parameters
-    ----------
-    R, b
-        Overlap in [-1, 1] and bias, of any shapes that broadcast.
-    mixture, rule, adversary
-        The model.
-
-    Returns
-    -------
-    tuple of float or ndarray
-        dR/dalpha and db/dalpha, unit 1.
-    """
-    R, b = np.asarray(R, np.float64), np.asarray(b, np.float64)
-    p_plus, p_minus = mixture.p, 1 - mixture.p
-    m_plus = +(mixture.rho * R / 2 - adversary.epsilon) - b
-    m_minus = -(mixture.rho * R / 2 - adversary.epsilon) - b
-    delta_plus, delta_minus = delta(m_plus, mixture.v1, +1.0), delta(m_minus, mixture.v2, -1.0)
-    dR = rule.eta_w * mixture.rho / 2 * (1 - R**2) * (p_plus * delta_plus - p_minus * delta_minus)
-    if rule.second_order:
-        squares = p_plus * mixture.v1 * delta_squared(m_plus, mixture.v1, +1.0) + p_minus * mixture.v2 * delta_squared(
-            m_minus, mixture.v2, -1.0
-        )
-        dR = dR - rule.eta_w**2 / 2 * R * squares
-    db = -rule.eta_b * (p_plus * delta_plus + p_minus * delta_minus)
-    return dR, db
-
-
-# The same right-hand side for the lanes of the solver.
 
 PARAMETERS = ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon", "second_order", "R0", "b0")
 """Columns of `SeedModel.parameters`."""
