@@ -241,6 +241,8 @@ def test_bad_configurations(options: dict[str, object], message: str) -> None:
 
 
 def test_a_model_without_gradient_is_refused() -> None:
+    images = torch.rand(5, 6, generator=generator(3))
+    images[:, 0] = 1.0  # the class 0 is right for both
     for model in (lambda x: x.detach().flatten(1)[:, :4], lambda x: torch.ones(len(x), 4, requires_grad=True) * 1):
         with pytest.raises(ValueError, match="model has no gradient by its images: allowed is one that is differenti"):
-            DeepFool()(model, torch.rand(5, 6), torch.zeros(5, dtype=torch.int64), generator=generator())
+            DeepFool()(model, images, torch.zeros(5, dtype=torch.int64), generator=generator())
