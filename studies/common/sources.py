@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("odeflow", "deepcheck", "studies")
 ASIDE = frozenset(
     {
+        "odeflow._moved",
         "odeflow.parameters",
         "odeflow.plot",
         "odeflow.provenance",
