@@ -1,6 +1,7 @@
 # make          install into .venv, run the two scenarios, leave their figures and data in results/
 # make quick    within a minute: ruff, mypy, and the tests that most changes can break
-# make test     install what tests need, run ruff, mypy and pytest: the whole
+# make test     install what tests need, run ruff, mypy and pytest
+# make whole    the same, and every study in its quick form: ten minutes more
 # make spelling check the spelling, and the form of the Markdown pages
 # make lowest   the tests of the theory on the oldest versions that pyproject.toml allows, in .venv-lowest
 # make docs     build the documentation into docs/_build/html
@@ -17,7 +18,7 @@ QUICK := tests/test_architecture.py tests/odeflow tests/properties \
   $(addprefix tests/deepcheck/test_,norms.py objectives.py metrics.py curves.py methods.py checkpoint.py every_attack.py)
 
 .DEFAULT_GOAL := scenarios
-.PHONY: scenarios quick test check spelling lowest lowest-tests external docs bench clean
+.PHONY: scenarios quick test whole check spelling lowest lowest-tests external docs bench clean
 
 scenarios: $(VENV)/installed
 	$(BIN)/python -m studies run scenario1 scenario2 --out results
@@ -26,6 +27,9 @@ quick: check
 	$(BIN)/python -m pytest -q -m "not slow" $(QUICK)
 
 test: check
+	$(BIN)/python -m pytest -m "not whole"
+
+whole: check
 	$(BIN)/python -m pytest
 
 check: $(VENV)/installed-test

@@ -18,7 +18,10 @@ from studies.__main__ import main
 from studies.registry import Outcome, Study, find_studies
 
 
-@pytest.mark.parametrize("name", STUDIES)
+# Those that train nets take minutes each even so; in small form they are in the tests of each of them.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.whole if study.long else ()) for name, study in STUDIES.items()]
+)
 def test_every_study_keeps_its_claims(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", name, "--quick", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
