@@ -112,6 +112,7 @@ def test_a_small_learning_rate_approaches_the_limit_in_proportion(adversary: Adv
     assert 3 < deviations[0] / deviations[1] < 5  # linear in eta
 
 
+@pytest.mark.slow
 def test_tighter_tolerances_converge() -> None:
     mixture = random_mixture(40)
     for adversary in (Adversary(0.3), Adversary(0.1, norm="linf")):

@@ -153,7 +153,11 @@ def test_the_package_runs_as_the_command() -> None:
         ("sweep --over N=10,20 --out a.nc", "over has no parameter 'N'"),
         ("sweep --over rho=1,2 --out a.nc --workers 0", "workers = 0 is out of range"),
         ("sweep --over rho=1,2 --out a.nc --workers 1 --dask tcp://localhost:1", "allowed is one of them"),
-        ("sweep --over rho=1,2 --out a.nc --dask tcp://localhost:1", "'tcp://localhost:1' cannot be reached"),
+        pytest.param(
+            "sweep --over rho=1,2 --out a.nc --dask tcp://localhost:1",
+            "'tcp://localhost:1' cannot be reached",
+            marks=pytest.mark.slow,
+        ),
         ("sweep --over rho=0:9:1000000 --over epsilon=0:9:1000000 --out a.nc", "GiB"),
         ("plot none.nc", "none.nc': there is no such file"),
         ("plot", "Missing from odeflow plot: PATH"),

@@ -78,6 +78,7 @@ def test_its_jacobian_is_that_of_its_rates(network: Network) -> None:
 
 @every_network
 @pytest.mark.parametrize("method", ["reduced", "direct"])
+@pytest.mark.slow
 def test_its_simulation_is_its_theory_up_to_1_over_N(network: Network, method: Any) -> None:
     N, runs = (2000, 60) if method == "reduced" else (400, 40)
     alpha = np.array([1.0, 4.0])
@@ -108,6 +109,7 @@ def test_its_error_is_the_share_of_examples_that_an_attack_turns(network: Networ
 
 
 @every_network
+@pytest.mark.slow
 def test_every_face_takes_it(network: Network, tmp_path: Path) -> None:
     alpha = [0.0, 1.0, 3.0]
     over = {"epsilon": [0.0, 0.4], f"{network.variables(RULE)[-1].name}0": [0.0, 0.2, 0.3]}
@@ -142,6 +144,7 @@ def test_a_batch_is_its_points(network: Network) -> None:
 
 
 @every_network
+@pytest.mark.slow
 def test_learning_comes_to_rest_at_one_of_its_fixed_points(network: Network) -> None:
     end = integrate(MIXTURE, RULE, ADVERSARY, network=network, alpha=[3000.0])
     points = fixed_points(MIXTURE, RULE, ADVERSARY, network=network)

@@ -35,6 +35,7 @@ def test_the_kernels_averages_are_the_plain_ones(rule: LearningRule) -> None:
 
 
 @every_variant
+@pytest.mark.slow
 def test_rates_are_the_slope_of_the_trajectory_and_the_jacobian_theirs(rule: LearningRule) -> None:
     adversary = Adversary(0.7, fraction=0.6, law=Uniform(0.5, 1.5))
     y = np.array([0.4, 0.3, 1.3])[: 2 if rule.normalised else 3]

@@ -127,6 +127,7 @@ def test_the_error_of_the_interpolant_falls_as_the_eighth_power_of_the_step() ->
 
 
 @pytest.mark.parametrize("rtol", [1e-5, 1e-8, 1e-11])
+@pytest.mark.slow
 def test_output_inside_the_steps_is_within_the_tolerance(rtol: float) -> None:
     times = np.linspace(0, 10, 501)
     solution = solve(Oscillator(np.array([0.3])), times, rtol)
