@@ -14,7 +14,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 EXE := $(if $(filter Windows_NT,$(OS)),.exe)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
-QUICK := tests/test_architecture.py tests/odeflow tests/properties \
+QUICK := tests/test_architecture.py tests/odeflow \
   $(addprefix tests/deepcheck/test_,norms.py objectives.py metrics.py curves.py methods.py checkpoint.py every_attack.py)
 
 .DEFAULT_GOAL := scenarios

@@ -11,6 +11,8 @@ from odeflow.fixed_points.equilibria import fixed_points, fixed_points_batch, ja
 from odeflow.fixed_points.phases import KINDS, critical_epsilon, phase_boundary, runaway_direction
 from odeflow.order_parameters.perceptron.forces import log_force, peak
 
+pytestmark = pytest.mark.slow
+
 RULE = LearningRule()
 LIMIT = LearningRule(second_order=False)
 MIXTURES = [

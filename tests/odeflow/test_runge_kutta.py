@@ -13,6 +13,8 @@ from odeflow.numerics import runge_kutta
 from odeflow.numerics.compilation import LANES
 from odeflow.numerics.dop853 import E5, F5, STAGES, A, B
 
+pytestmark = pytest.mark.slow
+
 Array = npt.NDArray[np.float64]
 
 

@@ -16,6 +16,8 @@ from odeflow.model import ACTIVATIONS, LOSSES, UPDATES
 from odeflow.order_parameters.perceptron.averages import delta, delta_derivative, delta_squared
 from odeflow.order_parameters.perceptron.variant_averages import averages
 
+pytestmark = pytest.mark.slow
+
 KINDS = [
     (loss, activation, update)
     for loss, activation, update in itertools.product(LOSSES, ACTIVATIONS, UPDATES)
