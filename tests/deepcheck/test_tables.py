@@ -115,8 +115,8 @@ def test_suites_are_parts_of_the_standard_one() -> None:
     assert planned_suite("standard", "digits", **options) == whole
     assert set(whole) - set(planned_suite("gradient", "digits")) == {"square_linf", "square_l2", "noise_linf"}
     assert {one.attack.norm.name for one in planned_suite("linf", "digits").values()} == {"linf"}  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match=r"suite = 'standar' is unknown \(did you mean 'standard'\?\)"):
-        planned_suite("standar", "digits")
+    with pytest.raises(ValueError, match=r"suite = 'standarx' is unknown \(did you mean 'standard'\?\)"):
+        planned_suite("standarx", "digits")
 
 
 # the figure
