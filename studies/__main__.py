@@ -83,6 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n{name}: {STUDIES[name].title}\n\n{outcome.table}\n")
         for claim in outcome.claims:
             print(f"{'pass' if claim.holds else 'FAIL'}  {claim.statement}: {claim.measured}")
+            print(f"      rival: {claim.rival}: {claim.rival_measured or f'not computed, {claim.not_computed}'}")
             status = status if claim.holds else 1
         print(f"\n{', '.join(map(str, files))}  ({time.perf_counter() - start:.1f} s)")
     return status

@@ -16,7 +16,8 @@ from odeflow import Adversary, GaussianMixture, LearningRule, integrate, simulat
 from odeflow.parameters import label
 from odeflow.plot import new_figure, style, symbol
 from odeflow.provenance import provenance
-from studies.registry import Claim, Outcome
+from studies.common.power import altered, noticed_changes, power_lines
+from studies.registry import Claim, Outcome, contest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +38,7 @@ SEED = 20260102
 # the fits begin. The fit of the mean ends where its deviation is lost in the standard error.
 CURVATURE = 0.1
 SMALLEST = 50
+SLOWER = -0.6  # an exponent that the fits must tell from -1
 LARGEST_OF_MEAN = 1000
 VARIABLES = ("R", "b")
 
@@ -44,8 +46,9 @@ VARIABLES = ("R", "b")
 def run(name: str, *, quick: bool = False) -> Outcome:
     """Run the study."""
     model = (GaussianMixture(p=0.7), LearningRule(eta_w=4.0, eta_b=3.0), Adversary(0.9))
-    most, examples = (20_000, 2e7) if quick else (200_000, 4e8)
-    runs = [int(max(min(most, examples / (N * ALPHA)), 128)) for N in SIZES]
+    most, examples, beyond = (80_000, 8e7, 2e7) if quick else (200_000, 4e8, 4e8)
+    limits = [examples if N <= LARGEST_OF_MEAN else beyond for N in SIZES]
+    runs = [int(max(min(most, limit / (N * ALPHA)), 128)) for N, limit in zip(SIZES, limits, strict=True)]
     theory = integrate(*model, alpha=[ALPHA]).isel(alpha=0)
     seeds = np.random.SeedSequence(SEED).spawn(len(SIZES))
     samples = [
@@ -68,23 +71,56 @@ def run(name: str, *, quick: bool = False) -> Outcome:
 
     claims, rows = [], []
     for text, quantity, error in _quantities(data):
-        slope, slope_error = _slope(quantity, error)
-        measured = f"N^{slope:.3f} +- {slope_error:.3f}"
         last = quantity.N.values[-1]
         scaled = f"{last * float(quantity[-1]):.3f} +- {last * float(error[-1]):.3f} (N = {last:g})"
-        rows.append(f"{text:20}{measured:>20}{scaled:>34}")
-        holds = abs(slope + 1) <= 4 * slope_error + CURVATURE
-        statement = f"{text} falls as N^-1, within 4 standard errors + {CURVATURE}"
+        rows.append(f"{text:20}{_judge(quantity, error)[0]:>20}{scaled:>34}")
+        flat = float(quantity[0]) * (quantity.N / quantity.N[0]) ** SLOWER
         claims.append(
-            Claim(
-                statement,
-                measured,
-                holds,
-                rival="a wrong term in the theory, by which the difference of the mean would level off; or runs that share random numbers",
+            contest(
+                f"{text} falls as N^-1, within 4 standard errors + {CURVATURE}",
+                lambda one: _judge(*one),
+                (quantity, error),
+                rival=f"a law N^{SLOWER:g} with the same relative errors",
+                against=(flat, error / quantity * flat),
             )
         )
-    table = "\n".join([f"{'':20}{'exponent':>20}{'N times it':>34}", *rows])
+    claims.append(_theory_claim(data, model))
+    data["noticed"] = noticed_changes(
+        lambda parameter, factor: _levels(data, integrate(*altered(model, parameter, factor), alpha=[ALPHA]))[1]
+    )
+    table = "\n".join(
+        [
+            f"{'':20}{'exponent':>20}{'N times it':>34}",
+            *rows,
+            "",
+            *power_lines(data.noticed, "that both means fall as N^-1"),
+        ]
+    )
     return Outcome(label(data), _figure(data), table, tuple(claims))
+
+
+def _judge(quantity: xr.DataArray, error: xr.DataArray) -> tuple[str, bool]:
+    slope, slope_error = _slope(quantity, error)
+    return f"N^{slope:.3f} +- {slope_error:.3f}", abs(slope + 1) <= 4 * slope_error + CURVATURE
+
+
+def _levels(data: xr.Dataset, theory: xr.Dataset) -> tuple[str, bool]:
+    """Fit the differences of the means from a theory: they level off if it is wrong."""
+    end = theory.isel(alpha=0, drop=True)
+    changed = data.assign({f"{name}_theory": end[name] for name in VARIABLES})
+    found = [_judge(quantity, error) for text, quantity, error in _quantities(changed) if "mean" in text]
+    return ", ".join(text for text, _ in found), all(holds for _, holds in found)
+
+
+def _theory_claim(data: xr.Dataset, model: tuple[GaussianMixture, LearningRule, Adversary]) -> Claim:
+    wrong = altered(model, "rho", 1.01)
+    return contest(
+        "and so do both differences of the mean together, which would level off at what the theory is wrong by",
+        lambda theory: _levels(data, theory),
+        integrate(*model, alpha=[ALPHA]),
+        rival="the theory for rho larger by 1 %",
+        against=integrate(*wrong, alpha=[ALPHA]),
+    )
 
 
 def _attrs(long_name: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from odeflow.provenance import check_target, save, write_bytes
 from studies.common.errors import Unavailable
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-__all__ = ["STUDIES", "Claim", "Outcome", "Study", "Unavailable", "find_studies", "run_study"]
+__all__ = ["STUDIES", "Claim", "Outcome", "Study", "Unavailable", "contest", "find_studies", "run_study"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,53 @@ class Claim:
     holds: bool
     """Whether it does."""
     rival: str = ""
-    """The rival or the null that would fail it, and what error it would notice; empty in results of earlier versions."""
+    """The rival or the null that fails it; empty in results of earlier versions."""
+    rival_measured: str = ""
+    """What the same test finds of the rival; empty where it is not computed."""
+    not_computed: str = ""
+    """Why the rival is named only, where it is."""
+
+
+def contest(
+    statement: str,
+    test: Callable[[T], tuple[str, bool]],
+    found: T,
+    *,
+    rival: str,
+    against: T | None = None,
+    why: str = "",
+) -> Claim:
+    """Return a claim that holds if what was found passes its test, and a rival fails the same test.
+
+    Parameters
+    ----------
+    statement
+        What should hold, with its tolerance.
+    test
+        Returns what is measured, as text, and whether it is as the statement says.
+    found
+        What is tested.
+    rival
+        What the rival is.
+    against
+        The rival's own, on which the same test is made; None if it cannot be computed in the study.
+    why
+        Why it cannot.
+
+    Raises
+    ------
+    ValueError
+        If there is neither a computed rival nor a reason.
+    """
+    measured, holds = test(found)
+    if against is None:
+        if not why:
+            raise ValueError(f"why = '' is not allowed without a computed rival: {statement}")
+        return Claim(statement, measured, bool(holds), rival, not_computed=why)
+    theirs, passes = test(against)
+    if passes:
+        measured += "; but the rival passes, too"
+    return Claim(statement, measured, bool(holds) and not passes, rival, rival_measured=theirs)
 
 
 @dataclass(frozen=True)

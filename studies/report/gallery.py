@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 from odeflow.provenance import check_target, write_bytes
-from studies.report.results import StudyResult, explanation
+from studies.report.results import StudyResult, explanation, rival_of
 
 __all__ = ["write_gallery"]
 
@@ -62,7 +62,7 @@ def _section(result: StudyResult, folder: Path) -> str:
             parts += [f"![Figure of {title}](gallery/{source.name})", ""]
     marks = {True: "pass", False: "**fail**"}
     for one in result.claims:
-        rival = f". *What would fail it: {_prose(one.rival)}.*" if one.rival else ""
+        rival = f". *{_prose(rival_of(one))}*" if one.rival else ""
         parts.append(f"- {marks[one.holds]}: {_prose(one.statement)}: {_prose(one.measured)}{rival}")
     parts += ["", f"```text\n{result.attributes.get('table', '')}\n```", "", f"```sh\n{result.command}\n```", ""]
     return "\n".join(parts)

@@ -19,7 +19,7 @@ from typing import Any
 
 from odeflow.provenance import check_target, package_version, write_bytes
 from studies.registry import STUDIES, Claim, Study
-from studies.report.results import IMAGES, StudyResult, explanation, kept_parts, read_result
+from studies.report.results import IMAGES, StudyResult, explanation, kept_parts, read_result, rival_of
 
 __all__ = ["Report", "write_report"]
 
@@ -161,7 +161,7 @@ def _claims(claims: tuple[Claim, ...]) -> str:
     for claim in claims:
         mark = '<span class="mark pass">pass</span>' if claim.holds else '<span class="mark fail">FAIL</span>'
         text = f'{_sentence(claim.statement)}: <span class="soft">{escape(claim.measured)}</span>'
-        rival = f'<br><span class="soft small">What would fail it: {escape(claim.rival)}.</span>' if claim.rival else ""
+        rival = f'<br><span class="soft small">{escape(rival_of(claim))}</span>' if claim.rival else ""
         items.append(f"<li>{mark}<span>{text}{rival}</span></li>")
     return f'<ul class="claims">{"".join(items)}</ul>'
 

@@ -15,7 +15,7 @@ from odeflow import load
 from odeflow.provenance import package_version
 from studies.registry import STUDIES, Claim, Study
 
-__all__ = ["IMAGES", "StudyResult", "explanation", "kept_parts", "read_result"]
+__all__ = ["IMAGES", "StudyResult", "explanation", "kept_parts", "read_result", "rival_of"]
 
 IMAGES = {".svg": "image/svg+xml", ".png": "image/png"}
 """Suffixes of figures that a page can show, the preferred one first, and their media types."""
@@ -108,6 +108,15 @@ def kept_parts(attributes: dict[str, Any]) -> list[str]:
     except (ValueError, TypeError, KeyError):
         return ["cannot be read"]
     return [f"{count} of commit {commit[:12]}, code {code[:8]}" for (commit, code), count in made.items()]
+
+
+def rival_of(claim: Claim) -> str:
+    """Return what would fail a claim, and what the same test finds of it."""
+    if claim.rival_measured:
+        return f"What fails it: {claim.rival}: {claim.rival_measured}."
+    return f"What would fail it: {claim.rival}" + (
+        f" (not computed: {claim.not_computed})." if claim.not_computed else "."
+    )
 
 
 def explanation(study: Study) -> list[str]:
