@@ -8,6 +8,8 @@ it the end state is approached more slowly than in 10^6 examples per dimension.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +34,7 @@ from odeflow.parameters import label
 from odeflow.plot import new_figure, style, symbol
 from odeflow.provenance import provenance
 from studies.common.tables import describe
-from studies.registry import Claim, Outcome
+from studies.registry import Claim, Outcome, contest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,69 +116,103 @@ def _panel(mixture: GaussianMixture, epsilon: Any, rho: Any) -> xr.Dataset:
     )
 
 
-def _claims(data: xr.Dataset) -> list[Claim]:
-    below = data.boundary < data.epsilon
-    last = data.boundary.where(below, -np.inf).max("bifurcation")
-    first = data.boundary.where(~below, np.inf).min("bifurcation")
+def _claims(data: xr.Dataset) -> Iterator[Claim]:
+    step = float(data.epsilon.diff("epsilon")[0])
+
+    def separated(boundary: xr.DataArray) -> tuple[str, bool]:
+        wrong = _wrongly_separated(data, boundary)
+        return f"{wrong} of {data.stable.size} wrong", wrong == 0
+
+    yield contest(
+        "the located boundaries separate the numbers of stable fixed points at every grid point",
+        separated,
+        data.boundary,
+        rival="boundaries that are off by one step of the grid",
+        against=data.boundary + step,
+    )
+
+    def marginal(off: float) -> tuple[str, bool]:
+        sizes = [_marginal(mixture, off) for mixture in MIXTURES.values()]
+        return ", ".join(f"{value:.1e}" for value in sizes), max(sizes) < 1e-5
+
+    yield contest(
+        "at the located bifurcations an eigenvalue vanishes, to 1e-5 of the other (folds: a square root of rounding)",
+        marginal,
+        0.0,
+        rival="bifurcations off by 0.001 in epsilon",
+        against=1e-3,
+    )
+
+    def reached(b0: float) -> tuple[str, bool]:
+        difference, compared = _against_integration(data, b0)
+        return f"{difference:.1e} at {compared} points", difference < 1e-5
+
+    yield contest(
+        "end states that relax within 1,000 agree with integration to alpha = 50,000, to 1e-5",
+        reached,
+        0.0,
+        rival="integration from b(0) = -1, which ends in another state where there are two",
+        against=-1.0,
+    )
+
+    def favours(exchanged: bool) -> tuple[str, bool]:
+        largest = max(_largest_bias(data, panel, exchanged) for panel in ("p06", "p07"))
+        return f"largest b {largest:.2f}", largest < 0
+
+    yield contest(
+        "for p > 1/2 and equal variances the end state favours the majority",
+        favours,
+        False,
+        rival="the end states with the priors exchanged",
+        against=True,
+    )
+
+
+def _wrongly_separated(data: xr.Dataset, boundary: xr.DataArray) -> int:
+    """Return at how many points the number of stable fixed points is not that between the boundaries."""
+    below = boundary < data.epsilon
+    last = boundary.where(below, -np.inf).max("bifurcation")
+    first = boundary.where(~below, np.inf).min("bifurcation")
     predicted = (
-        data.stable_above.where(data.boundary == last)
+        data.stable_above.where(boundary == last)
         .max("bifurcation")
-        .fillna(data.stable_below.where(data.boundary == first).max("bifurcation"))
+        .fillna(data.stable_below.where(boundary == first).max("bifurcation"))
         .fillna(1)  # no boundary at this rho
     )
-    near = (abs(data.boundary - data.epsilon) < 1e-9).any("bifurcation")
-    wrong = int(((predicted != data.stable) & ~near).sum())
-    total = data.stable.size
-    growth = [_marginal(mixture) for mixture in MIXTURES.values()]
-    difference, compared = _against_integration(data)
-    sides = [float(data.b.sel(panel=panel).max()) for panel in ("p06", "p07")]
-    undecided = int(np.isnan(data.b).sum())
-    return [
-        Claim(
-            "the located boundaries separate the numbers of stable fixed points at every grid point",
-            f"{wrong} of {total} wrong",
-            wrong == 0,
- rival="a bifurcation that is missed or misplaced: the numbers come from a search for roots at each point alone",
-),
-        Claim(
-            "at the located bifurcations an eigenvalue vanishes, to 1e-5 of the other (folds: a square root of rounding)",
-            ", ".join(f"{value:.1e}" for value in growth),
-            max(growth) < 1e-5,
- rival="boundaries read off the grid: the eigenvalue would be of the order of its spacing",
-),
-        Claim(
-            "end states that relax within 1,000 agree with integration to alpha = 50,000, to 1e-5",
-            f"{difference:.1e} at {compared} points",
-            difference < 1e-5,
- rival="another stable fixed point than the one that is reached from the start",
-),
-        Claim("for p > 1/2 and equal variances the end state favours the majority", f"largest b {max(sides):.2f}", max(sides) < 0,
- rival="classes or signs that are exchanged: the end state would favour the minority",
-),
-        Claim("every end state was decided", f"{undecided} were not", undecided == 0,
- rival="a continuation that is lost on the way, and leaves NaN",
-),
-    ]  # fmt: skip
+    near = (abs(boundary - data.epsilon) < 1e-9).any("bifurcation")
+    return int(((predicted != data.stable) & ~near).sum())
 
 
-def _marginal(mixture: GaussianMixture) -> float:
+def _marginal(mixture: GaussianMixture, off: float) -> float:
     """Return the size of the smaller eigenvalue relative to the larger at the bifurcations of a mixture at rho = 2."""
     worst = 0.0
     located = critical_epsilon(mixture, RULE)
     for R, b, epsilon in zip(located.R.values, located.b.values, located.epsilon.values, strict=True):
-        sizes = np.abs(np.linalg.eigvals(jacobian(R, b, mixture, RULE, Adversary(float(epsilon)))))
+        sizes = np.abs(np.linalg.eigvals(jacobian(R, b, mixture, RULE, Adversary(float(epsilon) + off))))
         worst = max(worst, float(sizes.min() / sizes.max()))
     return worst
 
 
-def _against_integration(data: xr.Dataset) -> tuple[float, int]:
+def _largest_bias(data: xr.Dataset, panel: str, exchanged: bool) -> float:
+    """Return the largest bias of the end states of a panel, or of some of them with the classes' priors exchanged."""
+    if not exchanged:
+        return float(data.b.sel(panel=panel).max())
+    some = data.isel(rho=slice(1, None, 8), epsilon=slice(None, None, 8))
+    mixture = replace(MIXTURES[panel], p=1 - MIXTURES[panel].p)
+    model: dict[str, Any] = parameters(mixture, RULE)
+    end = end_states_batch(**model | {"epsilon": some.epsilon.values, "rho": some.rho.values[:, None]})
+    return float(np.max(end.b))
+
+
+def _against_integration(data: xr.Dataset, b0: float) -> tuple[float, int]:
     """Return the largest difference of R and b from a long integration, and the number of points compared."""
     worst, compared = 0.0, 0
     for panel, mixture in MIXTURES.items():
         some = data.sel(panel=panel).isel(rho=slice(1, None, 8), epsilon=slice(None, None, 8))
         model: dict[str, Any] = parameters(mixture, RULE)
         model |= {"epsilon": some.epsilon.values, "rho": some.rho.values[:, None]}
-        y = integrate_batch(**model, b0=SYMMETRY_BREAKING if mixture.p == 0.5 else 0.0, alpha=[5e4]).y[:, 0]
+        start = b0 or (SYMMETRY_BREAKING if mixture.p == 0.5 else 0.0)
+        y = integrate_batch(**model, b0=start, alpha=[5e4]).y[:, 0]
         soon = some.relaxation_time.values.ravel() < 1e3
         gap = np.abs(y - np.stack([some.R.values.ravel(), some.b.values.ravel()], axis=1))[soon]
         worst, compared = max(worst, float(gap.max())), compared + int(soon.sum())

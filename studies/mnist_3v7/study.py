@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,9 @@ def run(name: str, *, quick: bool = False) -> Outcome:
     runs = 10 if quick else 50
     parts = []
     for training, seed in zip(TRAININGS, np.random.SeedSequence(SEED).spawn(len(TRAININGS)), strict=True):
-        theory, simulated = _train(pair, mixture, setting, training, runs, seed)
+        theory, limit, simulated = _train(pair, mixture, setting, training, runs, seed)
         weights = _weights(theory.isel(examples=-1), simulated.isel(examples=-1))
-        errors = _errors(theory, simulated, pair, mixture, setting)
+        errors = _errors(theory, limit, simulated, pair, mixture, setting)
         parts.append(xr.merge([weights, errors, _outputs(weights, pair, mixture, setting)]))
     data = xr.concat(parts, xr.DataArray(list(TRAININGS), dims="training", name="training"))
     epsilons = np.array([setting.epsilon[norm] for norm in NORMS])
@@ -70,8 +71,8 @@ def run(name: str, *, quick: bool = False) -> Outcome:
 
 def _train(
     pair: TwoClasses, mixture: Mixture, setting: Setting, training: str, runs: int, seed: np.random.SeedSequence
-) -> tuple[xr.Dataset, xr.Dataset]:
-    """Return weights and biases over learning time: in theory, and by SGD."""
+) -> tuple[xr.Dataset, xr.Dataset, xr.Dataset]:
+    """Return weights and biases over learning time: in theory, in its limit eta -> 0 at the end, and by SGD."""
     rule = LearningRule.per_example(setting.eta, N=pair.N, loss="logistic", activation="linear")
     adversary = next((Adversary(setting.epsilon[norm], norm=norm) for norm in NORMS if norm == training), Adversary())
     train, test = Samples(pair.X_train, pair.y_train), Samples(pair.X_test, pair.y_test)
@@ -79,7 +80,8 @@ def _train(
     coarse, fine = (np.unique(np.rint(np.geomspace(FIRST, last, count))) for count in (12, 41))
     start: dict[str, Any] = {"w0": np.zeros(pair.N), "weights": True}
     theory = integrate(mixture, rule, adversary, examples=fine, **start)
-    return theory, simulate(train, rule, adversary, examples=coarse, runs=runs, test=test, rng=seed, **start)
+    limit = integrate(mixture, replace(rule, second_order=False), adversary, examples=[last], **start)
+    return theory, limit, simulate(train, rule, adversary, examples=coarse, runs=runs, test=test, rng=seed, **start)
 
 
 def _weights(theory: xr.Dataset, simulated: xr.Dataset) -> xr.Dataset:
@@ -103,18 +105,20 @@ def _weights(theory: xr.Dataset, simulated: xr.Dataset) -> xr.Dataset:
 
 
 def _errors(
-    theory: xr.Dataset, simulated: xr.Dataset, pair: TwoClasses, mixture: Mixture, setting: Setting
+    theory: xr.Dataset, limit: xr.Dataset, simulated: xr.Dataset, pair: TwoClasses, mixture: Mixture, setting: Setting
 ) -> xr.Dataset:
     """Return the adversarial error in both norms over learning time."""
-    lines, points = [], []
+    lines, ends, points = [], [], []
     for norm in NORMS:
         epsilon = setting.epsilon[norm]
         test = pair.X_test, pair.y_test
         lines.append(adversarial_error(theory.w, theory.b, mixture, epsilon * LEVELS, norm))
+        ends.append(adversarial_error(limit.w, limit.b, mixture, epsilon * LEVELS, norm)[0])
         points.append(empirical_adversarial_error(simulated.w, simulated.b, *test, epsilon * COARSE, norm))
     return xr.Dataset(
         {
             "adversarial_error": (("norm", "examples", "level"), lines),
+            "limit_adversarial_error": (("norm", "level"), ends),
             "simulated_adversarial_error": (("norm", "run", "simulated_examples", "simulated_level"), points),
         },
         {
@@ -128,8 +132,9 @@ def _outputs(weights: xr.Dataset, pair: TwoClasses, mixture: Mixture, setting: S
     """Return what the first run's classifier says of the test images, without and with an attack, and the theory."""
     X, y, tau = pair.X_test, pair.y_test, np.array(list(DIGITS))
     w, b = weights.simulated_w[0].values, weights.simulated_b[0].item()
+    other_w, other_b = weights.simulated_w[-1].values, weights.simulated_b[-1].item()
     shown = np.concatenate([np.flatnonzero(y == label)[:SHOWN] for label in tau])
-    means, outputs, pictures, clipped = [], [], [], []
+    means, outputs, others, pictures, clipped = [], [], [], [], []
     for attack in ATTACKS:
         epsilon = setting.epsilon.get(attack, 0.0)
         moved = X - epsilon * np.outer(y, _direction(w, attack))
@@ -137,6 +142,7 @@ def _outputs(weights: xr.Dataset, pair: TwoClasses, mixture: Mixture, setting: S
         reach = epsilon * weights.w.values @ _direction(weights.w.values, attack)
         means.append(mixture.means @ weights.w.values - weights.b.item() - tau * reach)
         outputs.append(moved @ w - b)
+        others.append((X - epsilon * np.outer(y, _direction(other_w, attack))) @ other_w - other_b)
         pictures.append(moved[shown] + pair.mean)
         clipped.append(np.mean(y * (inside @ w - b) <= 0))
     return xr.Dataset(
@@ -144,6 +150,7 @@ def _outputs(weights: xr.Dataset, pair: TwoClasses, mixture: Mixture, setting: S
             "output_mean": (("attack", "class"), means),
             "output_sd": ("class", np.sqrt(mixture.variances(weights.w.values))),
             "simulated_output": (("attack", "image"), outputs),
+            "last_output": (("attack", "image"), others),
             "shown_image": (("attack", "shown", "feature"), pictures),
             "clipped_error": ("attack", clipped),
             "exceptions": ("norm", [_exceptions(w, b, X, y, setting.epsilon[norm], norm) for norm in NORMS]),
@@ -184,6 +191,8 @@ def _describe(data: xr.Dataset) -> xr.Dataset:
         "output_mean": "mean output for a class in theory",
         "output_sd": "standard deviation of the output for a class in theory",
         "simulated_output": "output of the first run's classifier for a test image, the log-odds of a 3",
+        "last_output": "output of the last run's classifier for a test image after its own attack",
+        "limit_adversarial_error": "adversarial error in theory, in the limit of small learning rates, at the end",
         "shown_image": "pixels of some test images after the attack on the first run's classifier",
         "clipped_error": "share of the test images that the first run's classifier gets wrong if pixels are clipped",
         "exceptions": "test images and epsilons where the attack and the rule margin <= epsilon |w|_* disagree",

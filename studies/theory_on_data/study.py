@@ -74,6 +74,8 @@ def _measure(
     points = xr.concat([_curves(one, setting.norm) for one in (drawn, learned)], "sample")
     points = points.rename({name: f"simulated_{name}" for name in (*points.data_vars, "time", "test")})
     data = lines.merge(points)
+    plain = integrate(_isotropic(mixture), rule, adversary, examples=examples[-1:], test_epsilon=epsilons)
+    data["isotropic_adversarial_error"] = "test", plain.adversarial_error.values[0]
 
     w, b = (learned[name].isel(examples=-1).values for name in ("w", "b"))
     dims = "run", "simulated_test"
@@ -87,6 +89,13 @@ def _measure(
         eta=setting.eta, N=classes.N, runs=runs, examples=("time", examples), test_epsilon=("test", epsilons),
         simulated_examples=("simulated_time", times), simulated_test_epsilon=("simulated_test", tests),
     )  # fmt: skip
+
+
+def _isotropic(mixture: Mixture) -> Mixture:
+    """Return the mixture with the same means, and the mean variance of each class in every direction."""
+    traces = [np.trace(one) if np.ndim(one) == 2 else np.sum(one) for one in mixture.covariances]
+    N = mixture.means.shape[1]
+    return Mixture(mixture.p, means=mixture.means, covariances=np.outer(traces, np.ones(N)) / N)
 
 
 def _curves(result: xr.Dataset, norm: str) -> xr.Dataset:
@@ -106,6 +115,9 @@ def _differences(data: xr.Dataset) -> xr.Dataset:
     causes = S.isel(theory=1) - formula, formula - training, training - simulated.isel(sample=1)
     return data.assign(
         difference=abs(S - simulated).max("simulated_test"),
+        isotropic_difference=abs(
+            data.isotropic_adversarial_error.isel(every).rename(test="simulated_test") - simulated
+        ).max("simulated_test"),
         norm_difference=data.dual_norm.isel(time=-1) / norm - 1,
         part=xr.concat([abs(cause).max("simulated_test") for cause in causes], "cause"),
     )
@@ -127,6 +139,8 @@ def _described(data: xr.Dataset) -> xr.Dataset:
         "training_error": "adversarial error of the classifier learned from the images, on the training images",
         "skewness": "skewness of the margins tau w.xi of the training images, mean over runs",
         "difference": "largest difference of the adversarial error at the end, over the test epsilons",
+        "isotropic_adversarial_error": "adversarial error at the end, theory with noise of isotropic classes",
+        "isotropic_difference": "the same as difference, of the theory of isotropic classes",
         "norm_difference": "dual norm at the end, theory over mean of the simulation, less 1",
         "part": "largest part of the difference between theory with noise and images that has this cause",
         "theory": "theory in the limit of small learning rates, or with the noise of SGD",
