@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studies.common.tables import allowed_share, describe, noted
-from studies.registry import Claim
+from studies.registry import Claim, contest
 from studies.tradeoff_deep.measure import MIXTURE, TEST
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ __all__ = ["WORLDS", "claims", "costs_of", "described", "table", "with_best"]
 
 FINITE = 0.002  # by which a mean over finite nets may differ from theory
 WORLDS = ("mixture", "images")
+ERRORS = {"error": "E", "adversarial_error": "S"}
 
 
 def with_best(data: xr.Dataset) -> xr.Dataset:
@@ -49,53 +50,102 @@ def described(data: xr.Dataset) -> xr.Dataset:
             f"{world}_net": "kind of net",
             f"{world}_run": "net",
         }
+    names |= {
+        f"images_limit_{key}": f"{text}, images, theory in the limit of small rates" for key, text in kinds.items()
+    }
     describe(data, names)
     return data
 
 
 def claims(data: xr.Dataset, within: tuple[float, float], *, quick: bool) -> Iterator[Claim]:
     """Yield what the study claims; `within`: how far E and S of linear classifiers on images may be from theory."""
-    worst = []
-    for key in ("error", "adversarial_error"):
-        one = data[f"mixture_{key}"].sel(mixture_net="linear")
-        worst.append(allowed_share(one, data[f"mixture_theory_{key}"], FINITE, "mixture_run"))
-    found = max(float(one.max()) for one in worst)
-    yield Claim(
-        f"mixture, linear nets: E and S within 4 standard errors + {FINITE:g} (for the finite N) of theory",
-        f"largest difference {found:.2f} of it",
-        found <= 1,
-        rival="a theory with E or S off by 0.02",
+    linear = data.sel(mixture_net="linear")
+
+    def agrees(shift: int) -> tuple[str, bool]:
+        worst = [
+            allowed_share(
+                linear[f"mixture_{key}"],
+                data[f"mixture_theory_{key}"].shift(mixture_training=-shift),
+                FINITE,
+                "mixture_run",
+            )
+            for key in ERRORS
+        ]
+        found = max(float(one.max()) for one in worst)
+        return f"largest difference {found:.2f} of it", found <= 1
+
+    yield contest(
+        f"mixture, linear nets: E and S, which follow from R and b, within 4 standard errors + {FINITE:g} (for the finite N) of "
+        "theory",
+        agrees,
+        0,
+        rival="the theory of the next larger training epsilon",
+        against=1,
     )
-    for (key, name), tolerance in zip((("error", "E"), ("adversarial_error", "S")), within, strict=True):
-        found = float(_far(data, key)[1:].max())
-        yield Claim(
-            f"images, linear classifiers after AT: {name} within {tolerance:g} of theory",
-            f"largest difference {found:.3f}",
-            found <= tolerance,
-            rival="an error of this size in the theory's weights or in its Gaussian formula; the limit eta -> 0 may pass as well",
-        )
-    costs = costs_of(data)
-    if quick:  # too few images for the small errors
-        costs = {name: cost for name, cost in costs.items() if name.startswith("mixture")}
-    yield Claim(
-        "the largest training epsilon costs clean error: E is above its least by more than its standard error",
-        ", ".join(f"{name} {rise:.3f}" for name, (rise, _) in costs.items()),
-        all(rise > noise for rise, noise in costs.values()),
-        rival="the null that adversarial training costs nothing, within the standard error of the nets",
+    for (key, name), tolerance in zip(ERRORS.items(), within, strict=True):
+        yield _on_images(data, key, name, tolerance)
+    worlds = WORLDS[:1] if quick else WORLDS  # too few images for the small errors
+
+    def costly(index: int) -> tuple[str, bool]:
+        costs = {name: cost for world in worlds for name, cost in costs_of(data, world, index).items()}
+        text = ", ".join(f"{name} {rise:.3f} ({noise:.3f})" for name, (rise, noise) in costs.items())
+        return text, all(rise > 2 * noise for rise, noise in costs.values())
+
+    yield contest(
+        "the largest training epsilon costs clean error against standard training, more than 2 standard errors of it (in "
+        "brackets)",
+        costly,
+        -1,
+        rival="the smallest training epsilon in its place",
+        against=1,
     )
-    over = data.mixture_theory_best - TEST
-    yield Claim(
-        "mixture, theory: the best training epsilon exceeds the test epsilon",
-        f"by {float(over):.3f}",
-        float(over) > 0,
+    line = data.mixture_line.values
+    yield contest(
+        "mixture, theory: the best training epsilon exceeds the test epsilon, by more than the grid's step",
+        lambda best: (f"by {best - TEST:.3f}", best - TEST > line[1] - line[0]),
+        float(data.mixture_theory_best),
         rival="the null that training with the test's epsilon is best",
+        against=TEST,
     )
-    found = abs(float(data.mixture_best.sel(mixture_net="linear") - data.mixture_theory_best))
-    yield Claim(
-        "mixture, linear nets: the best training epsilon is within 0.25 of theory's",
-        f"{found:.3f}",
-        found <= 0.25,
-        rival="the null that nets have their least S after standard training",
+    training = data.mixture_training
+    nearest = float(training[int(abs(training - data.mixture_theory_best).argmin())])
+    S = linear.mixture_adversarial_error
+
+    def gains(epsilon: float) -> tuple[str, bool]:
+        found = S.sel(mixture_training=TEST) - S.sel(mixture_training=epsilon)  # the same examples
+        noise = float(found.std("mixture_run", ddof=1)) / found.count().item() ** 0.5
+        return f"S is lower by {float(found.mean()):.4f} +- {noise:.4f} at {epsilon:g}", float(found.mean()) > 2 * noise
+
+    yield contest(
+        "mixture, linear nets: the training epsilon next to theory's best gives a lower S than the test's, by more than 2 "
+        "standard errors",
+        gains,
+        nearest,
+        rival="a training epsilon of half the test's",
+        against=TEST / 2,
+    )
+
+
+def _on_images(data: xr.Dataset, key: str, name: str, tolerance: float) -> Claim:
+    """Compare linear classifiers after AT on images with theory."""
+    runs = data[f"images_{key}"].sel(images_net="linear").dropna("images_run")
+    noise = runs.std("images_run", ddof=1) / runs.sizes["images_run"] ** 0.5
+
+    def near(theory: xr.DataArray) -> tuple[str, bool]:
+        gap = abs(runs.mean("images_run") - theory)[1:]
+        worst = int(np.argmax((gap - 2 * noise[1:]).values))
+        text = f"largest difference {float(gap[worst]):.3f} +- {float(noise[1:][worst]):.3f}"
+        return text, bool((gap <= tolerance + 2 * noise[1:]).all())
+
+    theory = data[f"images_theory_{key}"]
+    limit = near(data[f"images_limit_{key}"])[0]
+    return contest(
+        f"images, linear classifiers after AT: mean {name} within {tolerance:g} + 2 standard errors of theory (of the limit "
+        f"eta -> 0: {limit})",
+        near,
+        theory,
+        rival="the theory of standard training",
+        against=0 * theory + float(theory[0]),
     )
 
 
@@ -106,18 +156,15 @@ def _far(data: xr.Dataset, key: str) -> xr.DataArray:
     return far
 
 
-def costs_of(data: xr.Dataset) -> dict[str, tuple[float, float]]:
-    """Return how far E after the largest training epsilon is above its least, and the standard error of that."""
-    costs = {}
-    for world in WORLDS:
-        E = data[f"{world}_theory_error"]
-        costs[f"{world}, theory"] = float(E[-1] - E.min()), 0.0
-        for net in data[f"{world}_net"].values:
-            one = data[f"{world}_error"].sel({f"{world}_net": net}).dropna(f"{world}_run", how="all")
-            mean, spread = one.mean(f"{world}_run"), one.std(f"{world}_run", ddof=1)
-            least, runs = int(np.argmin(mean.values)), one.sizes[f"{world}_run"]
-            noise = np.sqrt((spread[-1] ** 2 + spread[least] ** 2) / runs)
-            costs[f"{world}, {net}"] = float(mean[-1] - mean[least]), float(noise)
+def costs_of(data: xr.Dataset, world: str, index: int) -> dict[str, tuple[float, float]]:
+    """Return how far E after a training epsilon of the grid is above that after standard training, and its standard error."""
+    E = data[f"{world}_theory_error"]
+    costs = {f"{world}, theory": (float(E[index] - E[0]), 0.0)}
+    for net in data[f"{world}_net"].values:
+        one = data[f"{world}_error"].sel({f"{world}_net": net}).dropna(f"{world}_run", how="all")
+        mean, spread = one.mean(f"{world}_run"), one.std(f"{world}_run", ddof=1)
+        noise = np.sqrt((spread[index] ** 2 + spread[0] ** 2) / one.sizes[f"{world}_run"])
+        costs[f"{world}, {net}"] = float(mean[index] - mean[0]), float(noise)
     return costs
 
 

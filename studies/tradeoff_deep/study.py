@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def _on_images(images: Images, setting: OnImages, deep: Array) -> xr.Dataset:
     rule, test = LearningRule.per_example(setting.eta, pair.N), Samples(pair.X_test, pair.y_test)
     options: dict[str, Any] = {"examples": [setting.images], "test_epsilon": [setting.test]}
 
-    def theory(grid: Array) -> tuple[Array, Array]:
+    def theory(grid: Array, rule: LearningRule = rule) -> tuple[Array, Array]:
         ends = [integrate(mixture, rule, Adversary(epsilon, norm="l2"), **options) for epsilon in grid]
         return np.array([end.error.item() for end in ends]), np.array([end.adversarial_error.item() for end in ends])
 
@@ -139,4 +140,7 @@ def _on_images(images: Images, setting: OnImages, deep: Array) -> xr.Dataset:
         learned[0, k, :, :runs] = end.error.values[:, 0], end.adversarial_error.values[:, 0, 0]
     learned[1, ..., : deep.shape[1]] = deep.transpose(0, 2, 1)
     data = _world("images", line, theory(line), training, theory(training), ["linear", "convolutional"], learned)
+    limit = theory(training, replace(rule, second_order=False))
+    for name, errors in zip(("error", "adversarial_error"), limit, strict=True):
+        data[f"images_limit_{name}"] = "images_training", errors
     return data.assign(test_epsilon=("world", [TEST, setting.test])).assign_coords(world=list(WORLDS))

@@ -46,28 +46,31 @@ def test_untrained_nets_with_a_hidden_layer_guess(tmp_path: Path, monkeypatch: p
 
 def _found() -> xr.Dataset:
     """Return what might have been measured, of which every claim holds."""
-    training, line = np.array([0.0, 0.5, 0.75, 1.0]), np.linspace(0, 1.2, 25)
+    training, line = np.array([0.0, 0.25, 0.5, 0.75, 1.0]), np.linspace(0, 1.2, 25)
     worlds = []
     for world, nets, best in (
         ("mixture", ["linear", "two layers"], 0.75),
         ("images", ["linear", "convolutional"], 0.5),
     ):
-        E, S = 0.1 + training**2 / 10, 0.3 + (training - best) ** 2
-        on_line = 0.1 + line**2 / 10, 0.3 + (line - best) ** 2
+        E, S = 0.1 + (training - 0.2) ** 2 / 10, 0.3 + (training - best) ** 2
+        on_line = 0.1 + (line - 0.2) ** 2 / 10, 0.3 + (line - best) ** 2
         noise = 1e-3 * np.array([-1, 0, 1])
-        learned = np.broadcast_to(np.stack([E, S], 1)[None, :, :, None] + noise, (2, 4, 2, 3))
+        learned = np.broadcast_to(np.stack([E, S], 1)[None, :, :, None] + noise, (2, 5, 2, 3))
         worlds.append(_world(world, line, on_line, training, (E, S), nets, learned.copy()))
     data = xr.merge(worlds, join="outer").assign(test_epsilon=("world", [TEST, 0.5]))
+    for key in ("error", "adversarial_error"):
+        data[f"images_limit_{key}"] = data[f"images_theory_{key}"] + 0.1
     return data.assign_coords(world=["mixture", "images"])
 
 
-def test_the_best_training_epsilon_and_what_itcosts_of() -> None:
+def test_the_best_training_epsilon_and_what_it_costs() -> None:
     data = described(with_best(_found()))
     assert data.mixture_theory_best.item() == pytest.approx(0.75)
     assert data.images_best.values.tolist() == [0.5, 0.5]
-    for rise, noise in costs_of(data).values():
-        assert rise == pytest.approx(0.1)
-        assert noise < 0.001
+    for world in ("mixture", "images"):
+        for name, (rise, noise) in costs_of(data, world, -1).items():
+            assert rise == pytest.approx(0.06)
+            assert noise == (0 if "theory" in name else pytest.approx(1e-3 * (2 / 3) ** 0.5))
     data.attrs |= {"note": "", "title": "3 against 7", "N": "100", "alpha": "200"}
     assert max(map(len, table(data).splitlines())) <= 120
     assert all(variable.attrs["long_name"] for variable in data.variables.values())
@@ -85,7 +88,7 @@ def test_the_claims_can_fail() -> None:
     ):
         bad = good.copy(deep=True)
         bad[name].loc[{f"{name.split('_')[0]}_net": net}] += by
-        assert [claim.holds for claim in claims(with_best(bad), (0.05, 0.05), quick=True)].count(False) == 1, name
+        assert [claim.holds for claim in claims(with_best(bad), (0.05, 0.05), quick=True)].count(False) >= 1, name
     for name, where, value in (
         ("images_error", {"images_net": "convolutional"}, 0.0),  # AT costs nothing
         (
@@ -93,7 +96,7 @@ def test_the_claims_can_fail() -> None:
             {"mixture_line": good.mixture_line[8]},
             0.0,
         ),  # the best training epsilon is too small
-        ("mixture_adversarial_error", {"mixture_net": "linear", "mixture_training": 0.0}, 0.0),
+        ("mixture_adversarial_error", {"mixture_net": "linear", "mixture_training": 0.5}, 0.0),
     ):
         bad = good.copy(deep=True)
         bad[name].loc[where] = value
