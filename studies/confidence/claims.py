@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from math import comb
+from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from studies.common.tables import listed, noted
-from studies.registry import Claim
-
-if TYPE_CHECKING:
-    import xarray as xr
+from studies.registry import Claim, contest
 
 __all__ = ["claims", "table"]
 
@@ -22,47 +21,62 @@ ALLOWANCE = 1.0
 def claims(data: xr.Dataset) -> Iterator[Claim]:
     """Yield what the study claims."""
     N, share = data.N.item(), data.share.sel(alpha=data.simulated_alpha, level=data.measured_level)
-    ratio, where = _agreement(data.simulated_share, share, share * (1 - share) / data.tests.item(), N)
-    yield Claim(
+
+    def reaches(expected: xr.DataArray) -> tuple[str, bool]:
+        return _agreement(data.simulated_share, expected, expected * (1 - expected) / data.tests.item(), N)
+
+    yield contest(
         f"linear nets, N = {N}: the share that an attack reaches is within 4 standard errors + {ALLOWANCE:g}/N of the "
         "theory, at all times, delta and levels",
-        f"largest difference {ratio:.2f} of that (p, |w|, training, alpha, delta = {where})",
-        ratio <= 1,
-        rival="a theory with the share off by 0.1",
+        reaches,
+        share,
+        rival="the theory of an attack that does nothing",
+        against=share.isel(delta=0, drop=True).expand_dims(delta=share.delta).transpose(*share.dims),
     )
     if data.simulated_alpha[-1] == data.alpha.values[-1]:
-        ratio, where = _agreement(data.simulated_auc.isel(simulated_alpha=-1), data.auc, 0.0, N)
-        yield Claim(
+        yield contest(
             "and so is the AUC of confidence for right against wrong predictions, at the last time",
-            f"largest difference {ratio:.2f} of that (p, |w|, training, alpha, delta = {where})",
-            ratio <= 1,
-            rival="the same, for what does not depend on the scale of the confidence",
+            lambda auc: _agreement(data.simulated_auc.isel(simulated_alpha=-1), auc, 0.0, N),
+            data.auc,
+            rival="the line AUC = 1 - S",
+            against=1 - data.share.isel(alpha=-1, level=0, drop=True),
         )
     epsilon = data.epsilon.item()
-    at = {"delta": epsilon, "alpha": data.alpha.values[-1]}
-    change = data.share.sel(at).sel(level=0.9, method="nearest")
-    change = change.sel(training="at") / change.sel(training="standard")
-    fixed, free = (change.sel(rule=rule).values for rule in data.rule.values)
-    yield Claim(
+    share = data.share.sel(delta=epsilon, alpha=data.alpha.values[-1]).sel(level=0.9, method="nearest")
+    change = share.sel(training="at") / share.sel(training="standard")
+
+    def lowers(rules: list[str]) -> tuple[str, bool]:
+        fixed, free = (change.sel(rule=rule).values for rule in rules)
+        text = f"factors {listed(fixed)} and {listed(free)} for p = {listed(data.p.values, 1)}"
+        return text, bool((abs(fixed - 1) < 0.2).all() and (free < 0.6).all())
+
+    yield contest(
         f"theory, delta = training epsilon = {epsilon:g}, level 0.9: adversarial training changes the share by less "
         "than a fifth where |w| = 1, and lowers it by more than two fifths where |w| is free",
-        f"factors {listed(fixed)} and {listed(free)} for p = {listed(data.p.values, 1)}",
-        bool((abs(fixed - 1) < 0.2).all() and (free < 0.6).all()),
-        rival="the null that it lowers confidence in both models or in neither, or the two models exchanged",
+        lowers,
+        list(data.rule.values),
+        rival="the two models exchanged",
+        against=list(data.rule.values[::-1]),
     )
-    gain = data.accepted.sel(delta=epsilon, bound=0.05)
-    gain = gain.sel(training="at") - gain.sel(training="standard")
-    yield Claim(
+    accepted = data.accepted.sel(bound=0.05)
+    before = accepted.sel(training="standard", delta=epsilon)
+
+    def little(after: xr.DataArray) -> tuple[str, bool]:
+        gain = after - before
+        return f"by {float(gain.min()):.3f} to {float(gain.max()):.3f}", float(abs(gain).max()) < 0.06
+
+    yield contest(
         "theory: but it separates little better, the accepted share of the clean examples changes by less than 0.06",
-        f"by {float(gain.min()):.3f} to {float(gain.max()):.3f}",
-        float(abs(gain).max()) < 0.06,
-        rival="a gain in separation as large as the fall of the share",
+        little,
+        accepted.sel(training="at", delta=epsilon),
+        rival="standard training under an attack of half the size",
+        against=accepted.sel(training="standard", delta=epsilon / 2),
     )
     yield from _claims_of_nets(data)
 
 
-def _agreement(found: xr.DataArray, expected: xr.DataArray, variance: Any, N: int) -> tuple[float, str]:
-    """Return the largest difference of the mean over runs from the theory, in units of what is allowed, and where.
+def _agreement(found: xr.DataArray, expected: xr.DataArray, variance: Any, N: int) -> tuple[str, bool]:
+    """Say what the largest difference of the mean over runs from the theory is, in units of what is allowed, and where.
 
     `variance` is the least that a run can have. The mean may differ by 4 standard errors and ALLOWANCE / N.
     """
@@ -70,68 +84,112 @@ def _agreement(found: xr.DataArray, expected: xr.DataArray, variance: Any, N: in
     ratio = abs(found.mean("run") - expected) / (4 * noise + ALLOWANCE / N)
     worst = ratio.isel(ratio.argmax(...))
     names = ("p", "rule", "training", "simulated_alpha", "delta")
-    return float(worst), ", ".join(str(worst[name].item()) for name in names)
+    where = ", ".join(str(worst[name].item()) for name in names if name in worst.coords)
+    return f"largest difference {float(worst):.2f} of that (p, |w|, training, alpha, delta = {where})", float(
+        worst
+    ) <= 1
 
 
 def _claims_of_nets(data: xr.Dataset) -> Iterator[Claim]:
     epsilon = data.net_epsilon.item()
-    error = abs(data.net_share - data.linear_share.sel(level=data.measured_level))
-    inside = error.where(data.net_delta <= epsilon + 1e-9, drop=True)
-    linear = float(error.sel(net=["linear, standard", "linear, AT"]).max())
-    yield Claim(
+    predicted = data.linear_share.sel(level=data.measured_level)
+
+    def exact(values: xr.DataArray) -> tuple[str, bool]:
+        largest = float(abs(data.net_share - values).sel(net=["linear, standard", "linear, AT"]).max())
+        return f"largest difference {largest:.4f}", largest <= 0.005
+
+    yield contest(
         "linear nets on images: the attack reaches what the locally linear prediction says, within 0.005",
-        f"largest difference {linear:.4f}",
-        linear <= 0.005,
-        rival="an attack that is too weak, or a prediction that forgets the box",
+        exact,
+        predicted,
+        rival="the prediction for an attack of the next smaller size",
+        against=predicted.shift(net_delta=1),
     )
     limit = 0.06 if data.attrs["data_set"].startswith("digits") else 0.03  # of 95 and of 500 images
-    mean = inside.max(["net_delta", "measured_level"]).max("seed")
-    yield Claim(
-        f"deep AT nets: it says the share within {limit:g} at all levels up to the training epsilon, for standard ones "
-        "it does not",
-        f"AT {float(mean.sel(net='conv, AT')):.3f}, standard {float(mean.sel(net='conv, standard')):.3f}",
-        float(mean.sel(net="conv, AT")) <= limit < float(mean.sel(net="conv, standard")),
-        rival="standard nets, for which the prediction must fail: one that says nothing would fail both",
+    inside = abs(data.net_share - predicted).where(data.net_delta <= epsilon + 1e-9)
+    most = inside.max(["net_delta", "measured_level", "seed"])
+
+    def local(net: str) -> tuple[str, bool]:
+        return f"largest difference {float(most.sel(net=net)):.3f}", float(most.sel(net=net)) <= limit
+
+    yield contest(
+        f"deep AT nets: it says the share within {limit:g} at all levels up to the training epsilon",
+        local,
+        "conv, AT",
+        rival="standard nets, at the same sizes of the attack",
+        against="conv, standard",
     )
     at, standard = (data.sel(net=net, net_delta=epsilon) for net in ("conv, AT", "conv, standard"))
+    null = "the null that training does not matter: the standard nets of the next seeds"
     shares = [one.net_share.sel(measured_level=0.9, method="nearest").values for one in (standard, at)]
-    yield Claim(
+    yield contest(
         f"deep nets, delta = training epsilon = {epsilon:g}: after AT the share at the level 0.9 is less than half "
         "of that after standard training, for every seed",
-        f"{listed(shares[0])} after standard training, {listed(shares[1])} after AT",
-        bool((shares[1] < shares[0] / 2).all()),
-        rival="the null that adversarial training leaves the shares as they are",
+        lambda after: (f"{listed(after)} for {listed(shares[0])}", bool((after < shares[0] / 2).all())),
+        shares[1],
+        rival=null,
+        against=np.roll(shares[0], 1),
     )
-    areas = [one.net_auc.values for one in (standard, at)]
-    yield Claim(
-        "there confidence tells right from wrong predictions at attacked points better after AT (AUC), for every seed",
-        f"{listed(areas[0])} after standard training, {listed(areas[1])} after AT",
-        bool((areas[1] > areas[0]).all()),
-        rival="the null that adversarial training only scales the confidence: the AUC would stay",
-    )
-    yield _auc_claim(data)
+    yield _better("there confidence tells right from wrong predictions at attacked points better after AT (AUC)",
+                  [one.net_auc.values for one in (standard, at)])  # fmt: skip
+    yield from _auc_claims(data)
     beyond = data.net_accepted.sel(bound=0.05).sel(net_delta=1.5 * epsilon, method="nearest")
     parts = [beyond.sel(net=net).values for net in ("conv, standard", "conv, AT")]
-    yield Claim(
-        f"and beyond, at delta = {beyond.net_delta.item():g}, more clean images are accepted at the level that at most "
-        "5 % of the attacked ones exceed wrongly, for every seed",
-        f"{listed(parts[0])} after standard training, {listed(parts[1])} after AT",
-        bool((parts[1] > parts[0]).all()),
-        rival="the same null, beyond the training epsilon",
+    yield _better(
+        f"and beyond, at delta = {beyond.net_delta.item():g}, more clean images are accepted at the level that at most 5 % of "
+        "the attacked ones exceed wrongly",
+        parts,
     )
 
 
-def _auc_claim(data: xr.Dataset) -> Claim:
-    """Compare the AUC of nets with that of the seed model with the same adversarial error."""
-    error = data.net_share.isel(measured_level=0)
+def _better(what: str, values: list[Any]) -> Claim:
+    """Compare all nets of AT with all of standard training."""
+    standard, at = values
+    runs = len(at)
+    return contest(
+        f"{what}: the least after AT is above the largest after standard training",
+        lambda after: (f"{listed(after)} for {listed(standard)}", bool(after.min() > standard.max())),
+        at,
+        rival=f"the null that training does not matter, of which 1 order in {comb(2 * runs, runs)} is so: the standard nets again",
+        against=standard,
+    )
+
+
+def _auc_claims(data: xr.Dataset) -> Iterator[Claim]:
+    """Compare the AUC of nets with that of the seed model with the same adversarial error, and with a line."""
+    error = data.net_share.isel(measured_level=0, drop=True)
     some = (error > 0.005) & (error < 0.995) & (data.net != "conv, CCAT")
-    off = abs(data.net_auc - data.symmetric_auc).where(some)
-    return Claim(
-        "over all delta, the AUC is that of the seed model with equal priors and the same adversarial error, within "
-        "0.08 in the mean over standard and AT nets",
-        f"mean difference {float(off.mean()):.3f}, largest {float(off.max()):.3f}",
-        float(off.mean()) <= 0.08,
-        rival="an AUC that goes with the net and not with its adversarial error: 1 less the expected one, say",
+    curve, line = data.symmetric_auc, 1 - error
+
+    def off(expected: xr.DataArray) -> xr.DataArray:
+        difference: xr.DataArray = abs(data.net_auc - expected).where(some)
+        return difference
+
+    def near(expected: xr.DataArray) -> tuple[str, bool]:
+        mean, largest = float(off(expected).mean()), float(off(expected).max())
+        return f"mean difference {mean:.3f}, largest {largest:.3f}", mean <= 0.08
+
+    yield contest(
+        "over all delta, the AUC goes with the adversarial error: it is that of the seed model with equal priors and the same "
+        "error, within 0.08 in the mean over standard and AT nets",
+        near,
+        curve,
+        rival="an AUC that does not depend on the error: the mean of all",
+        against=xr.zeros_like(curve) + float(data.net_auc.where(some).mean()),
+    )
+    noise = float((off(line) - off(curve)).mean("net_delta").std(ddof=1))  # over nets
+    noise /= float((off(line) - off(curve)).mean("net_delta").count()) ** 0.5
+
+    def nearer(expected: xr.DataArray) -> tuple[str, bool]:
+        gain = float((off(line) - off(expected)).mean("net_delta").mean())
+        return f"nearer by {gain:.3f} +- {noise:.3f}", gain > 2 * noise
+
+    yield contest(
+        "and nearer to that curve than to the line AUC = 1 - S, by more than 2 standard errors over nets",
+        nearer,
+        curve,
+        rival="the line",
+        against=line,
     )
 
 

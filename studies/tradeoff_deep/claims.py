@@ -108,7 +108,7 @@ def claims(data: xr.Dataset, within: tuple[float, float], *, quick: bool) -> Ite
         against=TEST,
     )
     training = data.mixture_training
-    nearest = float(training[int(abs(training - data.mixture_theory_best).argmin())])
+    nearest = float(training[int(np.argmin(abs(training - data.mixture_theory_best).values))])
     S = linear.mixture_adversarial_error
 
     def gains(epsilon: float) -> tuple[str, bool]:

@@ -86,7 +86,15 @@ def data() -> xr.Dataset:
 
 
 def test_the_claims_hold(data: xr.Dataset) -> None:
-    assert [claim.holds for claim in claims(data)] == [True] * 9
+    found = list(claims(data))
+    # of few nets whose margins are not those of equal priors the curve and the line cannot be told apart
+    assert [claim.statement[:10] for claim in found if not claim.holds] == ["and nearer"]
+    assert len(found) == 10
+    assert all(claim.rival_measured for claim in found)
+    error = data.net_share.isel(measured_level=0)
+    for auc, holds in ((data.symmetric_auc, True), (1 - error, False)):
+        (one,) = (claim for claim in claims(data.assign(net_auc=auc)) if claim.statement.startswith("and nearer"))
+        assert one.holds is holds
     one = data.sel(p=0.7, rule="free", training="at", delta=0.5)
     five = one.sel(bound=0.05)
     end = one.share.isel(alpha=-1)
@@ -104,7 +112,8 @@ def test_a_broken_result_fails_its_claim(data: xr.Dataset) -> None:
         5: data.assign(net_share=data.net_share.where(data.net != "conv, AT", 0.9)),
         6: data.assign(net_auc=data.net_auc.where(data.net != "conv, AT", 0.3)),
         7: data.assign(symmetric_auc=1 - data.symmetric_auc),
-        8: data.assign(net_accepted=data.net_accepted.where(data.net != "conv, AT", 0.1)),
+        8: data.assign(net_auc=1 - data.net_share.isel(measured_level=0)),
+        9: data.assign(net_accepted=data.net_accepted.where(data.net != "conv, AT", 0.1)),
     }
     for index, one in broken.items():
         holds = [claim.holds for claim in claims(one)]
