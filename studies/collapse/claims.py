@@ -9,7 +9,7 @@ import numpy as np
 
 from studies.collapse.measure import END, RECALL, SHOWN_RHO
 from studies.common.tables import noted
-from studies.registry import Claim
+from studies.registry import Claim, contest
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,46 +36,73 @@ def _chosen(data: xr.Dataset, **what: Any) -> xr.Dataset:
 def claims(data: xr.Dataset, *, quick: bool) -> Iterator[Claim]:
     """Check what the study claims."""
     N, tolerance = (100, 0.1) if quick else (1000, 0.05)
-    yield _near(_chosen(data, depth=1, N=N, net_rule="|w| = 1"), tolerance, f"linear nets, |w| = 1, N = {N}")
-    yield _near(_chosen(data, depth=1, N=100, net_rule="free |w|"), 0.1, "linear nets, free |w|, N = 100")
+    yield _near(data, "|w| = 1", N, tolerance)
+    yield _near(data, "free |w|", 100, 0.1)
     line = data.sel(rule="|w| = 1", size=slice(0, 1.3))
     points = _chosen(data, depth=1, N=N, net_rule="|w| = 1", rho=SHOWN_RHO).isel(case=0).sel(time=END)
-    b, error = (points[name].mean("net_run").dropna("net_point") for name in ("b", "error"))
-    above = error.where(points.net_epsilon[error.net_point] >= 0.5, drop=True)
-    moves = bool((line.theory_b.diff("size") < 0).all() and (b.diff("net_point") < 0).all())
-    grows = bool(
-        (line.theory_error.sel(size=slice(0.5, None)).diff("size") > 0).all() and (above.diff("net_point") > 0).all()
-    )
+    b, error = (points[name].mean("net_run").dropna("net_point").values for name in ("b", "error"))
+    sizes = points.net_epsilon.values[: len(b)]
+    by_theory = bool((line.theory_b.diff("size") < 0).all())
+    by_theory &= bool((line.theory_error.sel(size=slice(0.5, None)).diff("size") > 0).all())
     best = line.theory_error.idxmin("size").item()
-    yield Claim(
-        f"rho = {SHOWN_RHO:g}: with every step of epsilon the bias moves out, and from 0.5 on the clean error grows, theory and "
-        f"linear nets, N = {N}",
-        f"nets: b from {b[0].item():.2f} to {b[-1].item():.2f}, E from {error[0].item():.3f} to {error[-1].item():.3f}; "
-        f"theory's E is least at {best:.2f}: {line.theory_error.min().item():.4f}",
-        moves and grows,
-        rival="the null that the attack leaves the bias alone, or moves it to the minority",
+
+    def moves(nets: tuple[Any, Any]) -> tuple[str, bool]:
+        b, error = nets
+        text = f"b from {b[0]:.2f} to {b[-1]:.2f}, E from {error[0]:.3f} to {error[-1]:.3f}"
+        return text, by_theory and bool((np.diff(b) < 0).all() and (np.diff(error[sizes >= 0.5]) > 0).all())
+
+    yield contest(
+        f"rho = {SHOWN_RHO:g}: with every step of epsilon the bias moves out, and from 0.5 on the clean error grows, theory (E "
+        f"least at {best:.2f}: {line.theory_error.min().item():.4f}) and linear nets, N = {N}",
+        moves,
+        (b, error),
+        rival="nets that the attack does not change",
+        against=(0 * b + b[0], 0 * error + error[0]),
     )
     deep = data.isel(case=np.flatnonzero(data.depth > 1))
-    for start, least, most, text in (
-        ("random", 0.0, 0.6, "from random weights collapse below 0.6 of the linear theory's critical epsilon"),
-        ("trained", 0.65, 1.0, "that were trained without attack before, at 0.65 to 1 of it"),
-    ):
+    shares = {}
+    for start in ("random", "trained"):
         some = _chosen(deep, start=start)
         some = some.isel(case=np.flatnonzero(some.rho >= SHOWN_RHO))
-        share = _mean(some) / at_end(some, "expected").values
-        yield Claim(
+        shares[start] = _mean(some) / at_end(some, "expected").values
+    for start, other, least, most, text in (
+        (
+            "random",
+            "trained",
+            0.0,
+            0.6,
+            "from random weights collapse below 0.6 of the linear theory's critical epsilon",
+        ),
+        ("trained", "random", 0.65, 1.0, "that were trained without attack before, at 0.65 to 1 of it"),
+    ):
+
+        def between(share: Any, least: float = least, most: float = most) -> tuple[str, bool]:
+            holds = share.size > 0 and bool(((share >= least) & (share < most)).all())
+            return f"{_range(share)} of it", holds
+
+        yield contest(
             f"ReLU nets {text}, rho >= {SHOWN_RHO:g}",
-            f"{_range(share)} of it",
-            share.size > 0 and bool(((share >= least) & (share < most)).all()),
-            rival="the linear theory itself, of which the share is 1; and nets with the other start",
+            between,
+            shares[start],
+            rival="nets with the other start",
+            against=shares[other],
         )
     if not quick:
         slow = _at_both_times(_chosen(deep, start="random"))
-        yield Claim(
-            f"from random weights it is in part a matter of time: at alpha = 300 the critical epsilon is larger than at {END:g}",
-            "; ".join(f"{name}, rho = {rho:g}: {a:.3f}, {b:.3f}" for name, rho, a, b in slow),
-            all(b > a for _, _, a, b in slow) and bool(slow),
-            rival="a state at rest: the critical epsilon would not move after alpha = 100",
+        early = [a for _, _, a, _ in slow]
+
+        def later(critical: list[float]) -> tuple[str, bool]:
+            rows = zip(slow, critical, strict=True)
+            text = "; ".join(f"{name}, rho = {rho:g}: {c:.3f} for {a:.3f}" for (name, rho, a, _), c in rows)
+            return text, bool(slow) and all(c > 1.05 * a for a, c in zip(early, critical, strict=True))
+
+        yield contest(
+            "from random weights it is in part a matter of time: at alpha = 300 the critical epsilon is larger than at "
+            f"{END:g}, by more than 5 %",
+            later,
+            [b for _, _, _, b in slow],
+            rival="a state at rest",
+            against=early,
         )
     yield from _claims_on_images(data, quick=quick)
 
@@ -91,36 +118,54 @@ def _at_both_times(deep: xr.Dataset) -> list[tuple[str, float, float, float]]:
     return result
 
 
-def _near(some: xr.Dataset, tolerance: float, what: str) -> Claim:
-    measured, expected = _mean(some), at_end(some, "expected").values
-    gap = np.abs(measured / expected - 1)
-    return Claim(
-        f"{what}: critical epsilon within {tolerance:.0%} of theory's",
-        "rho = " + ", ".join(f"{rho:g}: {m:.3f} for {e:.3f}" for rho, m, e in zip(some.rho.values, measured, expected, strict=True)),
-        bool((gap <= tolerance).all()) and gap.size > 0,
- rival="a definition that measures something else in nets than in theory, or, at rho = 2, the theory of the other rule",
-)  # fmt: skip
+def _near(data: xr.Dataset, rule: str, N: int, tolerance: float) -> Claim:
+    some = _chosen(data, depth=1, N=N, net_rule=rule)
+    measured = _mean(some)
+    (other,) = (one for one in data.rule.values if one != rule)
+    theirs = data.theory_critical.sel(rule=other, share=RECALL).interp(line_rho=some.rho.values).values
+
+    def near(expected: Any) -> tuple[str, bool]:
+        rows = zip(some.rho.values, measured, expected, strict=True)
+        gap = np.abs(measured / expected - 1)
+        text = "rho = " + ", ".join(f"{rho:g}: {m:.3f} for {e:.3f}" for rho, m, e in rows)
+        return text, bool((gap <= tolerance).all()) and gap.size > 0
+
+    return contest(
+        f"linear nets, {rule}, N = {N}: critical epsilon within {tolerance:.0%} of theory's",
+        near,
+        at_end(some, "expected").values,
+        rival="the theory of the other rule",
+        against=theirs,
+    )
 
 
 def _claims_on_images(data: xr.Dataset, *, quick: bool) -> Iterator[Claim]:
     weights = data.image_theory_norm.sel(image_theory="eta -> 0")
-    left = float((weights.where(data.image_epsilon > 0.99) / weights.isel(image_point=0)).max())
-    yield Claim(
+
+    def vanish(size: float) -> tuple[str, bool]:
+        left = float((weights.where(data.image_epsilon > size - 0.01) / weights.isel(image_point=0)).max())
+        return f"at most {left:.1%} of those without attack are left", left < 0.02
+
+    yield contest(
         "theory on images, eta -> 0: the weights vanish (below 2 %) from half the distance of the class means on",
-        f"at most {left:.1%} of those without attack are left",
-        left < 0.02,
-        rival="a boundary elsewhere than at half the distance of the means: from there on weights would be left",
+        vanish,
+        1.0,
+        rival="from 0.9 of it on",
+        against=0.9,
     )
     tolerance = 0.2 if quick else 0.15
-    gap = abs(
-        data.image_critical.mean("image_run", skipna=False) / data.image_theory_critical.sel(image_theory="with noise")
-        - 1
-    )
-    yield Claim(
+    critical = data.image_critical.mean("image_run", skipna=False)
+
+    def near(theory: str) -> tuple[str, bool]:
+        gap = abs(critical / data.image_theory_critical.sel(image_theory=theory) - 1)
+        return f"differences {_range(100 * gap.values, '.1f')} %", bool((gap <= tolerance).all())
+
+    yield contest(
         f"linear classifiers on images: critical epsilon within {tolerance:.0%} of the theory's, with the noise of SGD",
-        f"differences {_range(100 * gap.values, '.1f')} %",
-        bool((gap <= tolerance).all()),
-        rival="the theory in the limit eta -> 0, which is off by 20 % and more for two of the pairs in L2",
+        near,
+        "with noise",
+        rival="the theory in the limit eta -> 0",
+        against="eta -> 0",
     )
     kinds = {kind: data.conv_critical.sel(conv=kind) for kind in data.conv.values}
     for norm in ("l2", "linf"):
@@ -128,12 +173,18 @@ def _claims_on_images(data: xr.Dataset, *, quick: bool) -> Iterator[Claim]:
         if at_once is None or slowly is None:
             continue
         last = data.conv_epsilon.sel(conv=f"{norm}, ramp 0.5").max().item()
-        least = float(slowly.fillna(last).min())  # those that did not collapse
-        yield Claim(
+        most = float(at_once.max(skipna=False))
+
+        def later(values: xr.DataArray, last: float = last, most: float = most) -> tuple[str, bool]:
+            least = float(values.fillna(last).min())  # those that did not collapse
+            return f"{'beyond ' if values.isnull().any() else ''}{least:.2f} for at most {most:.2f}", most < least
+
+        yield contest(
             f"convolutional nets, {norm}: with a slowly growing epsilon they collapse later, each seed",
-            f"at once: {_range(at_once.values)}; slowly: {'beyond ' if slowly.isnull().any() else ''}{least:.2f}",
-            bool(at_once.max(skipna=False) < least),
-            rival="the null that only the last epsilon counts, and not the way there",
+            later,
+            slowly,
+            rival="the nets that meet it at once: only the last epsilon counts",
+            against=at_once,
         )
 
 

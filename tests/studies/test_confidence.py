@@ -93,8 +93,8 @@ def test_the_claims_hold(data: xr.Dataset) -> None:
     assert all(claim.rival_measured for claim in found)
     error = data.net_share.isel(measured_level=0)
     for auc, holds in ((data.symmetric_auc, True), (1 - error, False)):
-        (one,) = (claim for claim in claims(data.assign(net_auc=auc)) if claim.statement.startswith("and nearer"))
-        assert one.holds is holds
+        (nearer,) = (claim for claim in claims(data.assign(net_auc=auc)) if claim.statement.startswith("and nearer"))
+        assert nearer.holds is holds
     one = data.sel(p=0.7, rule="free", training="at", delta=0.5)
     five = one.sel(bound=0.05)
     end = one.share.isel(alpha=-1)
