@@ -58,23 +58,31 @@ def test_of_a_linear_classifier_with_gaussian_margins_all_is_known(norm: attacke
 def _found() -> xr.Dataset:
     """Return what might have been measured, of which every claim holds."""
     tests = np.linspace(0, 0.4, 33)[MEASURED]
-    S = {"linear": tests / 0.4, "standard": np.minimum(1, 4 * tests), "at": np.maximum(0, 3 * tests - 0.4)}
+    S = {
+        "linear": tests / 0.4,
+        "linear at": tests / 0.8,
+        "standard": np.minimum(1, 4 * tests),
+        "at": np.maximum(0, 3 * tests - 0.4),
+    }
     parts = []
-    for net, epsilon, key in (("linear", 0.0, "linear"), ("linear", 0.1, "linear"), ("convolutional", 0.0, "standard"), ("convolutional", 0.1, "at")):  # fmt: skip
+    for net, epsilon, key in (("linear", 0.0, "linear"), ("linear", 0.1, "linear at"), ("convolutional", 0.0, "standard"), ("convolutional", 0.1, "at")):  # fmt: skip
         curve = np.interp(np.linspace(0, 0.4, 33), tests, S[key])
         one = xr.Dataset(
             {
                 "measured": (("run", "test"), [S[key], S[key]]),
                 "gaussian": (("run", "size"), [curve, curve]),
-                "locally_linear": (("run", "size"), np.outer([1, 1], 0.2 * curve if key == "at" else curve)),
+                "locally_linear": (
+                    ("run", "size"),
+                    np.outer([1, 1], {"at": 0.2, "standard": 0.7}.get(key, 1.0) * curve),
+                ),
                 "theory": ("size", curve if net == "linear" else np.full(33, np.nan)),
                 **{
                     name: (("run", "test"), np.full((2, 7), 0.001))
                     for name in ("disagreement", "nonlinearity", "boxed")
                 },
                 **{
-                    f"checked_{name}": ("run", [0.0, 0.0] if key == "at" else [np.nan, np.nan])
-                    for name in ("measured", "locally_linear")
+                    f"checked_{name}": ("run", [value, value] if key == "at" else [np.nan, np.nan])
+                    for name, value in (("measured", 0.1), ("locally_linear", 0.06))
                 },
                 "near": (("run", "test"), np.full((2, 7), 0.5 if key == "standard" else 0.1)),
                 **{name: (("run", "direction"), np.full((2, 2), 0.5)) for name in ("R_eff", "R_mean_gradient")},
@@ -94,7 +102,7 @@ def test_where_half_is_turned_and_how_far_a_prediction_is_off() -> None:
     data = judged(found)
     at = data.sel(case="convolutional, linf 0.1")
     assert at.half.values == pytest.approx(0.3)
-    assert at.miss.values == pytest.approx([0.1, 0.2])
+    assert at.miss.values == pytest.approx([0.14, 0.2])
     assert at.named_at_half.values == pytest.approx([0.1, 0.3])
     assert data.sel(case="convolutional, linf 0").radius == 0.1
     assert all(variable.attrs["long_name"] for variable in data.variables.values())
@@ -102,10 +110,13 @@ def test_where_half_is_turned_and_how_far_a_prediction_is_off() -> None:
 
 def test_the_claims_can_fail() -> None:
     good = _found()
-    assert all(claim.holds is True for claim in claims(judged(good), SETTING))
+    found = list(claims(judged(good), SETTING))
+    assert all(claim.holds is True and claim.rival_measured for claim in found)
+    assert len(found) == 7
     for name, case, value in (
         ("locally_linear", "convolutional, linf 0.1", 0.2),
         ("checked_measured", "convolutional, linf 0.1", 0.2),
+        ("checked_locally_linear", "convolutional, linf 0.1", 0.03),
         ("disagreement", "linear, linf 0", 0.01),
         ("theory", "linear, linf 0.1", 0.6),
         ("near", "convolutional, linf 0.1", 0.6),
@@ -114,6 +125,12 @@ def test_the_claims_can_fail() -> None:
         bad = good.copy(deep=True)
         bad[name].loc[{"case": case}] = value
         assert [claim.holds for claim in claims(judged(bad), SETTING)].count(False) >= 1, name
+    bad = good.copy(deep=True)
+    for name in ("checked_measured", "checked_locally_linear"):
+        bad[name].loc[{"case": "convolutional, linf 0.1"}] = 0.01
+    assert len(list(claims(judged(bad), SETTING))) == 6  # nothing is claimed of one image
+    bad.attrs |= {"note": "", "title": "3 against 7"}
+    assert "too few images, fewer than 5, to claim anything of the rise of S\n" in table(judged(bad), SETTING)
     data = judged(good)
     data.attrs |= {"note": "", "title": "3 against 7"}
     assert max(map(len, table(data, SETTING).splitlines())) <= 120
