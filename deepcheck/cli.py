@@ -56,7 +56,7 @@ EXAMPLES = {
 AGAIN = "; the last whole epoch, if there was one, is saved: run the same command with --resume"
 
 
-def _commands(arguments: list[str]) -> Any:
+def types_of(arguments: list[str]) -> Any:
     """Return the commands; the flags of `train` and their defaults are the recipe of its data set and method."""
     train = Train()
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -102,7 +102,7 @@ def _work(arguments: list[str]) -> int:
         print(f"deepcheck {package_version()}")
         return 0
     command = parsed(
-        _commands(arguments),
+        types_of(arguments),
         arguments,
         prog="deepcheck",
         commands=COMMANDS,

@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -152,18 +152,22 @@ def main(arguments: list[str] | None = None) -> int:
     )
 
 
-def _work(arguments: list[str]) -> int:
-    if arguments == ["--version"]:
-        print(f"studies {package_version()}")
-        return 0
-    types = (
+def types_of() -> Any:
+    """Return the commands."""
+    return (
         Annotated[List, tyro.conf.subcommand("list")]
         | Annotated[Run, tyro.conf.subcommand("run")]
         | Annotated[All, tyro.conf.subcommand("all")]
         | Annotated[Report, tyro.conf.subcommand("report")]
     )
+
+
+def _work(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        print(f"studies {package_version()}")
+        return 0
     status: int = parsed(
-        types,
+        types_of(),
         arguments,
         prog="python -m studies",
         commands=COMMANDS,

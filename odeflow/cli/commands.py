@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import tyro
 
 from odeflow.cli.flags import Learner, chosen_network, with_network
@@ -45,7 +46,7 @@ class _Model(Learner):
 
             check_target(self.plot, FORMATS)
 
-    def alpha(self) -> list[float]:
+    def alpha(self) -> npt.NDArray[np.float64]:
         """Return the output times."""
         return output_times(self.alpha_max, checked_count("points", self.points, 2))
 
@@ -195,8 +196,9 @@ EXAMPLES = {
 COMMANDS = ("integrate", "simulate", "sweep", "fixed-points", "plot")
 
 
-def _commands(network: str) -> Any:
-    """Return the commands, with the flags of one network."""
+def types_of(arguments: list[str]) -> Any:
+    """Return the commands, with the flags of the network that the arguments choose."""
+    network = chosen_network(arguments)
     return (
         Annotated[with_network(Integrate, network), tyro.conf.subcommand("integrate")]
         | Annotated[with_network(Simulate, network), tyro.conf.subcommand("simulate")]
@@ -266,7 +268,7 @@ def _work(arguments: list[str]) -> int:
         print(f"odeflow {package_version()}")
         return 0
     parsed(
-        _commands(chosen_network(arguments)),
+        types_of(arguments),
         arguments,
         prog="odeflow",
         commands=COMMANDS,

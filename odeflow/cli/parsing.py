@@ -47,7 +47,7 @@ def parsed(
         After `--help` (status 0); after bad arguments, with one line on stderr (status 2).
     """
     arguments = arguments or ["--help"]
-    command = arguments[0] if arguments[0] in commands else ""
+    command = next((one for one in commands if one == arguments[0].replace("_", "-")), "")
     boxed = io.StringIO()
     try:
         with contextlib.redirect_stderr(boxed):
@@ -57,7 +57,7 @@ def parsed(
             if "--help" in arguments or "-h" in arguments:
                 print("examples:", *(f"  {prog} {example}" for example in examples[command]), sep="\n")
             raise
-    message = _wrong_name(types, arguments, prog, commands) or _said(_unboxed(boxed.getvalue()))
+    message = _wrong_name(types, arguments, command, prog, commands) or _said(_unboxed(boxed.getvalue()), arguments)
     print(f"{prog}: {message} ({f'{prog} {command}'.rstrip()} --help says more)", file=sys.stderr)
     sys.exit(2)
 
@@ -98,13 +98,12 @@ def _parse(types: Any, arguments: list[str], prog: str, description: str) -> Any
 # What is wrong with the arguments: a name that is not one, or what tyro says.
 
 
-def _wrong_name(types: Any, arguments: list[str], prog: str, commands: tuple[str, ...]) -> str | None:
+def _wrong_name(types: Any, arguments: list[str], command: str, prog: str, commands: tuple[str, ...]) -> str | None:
     """Return what is wrong with the first name that is no command or no option, or None if all are."""
-    command = arguments[0]
-    if command not in commands:
-        if command.startswith("-"):
-            return f"COMMAND is missing before {command}: allowed is one of {', '.join(commands)}"
-        return unknown("COMMAND", command, commands)
+    if not command:
+        if arguments[0].startswith("-"):
+            return f"COMMAND is missing before {arguments[0]}: allowed is one of {', '.join(commands)}"
+        return unknown("COMMAND", arguments[0], commands)
     flags = _flags(types, command, prog)
     for argument in arguments[1:]:
         name = argument.partition("=")[0]
@@ -134,7 +133,7 @@ def _unboxed(text: str) -> str:
     return re.sub(r"^Error parsing __tyro\S*: ", "", message) or text
 
 
-def _said(message: str) -> str:
+def _said(message: str, arguments: list[str]) -> str:
     """Return one of tyro's messages as this package says it: the argument, its value, what is allowed."""
     if match := re.match(r"Error parsing (?:-\w/)?(\S+): (.*)", message):
         return f"{_key(match[1]).replace('-', '_') if match[1].startswith('--') else match[1]} = {match[2]}"
@@ -143,7 +142,10 @@ def _said(message: str) -> str:
     if match := re.match(r"Missing from (.*?): (\S+) (.*?)\.? \(required\)", message):
         return f"{match[2]} is missing from {match[1]}: allowed is {match[3][:1].lower()}{match[3][1:]}"
     if match := re.match(r"Unrecognized (?:or misplaced )?options: *(.*)", message):
-        words = re.split(r"Arguments are applied to", match[1])[0]
-        words = re.sub(r"\(applied to [^)]*\)|,", " ", words)
-        return f"{', '.join(map(repr, words.split()))} is not expected: allowed are options, each as --NAME VALUE"
+        rest = re.sub(r"\(applied to [^)]*\)|Arguments are applied to.*", " ", match[1]).replace(", ", " ")
+        word = rest.split()[0]
+        before = arguments[arguments.index(word) - 1] if word in arguments else ""
+        if before.startswith("--") and "=" not in before:
+            return f"{word!r} is not expected after {before}, which takes no value"
+        return f"{word!r} is not expected: allowed are options, each as --NAME VALUE"
     return message

@@ -55,6 +55,8 @@ def _rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     kind, or_none = info.type, False
     if get_origin(kind) in (Union, types.UnionType) and len(get_args(kind)) == 2 and type(None) in get_args(kind):
         kind, or_none = next(one for one in get_args(kind) if one is not type(None)), True
+    if get_origin(kind) is tuple and set(get_args(kind)) <= {float, ...}:
+        return _numbers("*" if ... in get_args(kind) else len(get_args(kind)), or_none=or_none)
     read: Callable[[str], Any]
     if kind is int:
         read, metavar = whole_number_of, "INT"
@@ -79,4 +81,26 @@ def _rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         instance_from_str=lambda texts: None if or_none and texts[0] == "None" else read(texts[0]),
         is_instance=is_instance,
         str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _numbers(count: int | Literal["*"], *, or_none: bool) -> PrimitiveConstructorSpec[Any]:
+    """Return how so many numbers are read; "*": those to the next flag."""
+
+    def read(texts: list[str]) -> tuple[float, ...]:
+        for text in texts:
+            try:
+                number_of(text)
+            except ValueError:
+                raise ValueError(
+                    f"{text!r} is not a number: allowed are numbers, and what is none of them stands before the flag"
+                ) from None
+        return tuple(map(float, texts))
+
+    return PrimitiveConstructorSpec(
+        nargs=count,
+        metavar="[FLOAT [FLOAT ...]]" if count == "*" else " ".join(["FLOAT"] * count),
+        instance_from_str=read,
+        is_instance=lambda value: or_none if value is None else isinstance(value, tuple),
+        str_from_instance=lambda value: ["None"] if value is None else [str(one) for one in value],
     )
