@@ -12,6 +12,7 @@ from typing import Any
 
 import tyro
 
+from odeflow.cli.program import say
 from odeflow.cli.values import registry
 
 __all__ = ["parsed", "unknown"]
@@ -58,7 +59,7 @@ def parsed(
                 print("examples:", *(f"  {prog} {example}" for example in examples[command]), sep="\n")
             raise
     message = _wrong_name(types, arguments, command, prog, commands) or _said(_unboxed(boxed.getvalue()), arguments)
-    print(f"{prog}: {message} ({f'{prog} {command}'.rstrip()} --help says more)", file=sys.stderr)
+    say(f"{prog}: {message} ({f'{prog} {command}'.rstrip()} --help says more)", sys.stderr)
     sys.exit(2)
 
 

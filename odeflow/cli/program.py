@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
 
-__all__ = ["missing", "run"]
+__all__ = ["missing", "run", "say"]
 
 EXTRAS = {
     "dask": "cluster",
@@ -74,7 +74,7 @@ def run(
         _drop_output()
         if isinstance(error.reason, BrokenPipeError):
             return status
-        return _fail(program, f"standard output could not be written: {error.reason.strerror}", 1)
+        return _fail(program, _unwritten(error.reason), 1)
     except BrokenPipeError:
         _drop_output()
         return status
@@ -91,6 +91,9 @@ def run(
     except (ValueError, TypeError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         return _fail(program, error, 2)
     except OSError as error:
+        if error.filename is None and error.strerror:
+            _drop_output()
+            return _fail(program, _unwritten(error), 1)
         return _fail(program, error, 1)
 
 
@@ -107,6 +110,10 @@ def _flush() -> None:
         sys.stdout.flush()
     except OSError as error:
         raise _OutputError(error) from error
+
+
+def _unwritten(error: OSError) -> str:
+    return f"the output could not be written: {error.strerror}"
 
 
 def _drop_output() -> None:
@@ -129,16 +136,17 @@ def _one_line(program: str) -> Callable[..., None]:
         file: TextIO | None = None, line: str | None = None,
     ) -> None:  # fmt: skip
         del category, filename, lineno, line
-        _say(f"{program}: warning: {message}", file or sys.stderr)
+        say(f"{program}: warning: {message}", file or sys.stderr)
 
     return show
 
 
 def _fail(program: str, message: object, status: int) -> int:
-    _say(f"{program}: {message}", sys.stderr)
+    say(f"{program}: {message}", sys.stderr)
     return status
 
 
-def _say(text: Any, file: TextIO) -> None:
+def say(text: Any, file: TextIO) -> None:
+    """Print a text as one line, and do without where it cannot be written."""
     with suppress(OSError):  # a full disk, or nobody who reads
         print(" ".join(str(text).splitlines()), file=file, flush=True)
