@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import deepcheck._torch  # noqa: F401
+
+# isort: split
+
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +18,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from deepcheck import models
+from deepcheck.checks import CheckpointError
 from odeflow.provenance import write_bytes
 
 __all__ = ["CheckpointError", "load_into", "load_model", "read", "read_tensors", "write"]
@@ -21,10 +26,6 @@ __all__ = ["CheckpointError", "load_into", "load_model", "read", "read_tensors",
 _VERSION = 1
 MODEL = "model."
 """Prefix of the names of a network's tensors."""
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be used: it is missing, truncated, no checkpoint, or one of another network."""
 
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> Path:

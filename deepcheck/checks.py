@@ -1,11 +1,15 @@
-"""Checks of arguments."""
+"""Checks of arguments and files."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["checked_choice"]
+__all__ = ["CheckpointError", "checked_choice"]
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be used: it is missing, truncated, no checkpoint, or one of another network."""
 
 
 def checked_choice(name: str, value: object, allowed: Iterable[str]) -> str:

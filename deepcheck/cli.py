@@ -5,27 +5,58 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
 import sys
 from typing import Annotated, Any
 
 import tyro
 
+from deepcheck.checks import CheckpointError
 from deepcheck.commands.attack import Attack
 from deepcheck.commands.distal import Distal
 from deepcheck.commands.evaluate import Evaluate
 from deepcheck.commands.methods import Methods
 from deepcheck.commands.train import Train
+from deepcheck.data import DataError
 from deepcheck.training.recipe import DEFAULTS, METHODS, recipe
 from odeflow.cli.parsing import parsed
+from odeflow.cli.program import run
 from odeflow.provenance import SaveError, package_version
 
 __all__ = ["main"]
 
 COMMANDS = ("train", "attack", "evaluate", "distal", "methods")
 
+EXAMPLES = {
+    "": (
+        "train --dataset mnist --method at",
+        "evaluate runs/mnist_at --out records.nc",
+        "--tyro-print-completion bash > ~/.local/share/bash-completion/completions/deepcheck  (or zsh, tcsh)",
+    ),
+    "train": (
+        "train --dataset mnist --method at",
+        "train --dataset digits --method ccat --epochs 5 --out runs/try",
+        "train --dataset cifar10 --method at --model preact_resnet18 --device cuda --resume",
+        "train --method at --help  (the settings of a method)",
+    ),
+    "attack": (
+        "attack --list",
+        "attack runs/mnist_at --norm l2 --epsilon 1 2 --steps 100 --restarts 5",
+        "attack runs/mnist_at --attack square --epsilon 0.3 --option queries=500",
+        "attack --model package.module:factory --dataset cifar10 --epsilon 0.0314",
+    ),
+    "evaluate": (
+        "evaluate runs/mnist_at --out records.nc --plot attacks.pdf",
+        "evaluate runs/mnist_at --suite linf --examples 200 --steps 200 --restarts 2",
+    ),
+    "distal": ("distal runs/mnist_at --plot distal.pdf", "distal runs/mnist_at --epsilon 0.3 --count 200"),
+    "methods": ("methods",),
+}
+"""What the help of each command ends with."""
 
-def _commands(arguments: list[str]) -> Any:
+AGAIN = "; the last whole epoch, if there was one, is saved: run the same command with --resume"
+
+
+def types_of(arguments: list[str]) -> Any:
     """Return the commands; the flags of `train` and their defaults are the recipe of its data set and method."""
     train = Train()
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -56,42 +87,30 @@ def _check_settings(arguments: list[str], method: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run ``deepcheck`` and return its exit status: 0 done, 1 a computation, save or check failed, 2 bad input."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    given = sys.argv[1:] if arguments is None else arguments
+    return run(
+        "deepcheck",
+        lambda: _work(given),
+        failures=(SaveError, DataError),
+        refusals=(CheckpointError,),
+        interrupted=lambda _: "interrupted" + (AGAIN if given[:1] == ["train"] else ""),
+    )
+
+
+def _work(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"deepcheck {package_version()}")
         return 0
-    description = "Deep nets under attack, to be held against the theory. deepcheck --version prints the version."
-    try:
-        commands = _commands(arguments)
-    except ValueError as error:
-        return _fail(error, 2)
-    command = parsed(commands, arguments, prog="deepcheck", commands=COMMANDS, description=description)
+    command = parsed(
+        types_of(arguments),
+        arguments,
+        prog="deepcheck",
+        commands=COMMANDS,
+        description="Deep nets under attack, to be held against the theory. deepcheck --version prints the version.",
+        examples=EXAMPLES,
+    )
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    from deepcheck.checkpoint import CheckpointError
-    from deepcheck.data import DataError
-
-    try:
-        status: int = command.run()
-        sys.stdout.flush()
-    except (SaveError, DataError, MemoryError) as error:
-        return _fail(error, 1)
-    except (CheckpointError, ValueError, TypeError, FileNotFoundError, PermissionError, ImportError) as error:
-        return _fail(error, 2)
-    except KeyboardInterrupt:
-        again = (
-            "; the last whole epoch, if there was one, is saved: run the same command with --resume"
-            if isinstance(command, Train)
-            else ""
-        )
-        return _fail(f"interrupted{again}", 1)
-    except BrokenPipeError:  # nobody reads what is printed, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return status
-
-
-def _fail(message: object, status: int) -> int:
-    print(f"deepcheck: {message}", file=sys.stderr)
+    status: int = command.run()
     return status
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import deepcheck._torch  # noqa: F401
+
+# isort: split
+
 import difflib
 import importlib
 import math

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts, numeric_parameters, parameters
+from odeflow.numerics.memory import check_memory
 from odeflow.order_parameters import Network, Perceptron
 from odeflow.order_parameters.base import Array, checked_network, flat, recorded, start_of, unflat, width
 from odeflow.parameters import Parameter, checked_count, checked_number, label, parameter_of
@@ -183,6 +185,11 @@ def integrate_batch(
 
     n = width(network.variables(rule))
     count = len(states)
+    check_memory(
+        2 * count * times.size * n * 8,
+        f"{count:,} trajectories at {times.size:,} output times need",
+        "fewer are allowed at once",
+    )
     y, status, steps = np.empty((count, times.size, n)), np.zeros(count, np.int8), np.zeros(count, np.int64)
     for rows, kernel, constants in network.systems(rule, adversary, points, states):
         solution = solve(
@@ -325,6 +332,8 @@ def broadcast_table(names: tuple[str, ...], values: dict[str, Any]) -> npt.NDArr
     except ValueError:
         shapes = {name: array.shape for name, array in zip(names, arrays, strict=True) if array.shape}
         raise ValueError(f"the shapes {shapes} do not broadcast together: allowed are shapes that do") from None
+    points = math.prod(columns[0].shape)
+    check_memory(2 * 8 * points * len(names), f"{points:,} points need", "fewer are allowed at once")
     return np.stack([column.ravel() for column in columns], axis=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,8 +11,9 @@ import numpy.typing as npt
 
 from odeflow.integrate import checked_alpha, labelled, start_coordinates
 from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts, numeric_parameters
+from odeflow.numerics.memory import check_memory
 from odeflow.order_parameters import Network, Perceptron
-from odeflow.order_parameters.base import checked_network, flat, recorded, start_of
+from odeflow.order_parameters.base import checked_network, flat, recorded, start_of, width
 from odeflow.parameters import checked_count, checked_number, label
 from odeflow.provenance import provenance
 
@@ -92,8 +94,9 @@ def simulate(
     values = start_of(network, rule, start, initial)
     test_epsilon = checked_number("test_epsilon", adversary.epsilon if test_epsilon is None else test_epsilon, least=0)
     seed = seed_sequence(rng)
-
     variables = network.variables(rule)
+    _check_size(N, alpha, runs, method, width(variables))
+
     y = network.simulate(
         mixture,
         rule,
@@ -118,6 +121,28 @@ def simulate(
         N=N, runs=runs, method=method, **values, test_epsilon=test_epsilon,
     )  # fmt: skip
     return label(xr.Dataset(data, coords, attrs))
+
+
+_MOST_EXAMPLES = 2**53  # that float64 counts
+_RUN_BYTES = 1200  # of the streams of random numbers of a run
+
+
+def _check_size(N: int, alpha: npt.NDArray[np.float64], runs: int, method: str, variables: int) -> None:
+    """Raise a ValueError if the results do not fit into memory, or the examples cannot be counted."""
+    last = float(alpha[-1])
+    if last * N > _MOST_EXAMPLES:
+        raise ValueError(
+            f"N = {N} with alpha = {last:g} is out of range: allowed are at most 2^53 = {_MOST_EXAMPLES:.3g} examples, "
+            "alpha N"
+        )
+    # the states, copies of them by name, and what the errors are computed from
+    results = 8 * runs * alpha.size * (2 * variables + 10) + _RUN_BYTES * runs
+    vectors = 0 if method == "reduced" else 4 * 8 * N * min(runs, os.cpu_count() or 1)
+    check_memory(
+        results + vectors,
+        f"{runs:,} runs of {alpha.size:,} output times" + (f" by vectors of N = {N:,}" if vectors else "") + " need",
+        "fewer runs or times are allowed" + (", or a smaller N, or the reduced method" if vectors else ""),
+    )
 
 
 def checked_method(network: Network, method: str) -> int:

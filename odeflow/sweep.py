@@ -23,12 +23,12 @@ from odeflow.model import (
     numeric_parameters,
     parameters,
 )
+from odeflow.numerics.memory import check_memory
 from odeflow.order_parameters import Network, Perceptron
 from odeflow.order_parameters.base import DEFAULT, checked_network, recorded
 from odeflow.parameters import LABELS, checked_count, checked_number, label
 from odeflow.provenance import check_target, provenance
 from odeflow.sweeps.checks import (
-    check_memory,
     checked_counts,
     checked_grid,
     checked_seed,
@@ -48,7 +48,6 @@ __all__ = ["SweepError", "SweepInterrupted", "sweep"]
 COMPUTATIONS = ("integrate", "simulate", "equilibria")
 _CHUNK_BYTES = 2**25  # of results that are computed together
 _CHUNKS = 4  # at least, for each worker of an executor
-_INDEX_BYTES = 24  # of a point's place in a store
 
 
 class SweepInterrupted(KeyboardInterrupt):
@@ -146,9 +145,13 @@ def sweep(
     parts = (mixture, rule, adversary, network)
     if compute not in COMPUTATIONS:
         raise ValueError(f"compute = {compute!r}: allowed is one of {', '.join(map(repr, COMPUTATIONS))}")
-    if compute != "simulate":
-        for name, value in (("N", N), ("runs", runs), ("rng", rng)):
-            if value is not None:
+    options_of: dict[str, dict[str, tuple[Any, Any]]] = {
+        "integrate": {"rtol": (rtol, 1e-8), "atol": (atol, 1e-10), "max_steps": (max_steps, None)},
+        "simulate": {"N": (N, None), "runs": (runs, None), "rng": (rng, None), "method": (method, "reduced")},
+    }
+    for owner, given in options_of.items():
+        for name, (value, default) in given.items():
+            if owner != compute and value != default:
                 raise ValueError(f"{name} = {value!r} has no meaning for compute = {compute!r}: leave it out")
     alpha = checked_times(alpha, compute)
     if test_epsilon is not None:
@@ -280,7 +283,13 @@ class _Task(NamedTuple):
             if self.executor is not None:
                 size = min(size, index.size // (_CHUNKS * workers(self.executor)))
             size = max(1, size)
-        return [index[first : first + size] for first in range(0, index.size, size)]
+        size = min(size, index.size)
+        check_memory(
+            2 * size * self.nbytes,
+            f"a chunk of {size:,} points of {self.nbytes:,} bytes each needs",
+            "fewer output times or runs are allowed, or a smaller chunk",
+        )
+        return [index[first : first + size] for first in range(0, index.size, max(1, size))]
 
     def results(self, index: Index) -> Iterator[tuple[Index, Rows]]:
         """Compute some points, chunk by chunk; each yields its indices and its variables."""
@@ -299,7 +308,7 @@ def _in_memory(task: _Task, template: xr.Dataset) -> xr.Dataset:
     size, variables = task.grid.size, task.computation.variables
     check_memory(
         size * task.nbytes,
-        f"{size:,} points of {task.nbytes:,} bytes, which need",
+        f"the grid has {size:,} points of {task.nbytes:,} bytes, which need",
         'give store="FILE.nc", or a smaller grid',
     )
     values = {name: np.empty((size, *variable.sizes), variable.dtype) for name, variable in variables.items()}
@@ -320,7 +329,6 @@ def _in_memory(task: _Task, template: xr.Dataset) -> xr.Dataset:
 
 def _in_store(task: _Task, template: xr.Dataset, target: Path) -> xr.Dataset:
     size, variables = task.grid.size, task.computation.variables
-    check_memory(size * _INDEX_BYTES, f"{size:,} points, whose index alone needs", "sweep it in several stores")
     if not exists(target):
         needed, free = 2 * size * task.nbytes, shutil.disk_usage(target.absolute().parent).free
         if needed > free:

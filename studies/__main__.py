@@ -2,84 +2,136 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import logging
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, Any
+
+import tyro
 
 from deepcheck.data import DataError
 from odeflow import IntegrationError, SaveError
+from odeflow.cli.parsing import parsed, unknown
+from odeflow.cli.program import missing, run
+from odeflow.provenance import package_version
 from studies.registry import STUDIES, Unavailable, run_study
 from studies.report import write_gallery, write_report
 
+COMMANDS = ("list", "run", "all", "report")
+EXAMPLES = {
+    "": ("list", "run scenario2 --quick", "report"),
+    "list": ("list",),
+    "run": ("run scenario1 scenario2", "run ccat_mnist --quick --out results"),
+    "all": ("all --quick",),
+    "report": ("report", "report --out results --gallery docs/gallery"),
+}
+"""What the help of each command ends with."""
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
+
+@dataclass(frozen=True)
+class _Out:
+    out: Path = Path("results")
+    """Folder to write to."""
+
+    def made(self) -> Path:
+        """Return the folder; the default is made where it is not there."""
+        if self.out == Path("results"):
+            self.out.mkdir(exist_ok=True)
+        return _folder("out", self.out)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit status: 0 done, 1 a claim or a save failed, 2 bad input."""
-    parser = _Parser(
-        prog="python -m studies",
-        description="Each study leaves NAME.nc and its figures NAME*.pdf, .png and .svg, and checks its claims. "
-        "'report' shows all of them on one page, report.html.",
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="list | run | all | report")
-    commands.add_parser("list", help="name the studies")
-    run = commands.add_parser("run", help="run some studies", allow_abbrev=False)
-    run.add_argument("names", nargs="+", metavar="NAME", help=f"one of {', '.join(STUDIES)}")
-    every = commands.add_parser("all", help="run all studies", allow_abbrev=False)
-    report = commands.add_parser("report", help="show what has been found on one page", allow_abbrev=False)
-    report.add_argument("--gallery", type=Path, metavar="DIR", help="also write gallery.md, with its figures, to DIR")
-    for command in (run, every):
-        command.add_argument("--quick", action="store_true", help="fewer points and runs, for a first look")
-    for command in (run, every, report):
-        command.add_argument("--out", type=Path, default=Path("results"), help="folder to write to (default: results)")
-    options = parser.parse_args(arguments)
+@dataclass(frozen=True)
+class _Quick(_Out):
+    quick: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Fewer points and runs, for a first look."""
 
-    if options.command == "list":
+
+@dataclass(frozen=True)
+class List:
+    """Name the studies."""
+
+    def run(self) -> int:
+        """Run the command."""
         width = max(map(len, STUDIES))
         for study in STUDIES.values():
             print(f"{study.name:{width}}  {study.title}")
         return 0
-    if options.command == "report":
-        return _report(options.out, options.gallery)
 
-    names = options.names if options.command == "run" else list(STUDIES)
-    for name in names:
-        if name not in STUDIES:
-            near = difflib.get_close_matches(name, STUDIES, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            print(f"NAME = {name!r} is no study{hint}: allowed are {', '.join(STUDIES)}", file=sys.stderr)
-            return 2
-    if options.out == Path("results"):
-        options.out.mkdir(exist_ok=True)
 
+@dataclass(frozen=True)
+class Run(_Quick):
+    """Run some studies: each leaves NAME.nc and its figures, and checks its claims (status 1 if one fails)."""
+
+    names: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME ...", help_behavior_hint="(required)")
+    ] = ()
+    """The studies, as `list` names them."""
+
+    def run(self) -> int:
+        """Run the command."""
+        if not self.names:
+            raise ValueError(f"NAME is missing from studies run: allowed is one or more of {', '.join(STUDIES)}")
+        for name in self.names:
+            if name not in STUDIES:
+                raise ValueError(unknown("NAME", name, STUDIES, "is no study"))
+        return _run_all(self.names, self.made(), quick=self.quick, every=False)
+
+
+@dataclass(frozen=True)
+class All(_Quick):
+    """Run all studies. Those that cannot be run on this machine are left out, which is said."""
+
+    def run(self) -> int:
+        """Run the command."""
+        return _run_all(tuple(STUDIES), self.made(), quick=self.quick, every=True)
+
+
+@dataclass(frozen=True)
+class Report(_Out):
+    """Show what has been found on one page, report.html."""
+
+    gallery: Path | None = None
+    """Also write gallery.md, with its figures, to this folder."""
+
+    def run(self) -> int:
+        """Run the command."""
+        gallery = None if self.gallery is None else _folder("gallery", self.gallery)
+        report = write_report(self.made())
+        page = None if gallery is None else write_gallery(report.results, gallery)
+        for result in report.results:
+            for text in (result.problem, *result.notes):
+                if text:
+                    print(f"{result.study.name}: {text}", file=sys.stderr)
+        if lacking := [result.study.name for result in report.results if result.missing]:
+            print(f"not there yet: python -m studies run {' '.join(lacking)}", file=sys.stderr)
+        print(report.path, *([] if page is None else [page]), sep="\n")
+        return 0
+
+
+def _folder(name: str, path: Path) -> Path:
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "does not exist"
+        raise FileNotFoundError(f"{name} = {str(path)!r} {what}: allowed is a folder that exists")
+    return path
+
+
+def _run_all(names: tuple[str, ...], out: Path, *, quick: bool, every: bool) -> int:
+    """Run studies one after the other and return the exit status. Of `every` study, some may be left out."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     status = 0
     for name in names:
         start = time.perf_counter()
         try:
-            outcome, files = run_study(STUDIES[name], out=options.out, quick=options.quick)
-        except (FileNotFoundError, PermissionError) as error:
-            print(f"--out: {error}", file=sys.stderr)
-            return 2
-        except Unavailable as error:
-            print(f"{name}: {error}", file=sys.stderr)
-            status = status if options.command == "all" else 2
+            outcome, files = run_study(STUDIES[name], out=out, quick=quick)
+        except (Unavailable, ModuleNotFoundError) as error:
+            print(f"{name}: {missing(error) if isinstance(error, ImportError) else error}", file=sys.stderr)
+            status = status if every else 2
             continue
-        except (SaveError, IntegrationError, DataError, ImportError) as error:
-            print(error, file=sys.stderr)
-            return 1
         except KeyboardInterrupt:
             kept = "what is finished of it is kept: run it again" if STUDIES[name].long else "nothing of it was written"
-            print(f"{name}: interrupted, {kept}", file=sys.stderr)
-            return 1
+            raise KeyboardInterrupt(f"{name}: interrupted, {kept}") from None
         print(f"\n{name}: {STUDIES[name].title}\n\n{outcome.table}\n")
         for claim in outcome.claims:
             print(f"{'pass' if claim.holds else 'FAIL'}  {claim.statement}: {claim.measured}")
@@ -89,37 +141,42 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
-def _report(out: Path, gallery: Path | None) -> int:
-    """Write the report of a folder of results, and a gallery on request, and return the exit status."""
-    if out == Path("results"):
-        out.mkdir(exist_ok=True)
-    try:
-        report = write_report(out)
-    except (FileNotFoundError, PermissionError) as error:
-        print(f"--out: {error}", file=sys.stderr)
-        return 2
-    except SaveError as error:
-        print(error, file=sys.stderr)
-        return 1
-    try:
-        page = write_gallery(report.results, gallery) if gallery else None
-    except (FileNotFoundError, PermissionError) as error:
-        print(f"--gallery: {error}", file=sys.stderr)
-        return 2
-    except SaveError as error:
-        print(error, file=sys.stderr)
-        return 1
-    missing = [result.study.name for result in report.results if result.missing]
-    for result in report.results:
-        for text in (result.problem, *result.notes):
-            if text:
-                print(f"{result.study.name}: {text}", file=sys.stderr)
-    if missing:
-        print(f"not there yet: python -m studies run {' '.join(missing)}", file=sys.stderr)
-    print(report.path)
-    if page:
-        print(page)
-    return 0
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status: 0 done, 1 a claim or a save failed, 2 bad input."""
+    given = sys.argv[1:] if arguments is None else arguments
+    failures = (SaveError, IntegrationError, DataError)
+    return run(
+        "studies",
+        lambda: _work(given),
+        failures=failures,
+        interrupted=lambda interrupt: str(interrupt) or "interrupted",
+    )
+
+
+def types_of() -> Any:
+    """Return the commands."""
+    return (
+        Annotated[List, tyro.conf.subcommand("list")]
+        | Annotated[Run, tyro.conf.subcommand("run")]
+        | Annotated[All, tyro.conf.subcommand("all")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
+    )
+
+
+def _work(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        print(f"studies {package_version()}")
+        return 0
+    status: int = parsed(
+        types_of(),
+        arguments,
+        prog="python -m studies",
+        commands=COMMANDS,
+        description="Each study leaves NAME.nc and its figures NAME*.pdf, .png and .svg, and checks its claims. 'report' "
+        "shows all of them on one page, report.html.",
+        examples=EXAMPLES,
+    ).run()
+    return status
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Attacks: frozen configurations that are called with a model, images and labels."""
 
+import deepcheck._torch  # noqa: F401
 from deepcheck.attacks.base import Attack, Attacked
 from deepcheck.attacks.black_box.noise import UniformNoise
 from deepcheck.attacks.black_box.square import Square

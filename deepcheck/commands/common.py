@@ -52,13 +52,11 @@ class OnNet:
     def network(self) -> tuple[Model, str, torch.device, dict[str, Any]]:
         """Return the net, the name of its data set, the device, and what is known of the net."""
         self._check_which()
-        from deepcheck.device import choose
-
         if self.out is not None:
             check_target(self.out)
         checked_count("batch_size", self.batch_size, 1)
-        device = choose(self.device)
-        return self._trained(device) if self.model is None else self._own(self.model, device)
+        checked_count("seed", self.seed, 0)
+        return self._trained() if self.model is None else self._own(self.model)
 
     def finish(self, records: xr.Dataset, text: str) -> None:
         """Print what was found, and save it if asked for."""
@@ -85,27 +83,31 @@ class OnNet:
         elif self.dataset is None:
             raise ValueError(f"dataset is missing with model = {self.model!r}: allowed is mnist, cifar10 or digits")
 
-    def _trained(self, device: torch.device) -> tuple[Model, str, torch.device, dict[str, Any]]:
+    def _trained(self) -> tuple[Model, str, torch.device, dict[str, Any]]:
         """Return the net of a checkpoint."""
         from deepcheck import checkpoint
+        from deepcheck.device import choose
         from deepcheck.training.loop import BEST, LAST
 
         assert self.checkpoint is not None
         path = self.checkpoint
         if path.is_dir():
             path = path / BEST if (path / BEST).exists() else path / LAST
-        network = checkpoint.load_model(path, device=device)
         information = checkpoint.read(path)[1]
+        device = choose(self.device)
+        network = checkpoint.load_model(path, device=device)
         about = {"checkpoint": str(path), **{name: information.get(name) for name in ("model", "recipe", "epoch")}}
         return network, str(information.get("dataset", "")), device, about
 
-    def _own(self, target: str, device: torch.device) -> tuple[Model, str, torch.device, dict[str, Any]]:
+    def _own(self, target: str) -> tuple[Model, str, torch.device, dict[str, Any]]:
         """Return a net of one's own, once it has been tried on two images."""
         import torch
 
+        from deepcheck.device import choose
         from deepcheck.own_model import load_own, tried
 
         assert self.dataset is not None
+        device = choose(self.device)
         bounds = (0.0, 1.0) if self.bounds is None else self.bounds
         model = load_own(target, self.weights, bounds=bounds, device=device)
         images = load_images(self.dataset, self.data_dir)

@@ -1,5 +1,6 @@
 """Defences: what wraps a trained net at test time, and the attack that it must be judged by."""
 
+import deepcheck._torch  # noqa: F401
 from deepcheck.defences.base import Adaptive, Defence
 from deepcheck.defences.bit_depth import BitDepth
 from deepcheck.defences.gaussian_noise import GaussianNoise

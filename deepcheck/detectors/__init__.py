@@ -1,5 +1,6 @@
 """Detectors: fitted on clean training images, they give every image a score, large where it is to be accepted."""
 
+import deepcheck._torch  # noqa: F401
 from deepcheck.detectors.base import Detector
 from deepcheck.detectors.confidence import Confidence
 from deepcheck.detectors.mahalanobis import Mahalanobis

@@ -1,5 +1,6 @@
 """Evaluation: attack, record every attacked example, and compute every published number from the records."""
 
+import deepcheck._torch  # noqa: F401
 from deepcheck.evaluation.detection import (
     detection,
     false_positive_rate,

@@ -11,6 +11,7 @@ order: the label +1 is the class 1, the second logit. All of it is exact for lin
 how far a net is from a linear one is measured by `linearity`.
 """
 
+import deepcheck._torch  # noqa: F401
 from deepcheck.match.layers import layer_features
 from deepcheck.match.margins import margins
 from deepcheck.match.measured import linearity, measured_curve

@@ -27,10 +27,12 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Load the loop, and torch with it, only when it is asked for."""
     if name in ("Trained", "train"):
+        import deepcheck._torch
         from deepcheck.training import loop
 
         return getattr(loop, name)
     if name == "train_online":
+        import deepcheck._torch  # noqa: F401
         from deepcheck.training.online import train_online
 
         return train_online

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+import odeflow.numerics.compilation  # noqa: F401 -- finds where compiled code is kept
+
 __all__ = ["SEPARATE", "ConvergenceError", "lasso", "product", "rounding", "rounding_of_product", "separates"]
 
 Array = npt.NDArray[np.float64]

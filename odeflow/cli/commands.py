@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import tyro
 
 from odeflow.cli.flags import Learner, chosen_network, with_network
 from odeflow.cli.parsing import parsed
+from odeflow.cli.program import run
 from odeflow.cli.sweep import Sweep, output_times
 from odeflow.model import checked_count
 from odeflow.provenance import SaveError, check_target, load, package_version, save
@@ -45,7 +46,7 @@ class _Model(Learner):
 
             check_target(self.plot, FORMATS)
 
-    def alpha(self) -> list[float]:
+    def alpha(self) -> npt.NDArray[np.float64]:
         """Return the output times."""
         return output_times(self.alpha_max, checked_count("points", self.points, 2))
 
@@ -165,11 +166,39 @@ class Plot:
         print(save_figure(plot(load(self.file)), target))
 
 
+EXAMPLES = {
+    "": (
+        "integrate --p 0.7 --epsilon 1 --rho 3 --out run.nc --plot run.pdf",
+        "plot run.nc --save run.png",
+        "--tyro-print-completion bash > ~/.local/share/bash-completion/completions/odeflow  (or zsh, tcsh)",
+    ),
+    "integrate": (
+        "integrate --p 0.7 --epsilon 1 --rho 3 --out run.nc --plot run.pdf",
+        "integrate --loss logistic --activation linear --no-normalised --alpha-max 1000 --points 1001",
+        "integrate --network committee --eta-theta 0.1 --epsilon 0.5",
+    ),
+    "simulate": (
+        "simulate --p 0.7 --epsilon 1 --N 500 --runs 50 --seed 1 --plot points.pdf",
+        "simulate --N 1e6 --runs 20 --alpha-max 10 --out large.zarr",
+        "simulate --method direct --N 100 --fraction 0.5 --epsilon 1",
+    ),
+    "sweep": (
+        "sweep --p 0.7 --over rho=0.5:4:50 --over epsilon=0:2:41 --out sweep.nc",
+        "sweep --over eta_w=log:0.001:1:31 --over second_order=True,False --out rates.nc",
+        "sweep --compute simulate --over N=10,30,100 --runs 50 --seed 1 --out sizes.nc --workers 2",
+        "sweep --compute equilibria --p 0.7 --over epsilon=0:2:81 --out phases.zarr --resume",
+    ),
+    "fixed-points": ("fixed-points --p 0.7 --epsilon 1", "fixed-points --loss hinge --epsilon 0.5 --out points.nc"),
+    "plot": ("plot run.nc", "plot sweep.zarr --save sweep.png"),
+}
+"""What the help of each command ends with."""
+
 COMMANDS = ("integrate", "simulate", "sweep", "fixed-points", "plot")
 
 
-def _commands(network: str) -> Any:
-    """Return the commands, with the flags of one network."""
+def types_of(arguments: list[str]) -> Any:
+    """Return the commands, with the flags of the network that the arguments choose."""
+    network = chosen_network(arguments)
     return (
         Annotated[with_network(Integrate, network), tyro.conf.subcommand("integrate")]
         | Annotated[with_network(Simulate, network), tyro.conf.subcommand("simulate")]
@@ -226,35 +255,28 @@ def _fixed_point_table(result: xr.Dataset) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run ``odeflow`` and return its exit status: 0 done, 1 a computation or save failed, 2 bad input."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments == ["--version"]:
-        print(f"odeflow {package_version()}")
-        return 0
     from odeflow.integrate import IntegrationError
     from odeflow.sweeps.executors import SweepError
 
-    description = "Theory of adversarial training in a solvable model. odeflow --version prints the version."
-    command = parsed(
-        _commands(chosen_network(arguments)), arguments, prog="odeflow", commands=COMMANDS, description=description
-    )
-    try:
-        command.run()
-        sys.stdout.flush()
-    except (SaveError, IntegrationError, SweepError) as error:
-        return _fail(error, 1)
-    except (ValueError, TypeError, FileNotFoundError, PermissionError) as error:
-        return _fail(error, 2)
-    except KeyboardInterrupt as interrupt:
-        return _fail(_interrupted(interrupt), 1)
-    except BrokenPipeError:  # nobody reads what is printed, as with `| head`; files are saved by then
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    given = sys.argv[1:] if arguments is None else arguments
+    failures = (SaveError, IntegrationError, SweepError)
+    return run("odeflow", lambda: _work(given), failures=failures, interrupted=_interrupted)
+
+
+def _work(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        print(f"odeflow {package_version()}")
+        return 0
+    parsed(
+        types_of(arguments),
+        arguments,
+        prog="odeflow",
+        commands=COMMANDS,
+        description="Theory of adversarial training in a solvable model. odeflow --version prints the version.",
+        examples=EXAMPLES,
+    ).run()
     return 0
 
 
 def _interrupted(interrupt: KeyboardInterrupt) -> str:
     return f"{interrupt}; run the same command with --resume" if str(interrupt) else "interrupted"
-
-
-def _fail(message: object, status: int) -> int:
-    print(f"odeflow: {message}", file=sys.stderr)
-    return status

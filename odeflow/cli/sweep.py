@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sized
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import tyro
 
 from odeflow.cli.flags import Learner
+from odeflow.cli.values import whole_number_of
 from odeflow.model import checked_count, checked_number
+from odeflow.numerics.memory import check_memory
 from odeflow.provenance import check_target
 
 if TYPE_CHECKING:
@@ -21,14 +25,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Sweep", "output_times"]
 
+_TIME_BYTES = 64  # of an output time, in what is made of it at once
+_WORKER_BYTES = 2**27  # of a worker process that has loaded the kernels
+
 
 @dataclass(frozen=True)
 class Sweep(Learner):
     """Sweep: a grid of parameters into one file, by the theory or by simulation; a killed sweep resumes."""
 
     over: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """NAME=START:STOP:COUNT or NAME=VALUE,VALUE,...: values of a parameter (one of those below; of a simulation also
-    N, runs). Once for each dimension."""
+    """NAME=START:STOP:COUNT, NAME=log:START:STOP:COUNT or NAME=VALUE,VALUE,...: values of a parameter (one of those
+    below; of a simulation also N, runs). Once for each dimension."""
     out: Path | None = None
     """File of the result (.nc or .zarr), written as results come. It is needed."""
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -41,10 +48,10 @@ class Sweep(Learner):
     """Compute on the Dask cluster whose scheduler has this address, such as tcp://node1:8786."""
     chunk: int | None = None
     """Points that are computed together, >= 1; default: chosen by the size of their results."""
-    alpha_max: float = 100.0
-    """End of learning time, in examples per dimension, > 0."""
-    points: int = 21
-    """Number of output times from 0 to alpha_max, >= 1; 1: alpha_max alone."""
+    alpha_max: float | None = None
+    """End of learning time, in examples per dimension, > 0; default: 100. Equilibria have none."""
+    points: int | None = None
+    """Number of output times from 0 to alpha_max, >= 1; 1: alpha_max alone; default: 21."""
     test_epsilon: float | None = None
     """Perturbation at which the adversarial error is evaluated, >= 0; default: epsilon."""
     rtol: float = 1e-8
@@ -68,7 +75,7 @@ class Sweep(Learner):
         self._check_target(check_target(self.out))
         if self.seed is not None:
             checked_count("seed", self.seed, 0)
-        points = checked_count("points", self.points, 1)
+        alpha = self._alpha()
 
         from odeflow.sweep import sweep
 
@@ -78,10 +85,10 @@ class Sweep(Learner):
                 self.rule,
                 self.adversary,
                 over=over,
-                alpha=None if self.compute == "equilibria" else output_times(self.alpha_max, points),
+                alpha=alpha,
                 compute=self.compute,
                 network=self.learner(),
-                **({} if self.compute == "equilibria" else self.initial()),
+                **self._initial(),
                 rtol=self.rtol,
                 atol=self.atol,
                 N=self.N,
@@ -96,6 +103,27 @@ class Sweep(Learner):
             )
         print(_sizes(result, over), self.out, sep="\n")
 
+    def _alpha(self) -> npt.NDArray[np.float64] | None:
+        """Return the output times; equilibria have none."""
+        if self.compute != "equilibria":
+            alpha_max = 100.0 if self.alpha_max is None else self.alpha_max
+            return output_times(alpha_max, checked_count("points", 21 if self.points is None else self.points, 1))
+        for name in ("alpha_max", "points"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)} has no meaning for compute = 'equilibria': leave it out"
+                )
+        return None
+
+    def _initial(self) -> dict[str, Any]:
+        """Return the initial values; of equilibria those that are not the default, which `sweep` refuses."""
+        given = self.initial()
+        if self.compute != "equilibria":
+            return given
+        flags: Any = self
+        start = type(flags.start_flags)()
+        return {name: value for name, value in given.items() if value != getattr(start, name)}
+
     def _check_target(self, target: Path) -> None:
         from odeflow.sweeps.store import exists
 
@@ -105,38 +133,75 @@ class Sweep(Learner):
             )
 
 
-def output_times(alpha_max: float, points: int) -> list[float]:
+def output_times(alpha_max: float, points: int) -> npt.NDArray[np.float64]:
     """Return so many output times up to alpha_max: from 0, or alpha_max alone."""
     end = checked_number("alpha_max", alpha_max, above=0)
-    return [end * i / (points - 1) for i in range(points)] if points > 1 else [end]
+    if points == 1:
+        return np.array([end])
+    check_memory(_TIME_BYTES * points, f"points = {points:,} output times need", "fewer are allowed")
+    return end * np.arange(points) / (points - 1)
 
 
-def _over(texts: tuple[str, ...]) -> dict[str, list[float]]:
-    """Return the grid that the texts NAME=START:STOP:COUNT or NAME=VALUE,VALUE,... stand for."""
+_FORMS = "NAME=START:STOP:COUNT, NAME=log:START:STOP:COUNT with START and STOP > 0, or NAME=VALUE,VALUE,..."
+_WORDS = {"true": 1.0, "false": 0.0}
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Values of a parameter, not yet made: there may be too many."""
+
+    listed: tuple[float, ...] = ()
+    ends: tuple[float, float] = (0.0, 0.0)
+    count: int = 0
+    spacing: Literal["linear", "log"] = "linear"
+
+    @classmethod
+    def read(cls, text: str) -> _Values:
+        """Return the values that a text stands for, or raise a ValueError."""
+        head, *rest = text.split(":")
+        if not rest:
+            words = head.split(",")
+            return cls(tuple(_WORDS[word] if word in _WORDS else float(word) for word in map(str.lower, words)))
+        spacing: Literal["linear", "log"] = "linear"
+        if head == "log":
+            head, *rest = rest
+            spacing = "log"
+        stop, count = rest
+        ends = float(head), float(stop)
+        if spacing == "log" and min(ends) <= 0:
+            raise ValueError("a logarithmic grid is of positive numbers")
+        return cls(ends=ends, count=checked_count("COUNT", whole_number_of(count), 1), spacing=spacing)
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return self.count or len(self.listed)
+
+    def made(self) -> npt.NDArray[np.float64]:
+        """Return the values."""
+        if self.listed:
+            return np.array(self.listed)
+        space = np.linspace if self.spacing == "linear" else np.geomspace
+        return space(*self.ends, self.count)
+
+
+def _over(texts: tuple[str, ...]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the grid that the texts NAME=START:STOP:COUNT and so on stand for."""
     if not texts:
-        raise ValueError("over is missing: allowed is at least one parameter, --over NAME=START:STOP:COUNT")
-    over: dict[str, list[float]] = {}
+        raise ValueError(f"over is missing: allowed is one parameter or more, each as --over {_FORMS}")
+    over: dict[str, _Values] = {}
     for text in texts:
         name, _, values = text.partition("=")
         if name in over:
             raise ValueError(f"over has {name!r} twice: allowed is once")
-        over[name] = _values(text, values)
-    return over
+        try:
+            over[name] = _Values.read(values)
+        except ValueError:
+            raise ValueError(f"over = {text!r} cannot be read: allowed is {_FORMS}") from None
+    from odeflow.sweeps.checks import check_size
 
-
-def _values(text: str, values: str) -> list[float]:
-    try:
-        if ":" not in values:
-            return [float(value) for value in values.split(",")]
-        import numpy as np
-
-        start, stop, count = values.split(":")
-        grid: list[float] = np.linspace(float(start), float(stop), checked_count("COUNT", int(count), 1)).tolist()
-        return grid
-    except ValueError:
-        raise ValueError(
-            f"over = {text!r} cannot be read: allowed is NAME=START:STOP:COUNT, with COUNT >= 1, or NAME=VALUE,VALUE,..."
-        ) from None
+    check_size({name: values.size for name, values in over.items()})
+    return {name: values.made() for name, values in over.items()}
 
 
 @contextmanager
@@ -148,12 +213,17 @@ def _executor(workers: int | None, address: str | None) -> Iterator[Executor | N
         with _dask_client(address) as client:
             yield client.get_executor(pure=False)
     elif workers is not None:
+        check_memory(
+            _WORKER_BYTES * checked_count("workers", workers, 1),
+            f"workers = {workers:,} processes need",
+            "fewer are allowed",
+        )
         import multiprocessing
         import signal
         from concurrent.futures import ProcessPoolExecutor
 
         pool = ProcessPoolExecutor(
-            checked_count("workers", workers, 1),
+            workers,
             multiprocessing.get_context("spawn"),
             initializer=signal.signal,  # Ctrl-C is for the parent
             initargs=(signal.SIGINT, signal.SIG_IGN),
@@ -184,7 +254,7 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _sizes(result: xr.Dataset, over: dict[str, list[float]]) -> str:
+def _sizes(result: xr.Dataset, over: Mapping[str, Sized]) -> str:
     """Return the size of a sweep as text, and how many of its points failed."""
     points = math.prod(len(values) for values in over.values())
     text = " x ".join(f"{name} {len(values)}" for name, values in over.items()) + f" = {points} points"

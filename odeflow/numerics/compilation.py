@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import os
+import shutil
+import tempfile
+import warnings
 from pathlib import Path
 
+import numba
 from numba import njit
 
 __all__ = ["LANES", "inlined", "sources_digest"]
@@ -33,3 +39,30 @@ def sources_digest() -> str:
         if b"numba" in source or b"odeflow.numerics.compilation" in source or path.stem == "dop853":
             digest.update(source)
     return digest.hexdigest()
+
+
+def _one() -> int:
+    return 1
+
+
+def _find_cache() -> None:
+    """Warn if there is no folder to keep compiled code in, and keep it for this process and its workers alone.
+
+    numba keeps it beside the sources, else in the user's cache. Where neither can be written to, as for a read-only
+    installation in a container without a home, it would refuse to compile.
+    """
+    try:
+        njit(cache=True)(_one)
+    except RuntimeError:
+        folder = tempfile.mkdtemp(prefix="odeflow-numba-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = folder
+        warnings.warn(
+            "there is no folder that can be written to for compiled code: it is compiled in each process anew, which takes "
+            "a minute; set NUMBA_CACHE_DIR to a folder to keep it",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+_find_cache()

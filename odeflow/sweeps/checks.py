@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import difflib
 import itertools
-import os
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from odeflow.integrate import checked_alpha
 from odeflow.model import LearningRule, numeric_parameters, parameters
+from odeflow.numerics.memory import check_memory
 from odeflow.order_parameters import Network
 from odeflow.order_parameters.base import start_of
 from odeflow.parameters import checked_count
@@ -23,8 +24,10 @@ from odeflow.sweeps.computations import Parts, at_point
 from odeflow.sweeps.grid import Grid
 from odeflow.sweeps.store import stored_seed
 
-__all__ = ["check_memory", "checked_counts", "checked_grid", "checked_seed", "checked_starts", "checked_times"]
+__all__ = ["check_size", "checked_counts", "checked_grid", "checked_seed", "checked_starts", "checked_times"]
 
+_INDEX_BYTES = 24  # of a point's place in a store
+_VALUE_BYTES = 48  # of a value of a parameter, while it is checked
 _SWITCHES = ("second_order",)  # fields that are no numbers, but that the kernels take for each point
 
 
@@ -45,6 +48,7 @@ def checked_grid(over: Mapping[str, Any], parts: Parts, others: Mapping[str, Any
     allowed = [name for name, value in known.items() if name in (*others, *_SWITCHES) or isinstance(value, float)]
     if not over:
         raise ValueError(f"over = {over!r} is an empty grid: allowed is a dict of values for {', '.join(allowed)}")
+    check_size({name: len(values) if isinstance(values, Sized) else 1 for name, values in over.items()})
     values = {}
     for name, given in over.items():
         if name not in allowed:
@@ -55,6 +59,17 @@ def checked_grid(over: Mapping[str, Any], parts: Parts, others: Mapping[str, Any
         for value in _extremes(values[name]):
             at_point(parts, {name: value})  # the parts check their fields
     return Grid(values)
+
+
+def check_size(sizes: Mapping[str, int]) -> None:
+    """Raise a ValueError if a grid of so many values of each parameter does not fit into memory, by its index alone."""
+    points = math.prod(sizes.values())
+    grid = " x ".join(f"{name} {size:,}" for name, size in sizes.items())
+    check_memory(
+        max(_INDEX_BYTES * points, _VALUE_BYTES * sum(sizes.values())),
+        f"the grid {grid} has {points:,} points, whose index alone needs",
+        "a smaller grid is allowed, or several stores",
+    )
 
 
 def _values(name: str, given: npt.ArrayLike, kind: type) -> npt.NDArray[Any]:
@@ -105,6 +120,10 @@ def checked_counts(counts: dict[str, int | None], grid: Grid, network: Network, 
             values = [checked_count(name, value, least, where) for value in grid.values[name].tolist()]
             grid.values[name] = np.array(values, np.int64)
             checked[name] = None
+        elif counts[name] is None:
+            raise ValueError(
+                f"{name} is missing for compute = 'simulate': allowed is a whole number >= {least}{where}, or values in over"
+            )
         else:
             checked[name] = checked_count(name, counts[name], least, where)
     return checked
@@ -117,21 +136,3 @@ def checked_seed(rng: Any, target: Path | None) -> np.random.SeedSequence:
         return seed_sequence(rng)
     entropy, spawn_key = text.removeprefix("entropy=").split(", spawn_key=")
     return np.random.SeedSequence(ast.literal_eval(entropy), spawn_key=ast.literal_eval(spawn_key))
-
-
-def check_memory(needed: int, what: str, advice: str) -> None:
-    """Raise a ValueError if so many bytes of memory are not free."""
-    free = _free_memory()
-    if needed > free:
-        raise ValueError(
-            f"the grid has {what} {needed / 2**30:.3g} GiB of memory, where {free / 2**30:.3g} GiB are free: {advice}"
-        )
-
-
-def _free_memory() -> int:
-    """Return how many bytes of memory can be used."""
-    try:
-        with open("/proc/meminfo") as lines:
-            return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

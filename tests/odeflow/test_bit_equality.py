@@ -5,6 +5,7 @@ Whoever changes the numbers on purpose writes it anew, ``python -m tests.odeflow
 
 import platform
 from collections.abc import Iterator
+from importlib import metadata
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -111,8 +112,14 @@ def results() -> Iterator[tuple[str, Array]]:
         yield f"anisotropic simulation {norm}", sampled.b.values
 
 
-# On other processors the compiler may combine additions into other vectors, and NumPy has other exponentials.
-SAME = platform.machine() == "x86_64" and platform.system() == "Linux"
+CONSTRAINTS = (Path(__file__).parents[2] / "constraints.txt").read_text(encoding="utf-8").splitlines()
+# On other processors, and in other versions, the compiler may combine additions into other vectors, and NumPy has other
+# exponentials. Numbers of steps may then differ by a few.
+SAME = (
+    platform.machine() == "x86_64"
+    and platform.system() == "Linux"
+    and all(f"{name}=={metadata.version(name)}" in CONSTRAINTS for name in ("llvmlite", "numba", "numpy"))
+)
 
 
 @pytest.mark.slow
@@ -123,7 +130,8 @@ def test_kernels_give_the_same_bits() -> None:
     different = []
     for i, (name, values) in enumerate(found.items()):
         expected = recorded[f"{i}"]
-        same = values.tobytes() == expected.tobytes() if SAME else np.allclose(values, expected, 1e-7, 1e-9, True)
+        absolute = 5 if values.dtype.kind == "i" else 1e-9
+        same = values.tobytes() == expected.tobytes() if SAME else np.allclose(values, expected, 1e-7, absolute, True)
         if not same:
             different.append(f"{name}: {np.sum(values != expected)} of {values.size}")
     assert not different

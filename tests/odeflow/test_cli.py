@@ -129,8 +129,8 @@ def test_the_package_runs_as_the_command() -> None:
         ("integrate --v1 0", "v1 = 0.0 is out of range"),
         ("integrate --epsilon nan", "epsilon = nan is out of range"),
         ("integrate --epsilon -1", "epsilon = -1.0 is out of range"),
-        ("integrate --p half", "--p"),
-        ("integrate --sigma 3", "--sigma"),
+        ("integrate --p half", "p = 'half' is not a number: allowed is one such as 3, 0.5 or 1e-3"),
+        ("integrate --sigma 3", "--sigma is no option of odeflow integrate"),
         ("integrate --alpha-max -1", "alpha_max = -1.0 is out of range"),
         ("integrate --points 1", "points = 1 is out of range"),
         ("integrate --out nowhere/run.nc", "nowhere' does not exist"),
@@ -138,7 +138,7 @@ def test_the_package_runs_as_the_command() -> None:
         ("integrate --plot run.bmp", "'.bmp': allowed is one of .pdf, .png, .svg"),
         ("simulate --N 2", "N = 2 is out of range with the reduced method: allowed is a whole number >= 3"),
         ("simulate --runs 0", "runs = 0 is out of range"),
-        ("simulate --method exact", "exact"),
+        ("simulate --method exact", "method = 'exact' is unknown: allowed is one of reduced, direct"),
         ("simulate --seed -1", "seed = -1 is out of range"),
         ("sweep --over rho=1,2", "out is missing"),
         ("sweep --out a.nc", "over is missing"),
@@ -160,8 +160,11 @@ def test_the_package_runs_as_the_command() -> None:
         ),
         ("sweep --over rho=0:9:1000000 --over epsilon=0:9:1000000 --out a.nc", "GiB"),
         ("plot none.nc", "none.nc': there is no such file"),
-        ("plot", "Missing from odeflow plot: PATH"),
-        ("frobnicate", "frobnicate"),
+        ("plot", "PATH is missing from odeflow plot: allowed is a result (.nc or .zarr)"),
+        (
+            "frobnicate",
+            "COMMAND = 'frobnicate' is unknown: allowed is one of integrate, simulate, sweep, fixed-points, plot",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -271,4 +271,4 @@ def test_the_gallery_has_what_the_report_has(folder: Path, tmp_path: Path, capsy
     assert "(scenario1)=" in page
     assert "scenario2" not in page
     assert main(["report", "--out", str(folder), "--gallery", str(tmp_path / "none")]) == 2
-    assert "--gallery: " in capsys.readouterr().err
+    assert "gallery = " in capsys.readouterr().err

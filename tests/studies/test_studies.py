@@ -127,10 +127,12 @@ def test_a_package_of_the_same_name_hides_it_and_python_says_so(tmp_path: Path) 
 
 def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["run", "scenaro1", "--out", str(tmp_path)]) == 2
-    assert "did you mean 'scenario1'?" in capsys.readouterr().err
+    assert "did you mean scenario1" in capsys.readouterr().err
     assert main(["run", "scenario1", "--out", str(tmp_path / "none")]) == 2
     assert "does not exist" in capsys.readouterr().err
-    for arguments in (["run"], ["walk"], ["list", "--fast"], []):
+    assert main(["run"]) == 2
+    assert capsys.readouterr().err.startswith("studies: NAME is missing from studies run: allowed is one or more of ")
+    for arguments in (["walk"], ["list", "--fast"], ["run", "scenario1", "--qick"]):
         with pytest.raises(SystemExit) as end:
             main(arguments)
         assert end.value.code == 2

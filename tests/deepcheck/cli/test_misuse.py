@@ -23,10 +23,16 @@ from tests.deepcheck.cli.commands import TRAIN, files, status_of
     [
         (
             "train --dataset digits --method adv",
-            f"'adv' for argument '--method'. Expected one of {tuple(METHODS)}",
+            f"method = 'adv' is unknown: allowed is one of {', '.join(METHODS)}",
         ),
-        ("train --dataset digitz", "'digitz' for argument '--dataset'. Expected one of ('mnist', 'cifar10', 'digits')"),
-        (f"{TRAIN} --model resnet", "'resnet' for argument '--model'"),
+        (
+            "train --dataset digitz",
+            "dataset = 'digitz' is unknown (did you mean digits?): allowed is one of mnist, cifar10, digits",
+        ),
+        (
+            f"{TRAIN} --model resnet",
+            "model = 'resnet' is unknown (did you mean resnet_ccat?): allowed is one of linear",
+        ),
         (f"{TRAIN} --method at --epsilon -1", "epsilon = -1.0 is out of range: allowed is a finite number and >= 0"),
         (f"{TRAIN} --method at --epsilon nan", "epsilon = nan is out of range"),
         (f"{TRAIN} --method at --rho 3", "method = 'at' has no setting rho: it belongs to ccat"),
@@ -34,11 +40,12 @@ from tests.deepcheck.cli.commands import TRAIN, files, status_of
         (f"{TRAIN} --test-epsilon -1", "test_epsilon = -1.0 is out of range"),
         (f"{TRAIN} --method ccat --epsilon 0", "epsilon = 0.0 is out of range: allowed is a finite number and > 0"),
         (f"{TRAIN} --epochs 0", "epochs = 0 is out of range: allowed is a whole number >= 1"),
-        (f"{TRAIN} --epochs many", "--epochs"),
+        (f"{TRAIN} --epochs many", "epochs = 'many' is not a whole number: allowed is one such as 1000 or 1e3"),
         (f"{TRAIN} --batch-size 0", "batch_size = 0 is out of range: allowed is a whole number >= 2"),
         (f"{TRAIN} --examples 0", "examples = 0 is out of range: allowed is a whole number >= 1"),
         (f"{TRAIN} --learning-rate 0", "learning_rate = 0.0 is out of range"),
-        (f"{TRAIN} --sigma 1", "--sigma"),
+        (f"{TRAIN} --sigma 1", "--sigma is no option of deepcheck train"),
+        (f"{TRAIN} --epoch 3", "--epoch is no option of deepcheck train (did you mean --epochs?)"),
         (f"{TRAIN} --out nowhere/net", "out = 'nowhere/net' cannot be made: its folder 'nowhere' does not exist"),
         ("attack", "missing from deepcheck attack"),
         ("attack none --device cpu", "'none' does not exist: allowed is a checkpoint that `deepcheck train` has left"),
@@ -64,7 +71,9 @@ from tests.deepcheck.cli.commands import TRAIN, files, status_of
         ("evaluate none --plot a.bmp", "'.bmp': allowed is one of .pdf, .png, .svg"),
         ("distal none --device cpu", "'none' does not exist"),
         ("distal none --plot a.bmp", "'.bmp': allowed is one of .pdf, .png, .svg"),
-        ("frobnicate", "frobnicate"),
+        ("attack --epsilon 0.1 none", "epsilon = 'none' is not a number: allowed are numbers"),
+        ("attack none --bounds 0", "--bounds has no value"),
+        ("frobnicate", "COMMAND = 'frobnicate' is unknown: allowed is one of train, attack, evaluate, distal, methods"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
