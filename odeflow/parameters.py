@@ -46,6 +46,8 @@ LABELS: dict[str, tuple[str, str]] = {
     "error": ("classification error", "E"),
     "adversarial_error": ("adversarial error", "S"),
     "status": ("status of the integration", ""),
+    "neglected": ("largest size so far of what the closure neglects", ""),
+    "samples_per_dimension": ("samples per dimension of the means and covariances", "n/N"),
     "run": ("Monte Carlo run", ""),
     "runs": ("number of Monte Carlo runs", ""),
     "fixed_point": ("fixed point", ""),

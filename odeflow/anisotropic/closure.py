@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +28,16 @@ from odeflow.anisotropic.fluctuations import Drift, Fluctuations, Noise, Subspac
 from odeflow.anisotropic.mixture import LABELS_OF_CLASSES, Mixture
 from odeflow.anisotropic.norms import NORM
 from odeflow.model import Adversary, LearningRule
+from odeflow.order_parameters.perceptron.variant_averages import averages, update_factor
 
-__all__ = ["Closure", "Frozen", "Slope"]
+__all__ = ["Closure", "Frozen", "Margins", "Slope"]
 
 Array = npt.NDArray[np.float64]
 
 _TAU = np.array(LABELS_OF_CLASSES)[:, None]
 _LEAST_VARIANCE = 1e-12  # of x, whose scale is 1
+_UNSEEN = 1e-7
+_COLLAPSED = 1e-5
 # five-point differences, in steps of _STEP standard deviations
 _OFFSETS = np.arange(-2.0, 3.0)
 _FIRST = np.array([1.0, -8.0, 0.0, 8.0, -1.0]) / 12
@@ -61,6 +65,21 @@ class Slope:
     pull: float
 
 
+class Margins(NamedTuple):
+    r"""What the error needs: means and variances of the margins :math:`\tau x` under an attack, by its epsilon."""
+
+    mean: Array
+    """Mean of x in each class, shape (2,), without attack."""
+    length: float
+    """Mean dual norm: what x loses by an attack of size 1."""
+    variance: Array
+    """Variance of x in each class over examples and runs, shape (2,), without attack."""
+    with_length: Array
+    """Covariance over runs of the mean of x and what an attack of size 1 takes from it, shape (2,)."""
+    of_length: float
+    """Variance over runs of the latter."""
+
+
 class Closure:
     """The equations for one mixture, rule and adversary."""
 
@@ -76,8 +95,27 @@ class Closure:
         self.epsilon, self.share = _attacks(adversary)
         self.subspace = Subspace(mixture, self.m, rank)
         self.traces = np.array([C.sum() if mixture.diagonal else np.trace(C) for C in mixture.covariances])
-        # a spread of the weights that changes nothing: x = w.xi is of order 1
-        self.least_V = 1e-14 / (N * max(self.p[:, 0] @ self.traces, 1e-300))
+        self.least_V = _UNSEEN**2 / (N * (self._scale(bias=False) or 1.0))
+        """A variance of the weights that changes nothing: it moves x by a ten-millionth of its scale, which is 1."""
+        self.scale = math.sqrt(self._scale(bias=True))
+        """Largest x, in root mean square over the attacked examples, that weights and bias of length 1 can give."""
+        jumps = update_factor(rule).cut == 0
+        self.can_collapse = jumps and not rule.normalised and not rule.second_order
+        """Whether u may vanish in a finite time: delta jumps at x = 0, so that only the direction of u counts near 0."""
+        self.least_range = 0.0 if jumps else math.sqrt(0.5)
+        """Range of x over which delta changes, where the spread of x is not larger: for erf the width of its slope."""
+
+    def _scale(self, *, bias: bool) -> float:
+        """Return a bound of x^2 over |u|^2, averaged over attacked examples."""
+        m = self.m if bias else self.m[:, :-1]
+        attack = self.epsilon.max() * self.norm.dual(
+            np.zeros(self.mixture.N), np.full(self.mixture.N, 1 / self.mixture.N)
+        )
+        return float(self.p[:, 0] @ (self.traces + (m**2).sum(axis=1)) + attack**2)
+
+    def collapsed(self, u: Array) -> bool:
+        """Return whether u has fallen to the length at which x is as small as the least spread that is told from 0."""
+        return self.can_collapse and float(np.linalg.norm(u)) * self.scale < _COLLAPSED
 
     def freeze(self, u: Array, fluctuations: Fluctuations) -> Frozen:
         """Return what the drift needs of the covariance."""
@@ -107,6 +145,24 @@ class Closure:
             c[k, :-1] = C[k] * w if self.mixture.diagonal else C[k] @ w
         return c
 
+    def margins(self, u: Array, fluctuations: Fluctuations, mixture: Mixture | None = None) -> Margins:
+        """Return the law over examples and runs of the margins, on this mixture or on another one."""
+        V = self.variances(fluctuations)
+        s = self.s(u, V)
+        if mixture is None:
+            m, variance, seen = self.m, self.products(u) @ u, None
+        else:
+            m = np.hstack([mixture.means, self.m[:, -1:]])
+            variance, seen = mixture.variances(u[:-1]), self.subspace.seen(mixture)
+        gram = fluctuations.form(np.column_stack([m.T, s]))
+        return Margins(
+            m @ u,
+            self.norm.dual(u[:-1], V),
+            variance + fluctuations.trace_with_covariances(seen) + np.diag(gram)[:2],
+            gram[:2, 2],
+            float(gram[2, 2]),
+        )
+
     def field(self, u: Array, c: Array, frozen: Frozen) -> tuple[Array, Array]:
         """Return mean and variance of x after the attack, shape (2, attacks) each."""
         mean = (self.m @ u)[:, None] - _TAU * self.epsilon * self.norm.dual(u[:-1], frozen.V)
@@ -114,8 +170,6 @@ class Closure:
 
     def slope(self, u: Array, c: Array, frozen: Frozen, *, normalise: bool = True) -> Slope:
         """Return G, less the growth of |w| if the rule and `normalise` say so."""
-        from odeflow.order_parameters.perceptron.variant_averages import averages
-
         mean, variance = self.field(u, c, frozen)
         D1, _, delta_1 = averages(_TAU * mean, variance, self.rule)  # tau <delta>, <delta'>
         weight = self.p * self.share
@@ -132,8 +186,6 @@ class Closure:
 
     def matrices(self, u: Array, c: Array, frozen: Frozen) -> tuple[Drift, Noise]:
         """Return J and D."""
-        from odeflow.order_parameters.perceptron.variant_averages import averages
-
         mean, variance = self.field(u, c, frozen)
         step = _STEP * np.sqrt(variance)[..., None]
         D1, D2, delta_1 = averages((_TAU * mean)[..., None] + step * _OFFSETS, variance[..., None], self.rule)

@@ -6,15 +6,20 @@ The classifier says sign(w.xi - b). The worst perturbation of size :math:`\varep
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.anisotropic.mixture import LABELS_OF_CLASSES, Mixture, labelled_samples
+from odeflow.anisotropic.mixture import LABELS_OF_CLASSES, Mixture, labelled_samples, real_array
 from odeflow.model import NORMS
 
-__all__ = ["adversarial_error", "checked_epsilons", "checked_norm", "dual_norm", "empirical_adversarial_error"]
+__all__ = [
+    "adversarial_error",
+    "checked_epsilons",
+    "checked_norm",
+    "dual_norm",
+    "empirical_adversarial_error",
+    "share_in_error",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -38,6 +43,39 @@ def checked_epsilons(name: str, epsilon: npt.ArrayLike) -> Array:
     return sizes
 
 
+def _checked_classifiers(w: npt.ArrayLike, b: npt.ArrayLike, N: int, of: str) -> tuple[Array, Array]:
+    """Return weights (..., N) and biases (...), each pair multiplied by a power of 2 that brings |w| to the order of 1.
+
+    What the classifier says does not change, and no square overflows.
+    """
+    w, b = real_array("w", w), real_array("b", b)
+    if w.shape[-1:] != (N,):
+        raise ValueError(f"w has shape {w.shape}: allowed is (..., {N}), the dimension of {of}")
+    if not np.isfinite(w).all():
+        raise ValueError(f"w contains {float(w[~np.isfinite(w)].flat[0])!r}: allowed are finite numbers")
+    if np.isnan(b).any():
+        raise ValueError("b contains nan: allowed are finite numbers, or inf and -inf for constant classifiers")
+    try:
+        np.broadcast_shapes(w.shape[:-1], b.shape)
+    except ValueError:
+        raise ValueError(f"b has shape {b.shape}: allowed is {w.shape[:-1]}, that of w without its last axis") from None
+    _, exponent = np.frexp(np.abs(w).max(axis=-1))
+    with np.errstate(over="ignore"):
+        return np.ldexp(w, -exponent[..., None]), np.ldexp(b, -exponent)
+
+
+def share_in_error(room: Array, spread: Array) -> Array:
+    """Return the probability that a Gaussian margin is below 0, for its mean `room` and standard deviation `spread`.
+
+    A class in which the margin does not vary is right or wrong as a whole, and wrong on the boundary.
+    """
+    from scipy.special import ndtr
+
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        scaled = np.where(spread > 0, room / spread, np.where(room > 0, np.inf, -np.inf))
+    return np.asarray(ndtr(-scaled))
+
+
 def dual_norm(w: Array, norm: str) -> Array:
     """Return |w|_* over the last axis: |w|_2 for L2, |w|_1 for L-infinity."""
     if checked_norm(norm) == "linf":
@@ -54,7 +92,8 @@ def adversarial_error(w: npt.ArrayLike, b: npt.ArrayLike, mixture: Mixture, epsi
     Parameters
     ----------
     w
-        Weights, shape (..., N).
+        Weights, finite, shape (..., N). Without weights (w = 0) a classifier is constant: it says sign(-b), and errs
+        everywhere at b = 0.
     b
         Biases, shape (...); or infinite (a constant classifier).
     mixture
@@ -72,8 +111,8 @@ def adversarial_error(w: npt.ArrayLike, b: npt.ArrayLike, mixture: Mixture, epsi
 
     Raises
     ------
-    ValueError
-        If an epsilon is negative, or a shape does not fit.
+    TypeError, ValueError
+        If an argument is not of numbers, a weight is not finite, an epsilon is negative, or a shape does not fit.
 
     Examples
     --------
@@ -81,21 +120,17 @@ def adversarial_error(w: npt.ArrayLike, b: npt.ArrayLike, mixture: Mixture, epsi
     >>> adversarial_error([1.0, 0.0], 0.0, mixture, [0.0, 1.0], "l2").round(6)
     array([0.158655, 0.5     ])
     """
-    from scipy.special import ndtr
-
-    w, b, epsilon = np.asarray(w, np.float64), np.asarray(b, np.float64), checked_epsilons("epsilon", epsilon)
-    if w.shape[-1:] != (mixture.N,):
-        raise ValueError(f"w has shape {w.shape}: allowed is (..., {mixture.N}), the dimension of the mixture")
+    if not isinstance(mixture, Mixture):
+        raise TypeError(f"mixture = {mixture!r} is of the wrong type: allowed is an anisotropic.Mixture")
+    w, b = _checked_classifiers(w, b, mixture.N, "the mixture")
+    epsilon = checked_epsilons("epsilon", epsilon)
     reach = np.multiply.outer(dual_norm(w, norm), epsilon)
     spread = np.sqrt(mixture.variances(w))
-    S = np.zeros(reach.shape)
+    per_epsilon = (..., *(None,) * epsilon.ndim)
+    S = np.zeros(())
     for k, (tau, prior) in enumerate(zip(LABELS_OF_CLASSES, mixture.priors, strict=True)):
         margin = tau * (w @ mixture.means[k] - b)
-        per_epsilon = (..., *(None,) * epsilon.ndim)
-        room, sigma = margin[per_epsilon] - reach, spread[..., k][per_epsilon]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scaled = np.where(sigma > 0, room / sigma, np.where(room > 0, np.inf, -np.inf))
-        S += prior * ndtr(-scaled)
+        S = S + prior * share_in_error(margin[per_epsilon] - reach, spread[..., k][per_epsilon])
     return S
 
 
@@ -115,15 +150,19 @@ def empirical_adversarial_error(
     -------
     ndarray
         Shape (...) for a number epsilon, otherwise (..., epsilon).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of numbers, a weight is not finite, an epsilon is negative, or a shape does not fit.
     """
     X, y = labelled_samples(X, y)
-    w, b, epsilon = np.asarray(w, np.float64), np.asarray(b, np.float64), checked_epsilons("epsilon", epsilon)
-    if w.shape[-1:] != X.shape[1:]:
-        raise ValueError(f"w has shape {w.shape}: allowed is (..., {X.shape[1]}), the dimension of X")
+    w, b = _checked_classifiers(w, b, X.shape[1], "X")
+    epsilon = checked_epsilons("epsilon", epsilon)
     # an epsilon from this size on turns the sample
-    with np.errstate(divide="ignore", invalid="ignore"):
-        distance: Any = y * (w @ X.T - b[..., None]) / dual_norm(w, norm)[..., None]
-    distance = np.sort(np.nan_to_num(distance, nan=0.0), axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        distance = y * (w @ X.T - b[..., None]) / dual_norm(w, norm)[..., None]
+    distance = np.sort(np.where(np.isnan(distance), 0.0, distance), axis=-1)
     flat = distance.reshape(-1, distance.shape[-1])
     turned = np.stack([np.searchsorted(row, epsilon, side="right") for row in flat])
-    return turned.reshape(*distance.shape[:-1], *epsilon.shape) / len(y)
+    return np.asarray(turned.reshape((*distance.shape[:-1], *epsilon.shape)) / len(y))

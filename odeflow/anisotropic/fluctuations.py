@@ -7,13 +7,14 @@ input :math:`-\beta`: then plain SGD with the rate :math:`\eta` moves all of the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from odeflow.anisotropic.mixture import Mixture
 
-__all__ = ["Drift", "Fluctuations", "Noise", "Subspace"]
+__all__ = ["Drift", "Fluctuations", "Noise", "Seen", "Subspace"]
 
 Array = npt.NDArray[np.float64]
 
@@ -33,20 +34,32 @@ class Subspace:
             components = _leading(np.tensordot(mixture.priors, mixture.covariances, 1), min(rank, N))
             columns = np.hstack([columns, np.vstack([components, np.zeros(components.shape[1])])])
         self.basis = np.linalg.qr(columns)[0] if columns.shape[1] <= N else np.eye(N + 1)
-        V = self.basis[:N]
         outside = 1 - (self.basis**2).sum(axis=1)
         self.outside = np.where(outside > 1e-9, outside, 0.0)
         """Diagonal of the projector on the rest."""
-        self.covariances: list[Array] = []
-        """Covariance of each class in the basis."""
-        self.rest: list[Array] = []
-        """Diagonal of each covariance on the rest."""
+        self.own = self.seen(mixture)
+        """The mixture's covariances as seen from the subspace."""
+
+    def seen(self, mixture: Mixture) -> Seen:
+        """Return the covariances of a mixture as seen from the subspace."""
+        V = self.basis[: mixture.N]
+        covariances, rests = [], []
         for C in mixture.covariances:
             CV = C[:, None] * V if mixture.diagonal else C @ V
             inside = V.T @ CV
             rest = (C if mixture.diagonal else np.diag(C)) - np.einsum("ik,ik->i", V, 2 * CV - V @ inside)
-            self.covariances.append(inside)
-            self.rest.append(np.append(np.maximum(rest, 0.0), 0.0) * (self.outside > 0))
+            covariances.append(inside)
+            rests.append(np.append(np.maximum(rest, 0.0), 0.0) * (self.outside > 0))
+        return Seen(covariances, rests)
+
+
+class Seen(NamedTuple):
+    """Covariances of two classes as seen from a subspace."""
+
+    covariances: list[Array]
+    """Covariance of each class in the basis."""
+    rest: list[Array]
+    """Diagonal of each covariance on the rest."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +104,19 @@ class Fluctuations:
         V = self.subspace.basis
         return np.asarray(np.einsum("ik,ik->i", V @ self.S, V) + self.d)
 
-    def trace_with_covariances(self) -> Array:
-        """Return the traces of Sigma C_tau, shape (2,)."""
+    def trace_with_covariances(self, seen: Seen | None = None) -> Array:
+        """Return the traces of Sigma C_tau, shape (2,), for the mixture of the subspace or another one."""
         sub = self.subspace
         shared = np.divide(self.d, sub.outside, out=np.zeros_like(self.d), where=sub.outside > 0)
-        pairs = zip(sub.covariances, sub.rest, strict=True)
+        pairs = zip(*(seen or sub.own), strict=True)
         return np.array([np.vdot(self.S, inside) + shared @ rest for inside, rest in pairs])
+
+    def trace_of_squares(self) -> Array:
+        """Return the traces of (Sigma C_tau)^2, shape (2,)."""
+        sub = self.subspace
+        shared = np.divide(self.d, sub.outside, out=np.zeros_like(self.d), where=sub.outside > 0)
+        products = [(self.S @ inside, shared * rest) for inside, rest in zip(*sub.own, strict=True)]
+        return np.array([np.vdot(product, product.T) + rest @ rest for product, rest in products])
 
     def form(self, vectors: Array) -> Array:
         """Return vectors.T @ Sigma @ vectors, for the columns of an array of shape (N + 1, vectors)."""
@@ -125,6 +145,8 @@ class Flow:
         self.subspace = sub
         J, rates = _parts(sub, drift.classes, drift.vectors, drift.weights, -drift.diagonal, per_direction=True)
         D, sources = _parts(sub, noise.classes, noise.vectors, noise.weights, noise.diagonal, per_direction=False)
+        self.noise = Fluctuations(sub, D, np.maximum(sources, 0.0))
+        """D as the subspace sees it."""
         rates_inside, self.U = np.linalg.eigh(J)
         self.rates = np.add.outer(rates_inside, rates_inside)
         self.S, self.D = (self.U.T @ matrix @ self.U for matrix in (start.S, eta * D))
@@ -149,7 +171,7 @@ def _parts(
     inside = V.T @ vectors
     matrix = (V.T * diagonal) @ V + inside @ weights @ inside.T
     rest = np.zeros(len(V))
-    for factor, covariance, outside in zip(classes, sub.covariances, sub.rest, strict=True):
+    for factor, covariance, outside in zip(classes, *sub.own, strict=True):
         matrix += factor * covariance
         rest += factor * outside
     if per_direction:

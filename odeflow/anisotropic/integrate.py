@@ -8,27 +8,43 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.anisotropic.errors import checked_epsilons
+from odeflow.anisotropic.errors import checked_epsilons, share_in_error
 from odeflow.anisotropic.mixture import LABELS_OF_CLASSES, Mixture
 from odeflow.integrate import IntegrationError, checked_alpha
 from odeflow.model import Adversary, LearningRule, checked_count, checked_number, numeric_parameters
+from odeflow.numerics.threads import blas_threads
 from odeflow.parameters import label
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from odeflow.anisotropic.closure import Closure
+    from odeflow.anisotropic.closure import Closure, Margins
     from odeflow.anisotropic.stepper import Moments
 
-__all__ = ["checked_start", "checked_times", "integrate"]
+__all__ = [
+    "STATUS",
+    "check_model",
+    "checked_start",
+    "checked_test_epsilon",
+    "checked_times",
+    "integrate",
+    "mean_error",
+    "recorded_start",
+    "solution",
+    "time_coords",
+    "warn_of_closure",
+]
 
 Array = npt.NDArray[np.float64]
 
 RANK = 50
 MAX_STEPS = 100_000
-# Below, threads of BLAS gain little, and where other work keeps the cores busy they wait for each other tenfold longer.
-_BLAS_THREADS_FROM = 2000
+STATUS = {
+    0: "done",
+    1: "weights and bias have reached 0 in the limit of small learning rates, and stay there: no direction is left",
+}
+"""What the status codes of a time say."""
 
 
 def integrate(
@@ -86,7 +102,18 @@ def integrate(
     Dataset
         With dim alpha or examples: l1_norm and l2_norm (means over runs), b, error, adversarial_error (with dim
         test_epsilon, if that is an array), and w and w_sd (mean and standard deviation over runs, dim feature) with
-        weights=True.
+        weights=True; and
+
+        neglected
+            The largest size so far of what the closure takes to be small; above 0.5 a prediction may be far off, and a
+            `ClosureWarning` says so (see the page "Theory on real data").
+        status
+            0, or 1 once weights and bias have vanished: where delta jumps at 0 (perceptron loss, sign output,
+            update="non_robust") a strong attack takes them to 0 in a finite time, in the limit of small learning rates.
+            Errors are nan then.
+
+        If the mixture was estimated, the coordinate samples_per_dimension is n/N. The errors are those of the mixture as
+        it was estimated, and too small by far where n/N is: see `cross_validate`.
 
     Raises
     ------
@@ -104,11 +131,6 @@ def integrate(
     2
     """
     import xarray as xr
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    from odeflow.anisotropic.closure import Closure
-    from odeflow.anisotropic.fluctuations import Fluctuations
-    from odeflow.anisotropic.stepper import StepError, trajectory
 
     check_model(rule, adversary)
     if not isinstance(mixture, Mixture):
@@ -122,19 +144,12 @@ def integrate(
     rtol = checked_number("rtol", rtol, least=1e-8, below=1)
     max_steps = checked_count("max_steps", max_steps, 1)
 
-    closure = Closure(mixture, rule, adversary, rank)
-    u = np.append(start, b0 / closure.beta)
     per_time = rule.eta_w if dim == "alpha" else rule.eta_w / N
-    fluctuations = Fluctuations.isotropic(closure.subspace, spread**2 / N)
-    moments = trajectory(closure, u, fluctuations, per_time * times, rtol=rtol, max_steps=max_steps)
-    try:
-        with threadpool_limits(1 if N < _BLAS_THREADS_FROM else None, "blas"):
-            rows = [_row(closure, one, epsilons, weights=weights) for one in moments]
-    except StepError as error:
-        raise IntegrationError(
-            f"the theory of {rule}, {adversary} failed: {error}; a larger rtol or max_steps may help"
-        ) from None
-
+    closure, moments = solution(
+        mixture, rule, adversary, per_time * times, start, spread, b0, rank=rank, rtol=rtol, max_steps=max_steps
+    )
+    warn_of_closure(moments, times, dim)
+    rows = [_row(closure, one, epsilons, weights=weights) for one in moments]
     data: dict[str, Any] = {
         name: (_dims(name, dim, epsilons), np.stack([row[name] for row in rows])) for name in rows[0]
     }
@@ -142,12 +157,68 @@ def integrate(
         **numeric_parameters(rule, adversary), "norm": adversary.norm, "p": mixture.p, "N": N, "b0": b0,
         "test_epsilon": epsilons,
     }  # fmt: skip
+    if mixture.samples is not None:
+        coords["samples_per_dimension"] = sum(mixture.samples) / N
     attrs = provenance(
         "anisotropic.integrate", rule, adversary,
-        mixture=repr(mixture), w0=_recorded(w0, rule), b0=b0, test_epsilon=epsilons, rank=rank, rtol=rtol,
+        mixture=repr(mixture), w0=recorded_start(w0, rule), b0=b0, test_epsilon=epsilons, rank=rank, rtol=rtol,
         max_steps=max_steps,
     )  # fmt: skip
-    return label(xr.Dataset(data, coords, attrs))
+    result = label(xr.Dataset(data, coords, attrs))
+    result["status"].attrs["meaning"] = "; ".join(f"{code}: {text}" for code, text in STATUS.items())
+    return result
+
+
+def solution(
+    mixture: Mixture,
+    rule: LearningRule,
+    adversary: Adversary,
+    t: Array,
+    start: Array,
+    spread: float,
+    b0: float,
+    *,
+    rank: int,
+    rtol: float,
+    max_steps: int,
+) -> tuple[Closure, list[Moments]]:
+    """Return the equations, and the moments at times t (in eta times examples), of arguments that were checked."""
+    from odeflow.anisotropic.closure import Closure
+    from odeflow.anisotropic.fluctuations import Fluctuations
+    from odeflow.anisotropic.stepper import StepError, trajectory
+
+    with blas_threads(mixture.N):
+        closure = Closure(mixture, rule, adversary, rank)
+        u = np.append(start, b0 / closure.beta)
+        fluctuations = Fluctuations.isotropic(closure.subspace, spread**2 / mixture.N)
+        try:
+            return closure, list(trajectory(closure, u, fluctuations, t, rtol=rtol, max_steps=max_steps))
+        except StepError as error:
+            raise IntegrationError(
+                f"the theory of {rule}, {adversary} failed: {error}; a larger rtol or max_steps may help"
+            ) from None
+
+
+def warn_of_closure(moments: list[Moments], times: Array, dim: str) -> None:
+    """Warn of moments at which what the closure neglects is large, in the name of the caller's caller."""
+    from odeflow.anisotropic.validity import LARGE, ClosureWarning
+
+    large = [max(one.neglected) > LARGE for one in moments]
+    if not any(large):
+        return
+    step, place, width = moments[-1].neglected
+    why = {
+        f"one example changes the output by {step:.2g} of the range in which learning depends on it": step,
+        f"the mean output has over runs {place:.2g} of the variance of that range": place,
+        f"the variance of the output differs from run to run by {width:.2g} of that of the range": width,
+    }
+    warnings.warn(
+        f"the theory with noise may be far off from {dim} = {times[large.index(True)]:g} on: "
+        f"{'; '.join(text for text, size in why.items() if size > LARGE)} (more than {LARGE:g} is too much): take smaller "
+        "learning rates, or simulate; see 'Where the closure fails' on the documentation's page 'Theory on real data'",
+        ClosureWarning,
+        stacklevel=3,
+    )
 
 
 def _row(closure: Closure, moments: Moments, epsilons: Array, *, weights: bool) -> dict[str, Any]:
@@ -155,29 +226,28 @@ def _row(closure: Closure, moments: Moments, epsilons: Array, *, weights: bool) 
     from odeflow.anisotropic.norms import L2, LInfinity
 
     w, V = moments.u[:-1], closure.variances(moments.fluctuations)
+    margins = closure.margins(moments.u, moments.fluctuations)
+    there = 0.0 if moments.collapsed else 1.0
+    lost = np.nan if moments.collapsed else 0.0
     row = {
-        "l1_norm": LInfinity.dual(w, V),
-        "l2_norm": L2.dual(w, V),
+        "l1_norm": there * LInfinity.dual(w, V),
+        "l2_norm": there * L2.dual(w, V),
         "b": closure.beta * moments.u[-1],
-        "error": _mean_error(closure, moments, V, np.zeros(())),
-        "adversarial_error": _mean_error(closure, moments, V, epsilons),
+        "error": mean_error(margins, closure.mixture.priors, np.zeros(())) + lost,
+        "adversarial_error": mean_error(margins, closure.mixture.priors, epsilons) + lost,
+        "neglected": max(moments.neglected),
+        "status": np.int8(moments.collapsed),
     }
-    return row | {"w": w, "w_sd": np.sqrt(V)} if weights else row
+    return row | {"w": w, "w_sd": there * np.sqrt(V)} if weights else row
 
 
-def _mean_error(closure: Closure, moments: Moments, V: Array, epsilon: Array) -> Array:
+def mean_error(margins: Margins, priors: tuple[float, float], epsilon: Array) -> Array:
     r"""Return the adversarial error, averaged over runs by the variance :math:`a^T\Sigma a` of the margin's mean."""
-    from scipy.special import ndtr
-
-    u, fluctuations = moments.u, moments.fluctuations
-    variance = closure.products(u) @ u + fluctuations.trace_with_covariances()
-    gram = fluctuations.form(np.column_stack([closure.m.T, closure.s(u, V)]))
-    length = closure.norm.dual(u[:-1], V)
     S = np.zeros(epsilon.shape)
-    for k, (tau, prior) in enumerate(zip(LABELS_OF_CLASSES, closure.mixture.priors, strict=True)):
-        along = gram[k, k] - 2 * tau * epsilon * gram[k, 2] + epsilon**2 * gram[2, 2]
-        spread = np.sqrt(np.maximum(variance[k] + along, 1e-300))
-        S += prior * ndtr(-(tau * (closure.m[k] @ u) - epsilon * length) / spread)
+    for k, (tau, prior) in enumerate(zip(LABELS_OF_CLASSES, priors, strict=True)):
+        variance = margins.variance[k] - 2 * tau * epsilon * margins.with_length[k] + epsilon**2 * margins.of_length
+        room = tau * margins.mean[k] - epsilon * margins.length
+        S += prior * share_in_error(room, np.sqrt(np.maximum(variance, 0.0)))
     return S
 
 
@@ -241,7 +311,7 @@ def _dims(name: str, dim: str, epsilons: Array) -> tuple[str, ...]:
     return (dim, "test_epsilon") if name == "adversarial_error" and epsilons.ndim else (dim,)
 
 
-def _recorded(w0: float | npt.ArrayLike | None, rule: LearningRule) -> float | str:
+def recorded_start(w0: float | npt.ArrayLike | None, rule: LearningRule) -> float | str:
     """Return the initial weights as they are recorded."""
     if w0 is None:
         return 1.0 if rule.normalised else 0.03

@@ -9,13 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.model import GaussianMixture, checked_count, checked_number
+from odeflow.numerics.threads import blas_threads
 
-__all__ = ["LABELS_OF_CLASSES", "Mixture", "Samples", "labelled_samples"]
+__all__ = ["LABELS_OF_CLASSES", "Mixture", "Samples", "labelled_samples", "real_array"]
 
 Array = npt.NDArray[np.float64]
 
 LABELS_OF_CLASSES = (1.0, -1.0)
 """The labels tau, in the order in which the classes stand in every array: +1 first."""
+
+_LARGEST = 1e75  # of means and samples: their fourth powers are finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,27 +45,37 @@ class Mixture:
     """Means of the classes +1 and -1, shape (2, N)."""
     covariances: Array
     """Their covariances, shape (2, N, N); or (2, N), the diagonals of diagonal ones."""
+    samples: tuple[int, int] | None = None
+    """Numbers of samples of each class from which they were estimated; None: they are exact."""
 
     def __post_init__(self) -> None:
         p = checked_number("p", self.p, above=0, below=1)
-        means = _finite("means", np.array(_real("means", self.means)))
+        means = _finite("means", np.array(real_array("means", self.means)), _LARGEST)
         if means.ndim != 2 or means.shape[0] != 2 or means.shape[1] < 1:
             raise ValueError(f"means have shape {means.shape}: allowed is (2, N), the class +1 first")
         N = means.shape[1]
-        covariances = _finite("covariances", np.array(_real("covariances", self.covariances)))
+        covariances = _finite("covariances", np.array(real_array("covariances", self.covariances)), _LARGEST**2)
         if covariances.shape not in ((2, N, N), (2, N)):
             raise ValueError(
                 f"covariances have shape {covariances.shape}: allowed is {(2, N, N)}, or {(2, N)} for diagonal ones"
             )
-        for tau, C in zip(LABELS_OF_CLASSES, covariances, strict=True):
-            _check_semidefinite(f"the covariance of the class {tau:+g}", C)
-        for name, value in (("p", p), ("means", means), ("covariances", covariances)):
+        with blas_threads(N):
+            for tau, C in zip(LABELS_OF_CLASSES, covariances, strict=True):
+                _check_semidefinite(f"the covariance of the class {tau:+g}", C)
+        samples = self.samples
+        if samples is not None:
+            if np.shape(samples) != (2,):
+                raise ValueError(f"samples = {samples!r}: allowed are two whole numbers >= 1, or None")
+            samples = (checked_count("samples", samples[0], 1), checked_count("samples", samples[1], 1))
+        for name, value in (("p", p), ("means", means), ("covariances", covariances), ("samples", samples)):
             if isinstance(value, np.ndarray):
                 value.flags.writeable = False
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        return f"Mixture(N={self.N}, p={self.p:.6g}, {'diagonal' if self.diagonal else 'full covariances'})"
+        kind = "diagonal" if self.diagonal else "full covariances"
+        of = "" if self.samples is None else f", of {sum(self.samples)} samples: n/N={sum(self.samples) / self.N:.3g}"
+        return f"Mixture(N={self.N}, p={self.p:.6g}, {kind}{of})"
 
     @property
     def N(self) -> int:
@@ -121,7 +134,7 @@ class Mixture:
         shrinkage
             The share s in [0, 1] of :math:`(1 - s)\,C + s\,(\mathrm{tr}\,C/N)\,I`, by default 0; or "ledoit-wolf", for
             each class the share that minimises the expected squared error (needs scikit-learn). Without it, each class
-            needs more samples than dimensions.
+            needs more samples than dimensions; with it, at least two samples.
 
         Raises
         ------
@@ -138,27 +151,30 @@ class Mixture:
         >>> rng = np.random.default_rng(1)
         >>> y = np.where(rng.random(100) < 0.3, 1, -1)
         >>> Mixture.from_samples(rng.standard_normal((100, 3)), y)
-        Mixture(N=3, p=0.3, full covariances)
+        Mixture(N=3, p=0.3, full covariances, of 100 samples: n/N=33.3)
         """
         X, y = labelled_samples(X, y)
         if shrinkage != "ledoit-wolf":
             shrinkage = checked_number("shrinkage", shrinkage, least=0, most=1)
         N = X.shape[1]
-        means, covariances = np.empty((2, N)), np.empty((2, N, N))
+        means, covariances, counts = np.empty((2, N)), np.empty((2, N, N)), [0, 0]
         for k, tau in enumerate(LABELS_OF_CLASSES):
             samples = X[y == tau]
-            n = len(samples)
-            if n <= N and shrinkage == 0:
+            n = counts[k] = len(samples)
+            least = 2 if shrinkage else N + 1
+            if n < least:
+                fewer = "" if least == 2 else ", or fewer (two or more) with shrinkage > 0 ('ledoit-wolf' chooses it)"
                 raise ValueError(
-                    f"the class {tau:+g} has {n} samples in {N} dimensions, too few for a covariance: allowed are at "
-                    f"least {N + 1}, or fewer with shrinkage > 0 (shrinkage='ledoit-wolf' chooses it)"
+                    f"the class {tau:+g} has {n} sample{'s'[: n != 1]} in {N} dimensions, too few for a covariance: "
+                    f"allowed are at least {least}{fewer}"
                 )
             means[k] = samples.mean(axis=0)
             samples -= means[k]
-            C = samples.T @ samples / n
+            with blas_threads(N):
+                C = samples.T @ samples / n
             share = _ledoit_wolf(samples) if shrinkage == "ledoit-wolf" else shrinkage
             covariances[k] = (1 - share) * C + share * np.trace(C) / N * np.eye(N)
-        return cls(float((y == 1).mean()), means, covariances)
+        return cls(float((y == 1).mean()), means, covariances, (counts[0], counts[1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +208,7 @@ class Samples:
 
 def labelled_samples(X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Array, Array]:
     """Return samples (n, N) and labels (n,) as arrays of float64, or raise an error that says what is wrong."""
-    X, y = _real("X", X), _real("y", y)
+    X, y = real_array("X", X), real_array("y", y)
     if X.ndim != 2 or 0 in X.shape:
         raise ValueError(f"X has shape {X.shape}: allowed is (samples, N); images are flattened to one row each")
     if y.shape != X.shape[:1]:
@@ -201,10 +217,10 @@ def labelled_samples(X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Array, Array]:
     if not np.array_equal(values, (-1, 1)):
         shown = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")
         raise ValueError(f"y has the values {shown}: allowed are +1 and -1, both; for example np.where(y == a, 1, -1)")
-    return _finite("X", X), y
+    return _finite("X", X, _LARGEST), y
 
 
-def _real(name: str, values: Any) -> Array:
+def real_array(name: str, values: Any) -> Array:
     """Return an array of real numbers as float64."""
     try:
         array = np.asarray(values)
@@ -215,13 +231,15 @@ def _real(name: str, values: Any) -> Array:
         raise TypeError(f"{name} is not an array of real numbers") from None
 
 
-def _finite(name: str, array: Array) -> Array:
-    """Return the array, or raise an error that names its first entry that is not finite."""
-    finite = np.isfinite(array)
-    if not finite.all():
-        first = np.unravel_index(np.argmin(finite), array.shape)
+def _finite(name: str, array: Array, largest: float) -> Array:
+    """Return the array, or raise an error that names its first entry that is not finite, or beyond `largest`."""
+    allowed = np.abs(array) <= largest  # not so for nan
+    if not allowed.all():
+        first = np.unravel_index(np.argmin(allowed), array.shape)
         where = ", ".join(str(i) for i in first)
-        raise ValueError(f"{name}[{where}] = {float(array[first])!r}: allowed are finite numbers")
+        raise ValueError(
+            f"{name}[{where}] = {float(array[first])!r}: allowed are finite numbers, at most {largest:g} in size"
+        )
     return array
 
 

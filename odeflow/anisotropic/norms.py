@@ -26,6 +26,11 @@ class LInfinity:
     """Attacks in L-infinity: the dual norm is |w|_1."""
 
     @staticmethod
+    def squared_gradient(N: int) -> float:
+        """Return the squared length of the gradient of the dual norm in N dimensions, without fluctuations."""
+        return float(N)
+
+    @staticmethod
     def dual(w: Array, V: Array) -> float:
         """Return the mean dual norm."""
         return float(w @ erf(w / np.sqrt(2 * V)) + 2 * V @ _density(w, V))
@@ -66,6 +71,11 @@ class LInfinity:
 
 class L2:
     """Attacks in L2: the dual norm is |w|_2."""
+
+    @staticmethod
+    def squared_gradient(N: int) -> float:  # noqa: ARG004
+        """Return the squared length of the gradient of the dual norm in N dimensions, without fluctuations."""
+        return 1.0
 
     @staticmethod
     def dual(w: Array, V: Array) -> float:

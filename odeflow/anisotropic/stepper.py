@@ -13,12 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
 
 from odeflow.anisotropic.closure import Closure, Frozen
 from odeflow.anisotropic.fluctuations import Fluctuations
+from odeflow.anisotropic.validity import Neglected, neglected
 
 __all__ = ["Moments", "StepError", "trajectory"]
 
@@ -44,12 +46,19 @@ class Moments:
     fluctuations: Fluctuations
     steps: int
     """Steps so far."""
+    neglected: Neglected
+    """The largest values so far of what the closure takes to be small."""
+    collapsed: bool = False
+    """Whether u has vanished: it does not come back."""
 
 
 def trajectory(
     closure: Closure, u: Array, fluctuations: Fluctuations, times: Array, *, rtol: float, max_steps: int
 ) -> Iterator[Moments]:
     """Yield the moments at increasing times >= 0.
+
+    Where the limit of small learning rates reaches u = 0 in a finite time, near which the steps would shrink with u, it
+    ends there.
 
     Raises
     ------
@@ -59,14 +68,22 @@ def trajectory(
     t, dt, steps = 0.0, math.nan, 0
     behind = 0.0  # by how much the covariance lags; `now` is its estimate at t
     now = fluctuations
-    for time in times:
+    started = not closure.collapsed(u)
+    largest = Neglected()
+    for k, time in enumerate(times):
         while True:
+            if started and closure.collapsed(u):
+                at_rest = Moments(np.zeros_like(u), fluctuations.scaled(0.0), steps, largest, collapsed=True)
+                yield from repeat(at_rest, len(times) - k)
+                return
+            started = started or not closure.collapsed(u)
             c = closure.products(u)
             frozen = closure.freeze(u, now)
             drift, noise = closure.matrices(u, c, frozen)
             if closure.rule.normalised:
                 frozen, drift = closure.normalise(u, c, frozen, now, drift, noise)
             flow = fluctuations.flow(drift, noise, closure.noise_rate)
+            largest = largest.or_more(neglected(closure, u, c, now, flow.noise, float(noise.classes.sum())))
             if t == time:
                 break
             if math.isnan(dt):
@@ -78,7 +95,7 @@ def trajectory(
                 new, error = _step(closure, u, c, within, h, rtol)
                 if error <= 1:
                     break
-                dt = h * max(_LEAST_FACTOR, _SAFETY / math.sqrt(error))
+                dt = h * (max(_LEAST_FACTOR, _SAFETY / math.sqrt(error)) if error < math.inf else _LEAST_FACTOR)
                 if not dt > _LEAST_STEP * time:
                     raise StepError(f"the steps became too small at t = {t:.6g}")
             steps += 1
@@ -91,7 +108,7 @@ def trajectory(
             grown = h * min(_MOST_FACTOR, _SAFETY / math.sqrt(max(error, 1e-12)))
             dt = grown if h == dt else max(dt, grown)  # a step cut short by an output says little about the next
             t = float(time) if h == time - t else t + h
-        yield Moments(u, flow(behind), steps)
+        yield Moments(u, flow(behind), steps, largest)
 
 
 def _step(closure: Closure, u: Array, c: Array, frozen: Frozen, h: float, rtol: float) -> tuple[Array, float]:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
 
-__all__ = ["map_blocks", "threads"]
+__all__ = ["blas_threads", "map_blocks", "threads"]
+
+# Below, threads of BLAS gain little, and where other work keeps the cores busy they wait for each other tenfold longer.
+_BLAS_THREADS_FROM = 2000
 
 _BLOCKS = 8  # a thread: none waits long for the last, Ctrl-C is not far, and progress is seen
 
@@ -19,6 +23,13 @@ def threads() -> int:
     import numba
 
     return int(numba.get_num_threads())
+
+
+def blas_threads(N: int) -> Any:
+    """Return a context in which BLAS has one thread if its matrices have fewer than 2000 rows, and otherwise as before."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    return threadpool_limits(1 if N < _BLAS_THREADS_FROM else None, "blas")
 
 
 def map_blocks(work: Callable[[int, int], None], count: int, *, least: int, progress: str | None = None) -> None:

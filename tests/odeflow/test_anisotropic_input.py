@@ -87,7 +87,7 @@ def test_too_few_steps_are_an_integration_error_with_advice() -> None:
 def test_epsilon_in_units_of_grey_levels_is_noticed() -> None:
     rule, adversary = LearningRule.per_example(0.1, 10), Adversary(8.0, norm="linf")
     with pytest.warns(UserWarning, match=r"epsilon = 8 in L-infinity .* pixel values in \[0, 1\]; .* 8/255"):
-        anisotropic.integrate(random_mixture(10), rule, adversary, examples=[1])
+        anisotropic.simulate(random_mixture(10), rule, adversary, examples=[1], runs=1)
 
 
 def test_the_seed_model_points_to_its_generalisation() -> None:
