@@ -208,7 +208,8 @@ class PGD(BudgetAttack):
                 "model has no gradient by its images: allowed is one that is differentiable in torch; for "
                 "others there are the attacks Square and UniformNoise"
             )
-        return replace(points, logits=points.logits.detach(), value=value.detach()), gradient
+        # an entry without a number, as of a square root at 0, says nothing of where to go; the others do
+        return replace(points, logits=points.logits.detach(), value=value.detach()), gradient.nan_to_num(nan=0.0)
 
 
 def fgsm(norm: Norm | str = "linf", objective: Objective | str = "cross_entropy") -> PGD:
