@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import abc
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from deepcheck.attacks.calls import HALVES, Model, NotFiniteWarning, decided, evaluating, frozen, logits_of
+from deepcheck.attacks.calls import HALVES, Model, decided, evaluating, frozen, logits_of, warn_of_undecided
 from deepcheck.attacks.checks import (
     Bounds,
     checked_bounds,
@@ -40,6 +39,7 @@ from deepcheck.attacks.norms import norm as as_norm
 from deepcheck.attacks.objectives import Objective
 from deepcheck.attacks.objectives import objective as as_objective
 from deepcheck.attacks.points import Attacked, Points, Restarts
+from deepcheck.device import exact_float32
 from odeflow.model import checked_count
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "checked_logits",
     "evaluating",
     "frozen",
+    "plain",
 ]
 
 
@@ -89,7 +90,7 @@ class Examples:
     """Shape (n, ...), in the precision of the search, which is single at least."""
     labels: Tensor
     targets: Tensor | None
-    """Classes to reach, shape (n,); None for objectives without."""
+    """Classes to reach, shape (n,), or (n, m) for one restart after the other; None for objectives without."""
     key: Tensor
     """Keys of the examples' random numbers, shape (n,), int64."""
     dtype: torch.dtype
@@ -128,8 +129,14 @@ class Examples:
         return [self.at(slice(start, start + self.batch_size)) for start in range(0, len(self), self.batch_size)]
 
     def stream(self, number: int) -> Examples:
-        """Return the examples with other random numbers: their `number`-th stream, 0, 1, ..., such as a restart's."""
-        return replace(self, key=mixed(self.key, number))
+        """Return the examples with other random numbers: their `number`-th stream, 0, 1, ..., such as a restart's.
+
+        Of several targets it is the turn of the `number`-th, and after the last of the first again.
+        """
+        targets = self.targets
+        if targets is not None and targets.ndim == 2:
+            targets = targets[:, number % targets.shape[1]]
+        return replace(self, key=mixed(self.key, number), targets=targets)
 
     def draws(self, number: int = 0) -> Draws:
         """Return the examples' random numbers; with another `number`, such as a query's, others."""
@@ -227,7 +234,7 @@ class CheckedAttack(abc.ABC):
         return checked_targets(targets, labels, self._objective.targeted)
 
     def _chosen_targets(self, examples: Examples) -> Tensor | None:
-        """Return the classes to reach, shape (n,), where the attack chooses them."""
+        """Return the classes to reach, shape (n,) or for several restarts (n, m), where the attack chooses them."""
         return examples.targets
 
     def _ticks(self, batches: int) -> int:
@@ -256,13 +263,14 @@ class CheckedAttack(abc.ABC):
         targets = self._checked_targets(targets, labels)
         total = epsilons * self.restarts * self._ticks(math.ceil(len(images) / batch_size))
         with (
+            exact_float32(),
             torch.inference_mode(False),
             torch.no_grad(),
             evaluating(model),
             frozen(model),
             tqdm(total=total, desc=repr(self), unit=self._unit, disable=None if progress else True) as bar,
         ):
-            x, y, t, i = (None if one is None else _plain(one) for one in (images, labels, targets, indices))
+            x, y, t, i = (None if one is None else plain(one) for one in (images, labels, targets, indices))
             assert x is not None
             assert y is not None
             assert i is not None
@@ -275,7 +283,7 @@ class CheckedAttack(abc.ABC):
                     checked_classes("targets", t, logits.shape[1])
                 examples = replace(examples, targets=self._chosen_targets(examples))
             yield examples
-            _warn_of_undecided(examples)
+            warn_of_undecided(int(torch.stack(examples.undecided).sum()) if examples.undecided else 0)
 
     @contextmanager
     def _restart_on_bar(self, examples: Examples) -> Iterator[None]:
@@ -414,18 +422,7 @@ class BudgetAttack(CheckedAttack):
         return found.result()
 
 
-def _warn_of_undecided(examples: Examples) -> None:
-    count = int(torch.stack(examples.undecided).sum()) if examples.undecided else 0
-    if count:
-        warnings.warn(
-            f"model returned logits that are not finite at {count} of the points that the attack tried: they count as not "
-            "broken",
-            NotFiniteWarning,
-            stacklevel=2,
-        )
-
-
-def _plain(tensor: Tensor) -> Tensor:
+def plain(tensor: Tensor) -> Tensor:
     """Return a tensor that autograd can work with: without its graph, and not one of inference mode."""
     tensor = tensor.detach()
     return tensor.clone() if tensor.is_inference() else tensor

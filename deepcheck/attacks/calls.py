@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Model", "NotFiniteWarning", "ProbabilityWarning", "decided", "evaluating", "frozen", "logits_of"]
+__all__ = [
+    "Model",
+    "NotFiniteWarning",
+    "ProbabilityWarning",
+    "decided",
+    "evaluating",
+    "frozen",
+    "logits_of",
+    "warn_of_undecided",
+]
 
 Model = Callable[[Tensor], Tensor]
 """A function from images, shape (n, ...), to logits, shape (n, K)."""
@@ -99,3 +109,14 @@ def decided(logits: Tensor) -> Tensor:
     Minus infinity is allowed for some of the classes: a class that is masked.
     """
     return logits.amax(1).isfinite()
+
+
+def warn_of_undecided(count: int) -> None:
+    """Warn if there were points that an attack tried at which the model had no finite logits."""
+    if count:
+        warnings.warn(
+            f"model returned logits that are not finite at {count} of the points that the attack tried: they count as not "
+            "broken",
+            NotFiniteWarning,
+            stacklevel=2,
+        )

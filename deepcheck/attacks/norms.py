@@ -17,7 +17,7 @@ from torch import Tensor
 
 from deepcheck.attacks.draws import Draws, Source
 from deepcheck.checks import checked_choice
-from odeflow.model import checked_count
+from odeflow.model import checked_count, checked_number
 
 __all__ = ["L0", "L1", "L2", "NORMS", "LInf", "Norm", "norm"]
 
@@ -53,6 +53,11 @@ class Norm(abc.ABC):
     @abc.abstractmethod
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the direction d with |d| = 1 that maximises <gradient, d>, and 0 where the gradient is 0."""
+
+    def during(self, progress: float, dimension: int) -> Norm:
+        """Return the norm with the steepest step for a point of an attack, progress in [0, 1], on so many entries."""
+        del progress, dimension
+        return self
 
     @abc.abstractmethod
     def uniform(self, like: Tensor, epsilon: float, source: Source) -> Tensor:
@@ -180,17 +185,36 @@ class L2(Norm):
 
 
 @dataclass(frozen=True)
-class L1(Norm):
-    """The sum of the entries in absolute value."""
+class _Sparse(Norm):
+    """A norm whose steepest step moves few entries."""
 
     coordinates: int = 1
     """Entries that a step moves, >= 1. One is the steepest step; with more, attacks on nets need fewer steps."""
-
-    name = "l1"
-    dual = "linf"
+    shares: tuple[float, float] | None = None
+    """Shares of the entries that the first and the last step of an attack by gradient move, in (0, 1], in place of
+    `coordinates`: many at first and few in the end, as in APGD-L1 (Croce and Hein, ICML 2021). There they follow from the
+    perturbation that was found so far, here from the number of the step, geometrically: so they do not depend on where the
+    attack starts, nor on how far it has come."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "coordinates", checked_count("coordinates", self.coordinates, 1))
+        for share in self.shares or ():
+            checked_number("shares", share, above=0, most=1)
+
+    def during(self, progress: float, dimension: int) -> Norm:
+        """Return the norm with as many `coordinates` as the shares say."""
+        if self.shares is None:
+            return self
+        first, last = self.shares
+        return type(self)(max(1, round(dimension * first * (last / first) ** progress)))
+
+
+@dataclass(frozen=True)
+class L1(_Sparse):
+    """The sum of the entries in absolute value."""
+
+    name = "l1"
+    dual = "linf"
 
     def length(self, delta: Tensor) -> Tensor:
         """Return sum_i |delta_i|, shape (n,)."""
@@ -247,17 +271,11 @@ class L1(Norm):
 
 
 @dataclass(frozen=True)
-class L0(Norm):
+class L0(_Sparse):
     """The number of entries that are not zero. The ball of radius epsilon has floor(epsilon) of them."""
 
     name = "l0"
     dual = None
-
-    coordinates: int = 1
-    """Entries that a step moves, >= 1."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "coordinates", checked_count("coordinates", self.coordinates, 1))
 
     def length(self, delta: Tensor) -> Tensor:
         """Return the number of entries that are not zero, shape (n,)."""
