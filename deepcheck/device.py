@@ -9,10 +9,11 @@ import deepcheck._torch  # noqa: F401
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
-__all__ = ["choose", "describe", "memory_advice"]
+__all__ = ["choose", "describe", "exact_float32", "memory_advice"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,6 +53,29 @@ def choose(name: str) -> torch.device:
 def describe(device: torch.device) -> str | None:
     """Return the name of a GPU for the provenance of a result; None for the CPU, which is recorded by default."""
     return f"cuda: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else None
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Let float32 be float32 on a GPU: no convolution and no product of matrices in TF32, which has 10 bits.
+
+    Attacks, evaluations and trainings run in it. Elsewhere torch's settings are as the caller has them; by default
+    convolutions are TF32 there. Who wants a fast training asks for ``precision="bfloat16"``, which its recipe records.
+    """
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    settings: list[tuple[Any, str, object]]
+    if hasattr(cudnn, "conv") and hasattr(cuda, "fp32_precision"):  # torch 2.9 and later
+        settings = [(part, "fp32_precision", "ieee") for part in (cuda, cudnn.conv, cudnn.rnn)]
+    else:
+        settings = [(part, "allow_tf32", False) for part in (cuda, cudnn)]
+    before = [getattr(part, name) for part, name, _ in settings]
+    try:
+        for part, name, value in settings:
+            setattr(part, name, value)
+        yield
+    finally:
+        for (part, name, _), value in zip(settings, before, strict=True):
+            setattr(part, name, value)
 
 
 @contextmanager

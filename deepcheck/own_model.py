@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from deepcheck import checkpoint
 from deepcheck.attacks.base import Bounds, Model, checked_bounds
+from deepcheck.attacks.calls import decided
+from deepcheck.attacks.checks import warn_of_probabilities
 from deepcheck.defences.base import Defence
 
 __all__ = ["InBounds", "load_own", "tried"]
@@ -137,7 +139,7 @@ def tried(model: Model, images: Tensor, num_classes: int, *, name: str) -> None:
     first: Any
     try:
         with torch.no_grad():
-            first, again, alone = model(two), model(two), model(two[:1])
+            first, again, alone = (model(x.clone()) for x in (two, two, two[:1]))
     except Exception as error:  # whatever somebody else's net raises
         shape = tuple(two.shape)
         raise ValueError(f"model = {name!r} failed on images of shape {shape}: {_line(error)}") from error
@@ -147,12 +149,15 @@ def tried(model: Model, images: Tensor, num_classes: int, *, name: str) -> None:
             f"model = {name!r} returned {found} for images of shape {tuple(two.shape)}: allowed are logits of shape "
             f"(2, K) with K >= {num_classes} classes"
         )
-    if not bool(first.isfinite().all()):
-        raise ValueError(f"model = {name!r} returned logits that are not finite: allowed are numbers")
+    if not bool(decided(first).all()):
+        raise ValueError(
+            f"model = {name!r} returned logits that are not finite: allowed are numbers, and -inf for some classes"
+        )
+    warn_of_probabilities(first)
     if isinstance(model, Defence) and model.random:
         return
-    scale = 1e-3 * float(first.abs().max()) + 1e-6
-    if float((first - again).abs().max()) > scale or float((first[:1] - alone).abs().max()) > scale:
+    scale = 1e-3 * float(first[first.isfinite()].abs().max()) + 1e-6
+    if not torch.allclose(first, again, rtol=0, atol=scale) or not torch.allclose(first[:1], alone, rtol=0, atol=scale):
         raise ValueError(
             f"model = {name!r} returned other logits for the same image in another call or batch, as a net in train mode "
             "does: allowed is one on which eval() was called, or a Defence that says that it is random"

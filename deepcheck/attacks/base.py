@@ -14,13 +14,14 @@ import abc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
+from deepcheck.attacks.calls import HALVES, Model, decided, evaluating, frozen, logits_of, warn_of_undecided
 from deepcheck.attacks.checks import (
     Bounds,
     checked_bounds,
@@ -30,13 +31,15 @@ from deepcheck.attacks.checks import (
     checked_indices,
     checked_logits,
     checked_targets,
+    warn_of_probabilities,
 )
 from deepcheck.attacks.draws import Draws, keys, mixed
-from deepcheck.attacks.norms import Norm
+from deepcheck.attacks.norms import Norm, rounded
 from deepcheck.attacks.norms import norm as as_norm
 from deepcheck.attacks.objectives import Objective
 from deepcheck.attacks.objectives import objective as as_objective
 from deepcheck.attacks.points import Attacked, Points, Restarts
+from deepcheck.device import exact_float32
 from odeflow.model import checked_count
 
 __all__ = [
@@ -54,12 +57,8 @@ __all__ = [
     "checked_logits",
     "evaluating",
     "frozen",
+    "plain",
 ]
-
-Model = Callable[[Tensor], Tensor]
-"""A function from images, shape (n, ...), to logits, shape (n, K)."""
-
-_HALVES = (torch.float16, torch.bfloat16)
 
 
 class Attack(Protocol):
@@ -82,41 +81,6 @@ class Attack(Protocol):
         """Attack the model on these examples."""
 
 
-@contextmanager
-def evaluating(model: Model) -> Iterator[None]:
-    """Put a module, and every module in it, into eval mode, and restore afterwards what was found.
-
-    A function that is no module is left alone.
-    """
-    if not isinstance(model, nn.Module):
-        yield
-        return
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def frozen(model: Model) -> Iterator[None]:
-    """Let no parameter of a module ask for a gradient, and restore afterwards what was found.
-
-    An attack needs gradients by the images alone; a compiled net computes those by its parameters too, used or not.
-    A function that is no module is left alone.
-    """
-    trained = [p for p in model.parameters() if p.requires_grad] if isinstance(model, nn.Module) else []
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_()
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Examples:
     """Examples under attack, and what an attack needs to know about them."""
@@ -126,13 +90,15 @@ class Examples:
     """Shape (n, ...), in the precision of the search, which is single at least."""
     labels: Tensor
     targets: Tensor | None
-    """Classes to reach, shape (n,); None for objectives without."""
+    """Classes to reach, shape (n,), or (n, m) for one restart after the other; None for objectives without."""
     key: Tensor
     """Keys of the examples' random numbers, shape (n,), int64."""
     dtype: torch.dtype
     """Precision of the images that the model is given."""
     batch_size: int
     bar: tqdm[Any] | None
+    undecided: list[Tensor] = field(default_factory=list)
+    """Numbers of points, shape (), at which the model had no finite logits; shared by all parts of the examples."""
 
     @staticmethod
     def of(
@@ -145,7 +111,7 @@ class Examples:
         bar: tqdm[Any] | None = None,
     ) -> Examples:
         """Return examples; images in half precision are searched around in single precision."""
-        wide = images.float() if images.dtype in _HALVES else images
+        wide = images.float() if images.dtype in HALVES else images
         return Examples(model, wide, labels, targets, key, images.dtype, batch_size, bar)
 
     def __len__(self) -> int:
@@ -163,26 +129,64 @@ class Examples:
         return [self.at(slice(start, start + self.batch_size)) for start in range(0, len(self), self.batch_size)]
 
     def stream(self, number: int) -> Examples:
-        """Return the examples with other random numbers: their `number`-th stream, 0, 1, ..., such as a restart's."""
-        return replace(self, key=mixed(self.key, number))
+        """Return the examples with other random numbers: their `number`-th stream, 0, 1, ..., such as a restart's.
+
+        Of several targets it is the turn of the `number`-th, and after the last of the first again.
+        """
+        targets = self.targets
+        if targets is not None and targets.ndim == 2:
+            targets = targets[:, number % targets.shape[1]]
+        return replace(self, key=mixed(self.key, number), targets=targets)
 
     def draws(self, number: int = 0) -> Draws:
         """Return the examples' random numbers; with another `number`, such as a query's, others."""
         return Draws(mixed(self.key, number))
+
+    def rounded(self, z: Tensor) -> Tensor:
+        """Return points in the precision of the original images, rounded towards these: what leaves the attack."""
+        return z if z.dtype is self.dtype else rounded(z, self.images, self.dtype)
 
     def logits(self, z: Tensor) -> Tensor:
         """Return the model's logits of points, shape (n, K), in single precision at least.
 
         The model gets a copy, which it may overwrite, in the precision of the original images.
         """
-        logits = self.model(z.to(self.dtype, copy=True))
-        return logits.float() if logits.dtype in _HALVES else logits
+        return logits_of(self.model, self.rounded(z))
 
     def points(self, z: Tensor, objective: Objective) -> Points:
-        """Return what the model makes of points, without a gradient."""
+        """Return what the model makes of points, without a gradient.
+
+        Where it has no finite logits, the goal is not reached, and the objective is minus infinity.
+        """
         logits = self.logits(z)
+        some = decided(logits.detach())
+        self.undecided.append((~some).sum())
+        value = objective(logits, self.labels, self.targets)
+        value = torch.where(some & ~value.detach().isnan(), value, -torch.inf)
         reached = objective.reached(logits, self.labels, self.targets)
-        return Points(z, logits, objective(logits, self.labels, self.targets), reached)
+        return Points(z, logits, value, None if reached is None else reached & some)
+
+    def settled(self, found: Points, objective: Objective) -> Points:
+        """Return the points that were found, and where the model has no finite logits, the images themselves.
+
+        Raises
+        ------
+        ValueError
+            If it has none there either.
+        """
+        rows = (~decided(found.logits)).nonzero().squeeze(1)
+        if not len(rows):
+            return found
+        found, some = found.copy(), self.at(rows)
+        clean = Points.joined([batch.points(batch.images.clone(), objective) for batch in some.batches()])
+        if not bool(decided(clean.logits).all()):
+            count = int((~decided(clean.logits)).sum())
+            raise ValueError(
+                f"model returned logits that are not finite for {count} of the images as they are, without an attack: "
+                "allowed are numbers, and -inf for some classes"
+            )
+        found.put(rows, clean)
+        return found
 
     def tick(self) -> None:
         """Move the progress bar."""
@@ -230,7 +234,7 @@ class CheckedAttack(abc.ABC):
         return checked_targets(targets, labels, self._objective.targeted)
 
     def _chosen_targets(self, examples: Examples) -> Tensor | None:
-        """Return the classes to reach, shape (n,), where the attack chooses them."""
+        """Return the classes to reach, shape (n,) or for several restarts (n, m), where the attack chooses them."""
         return examples.targets
 
     def _ticks(self, batches: int) -> int:
@@ -259,24 +263,27 @@ class CheckedAttack(abc.ABC):
         targets = self._checked_targets(targets, labels)
         total = epsilons * self.restarts * self._ticks(math.ceil(len(images) / batch_size))
         with (
+            exact_float32(),
             torch.inference_mode(False),
             torch.no_grad(),
             evaluating(model),
             frozen(model),
             tqdm(total=total, desc=repr(self), unit=self._unit, disable=None if progress else True) as bar,
         ):
-            x, y, t, i = (None if one is None else _plain(one) for one in (images, labels, targets, indices))
+            x, y, t, i = (None if one is None else plain(one) for one in (images, labels, targets, indices))
             assert x is not None
             assert y is not None
             assert i is not None
             examples = Examples.of(model, x, y, t, keys(generator, i), batch_size, bar)
             if len(x):
-                logits = examples.logits(examples.images[:1])
+                logits = examples.at(slice(1)).logits(examples.images[:1])
                 checked_logits(logits, 1, y)
+                warn_of_probabilities(logits)
                 if t is not None:
                     checked_classes("targets", t, logits.shape[1])
                 examples = replace(examples, targets=self._chosen_targets(examples))
             yield examples
+            warn_of_undecided(int(torch.stack(examples.undecided).sum()) if examples.undecided else 0)
 
     @contextmanager
     def _restart_on_bar(self, examples: Examples) -> Iterator[None]:
@@ -360,13 +367,21 @@ class BudgetAttack(CheckedAttack):
         Returns
         -------
         Attacked
-            Approximate: a lower bound on the largest objective in the ball. Images are in ball and box; those in half
-            precision but for the rounding of their pixels.
+            Approximate: a lower bound on the largest objective in the ball. Images are in ball and box in their own
+            precision: they are rounded towards the originals.
+
+        Warns
+        -----
+        NotFiniteWarning
+            If the model has no finite logits at a point that was tried: such points are not kept, and count as not broken.
+        ProbabilityWarning
+            If the model seems to return probabilities in the place of logits.
 
         Raises
         ------
         ValueError, TypeError
-            If an argument is not allowed; before any attack.
+            If an argument is not allowed, or the model returns no logits, shape (n, K); before any attack. If it has no
+            finite ones for an image as it is: as soon as that is seen.
         """
         epsilons, single = checked_epsilons(epsilon)
         with self._examples(
@@ -403,11 +418,11 @@ class BudgetAttack(CheckedAttack):
             rows = found.left() if self.stop_when_reached else None
             some = (examples if rows is None else examples.at(rows)).stream(restart)
             with self._restart_on_bar(examples):
-                found.add(rows, self._search(some, epsilon) if len(some) else None)
+                found.add(rows, some.settled(self._search(some, epsilon), self._objective) if len(some) else None)
         return found.result()
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def plain(tensor: Tensor) -> Tensor:
     """Return a tensor that autograd can work with: without its graph, and not one of inference mode."""
     tensor = tensor.detach()
     return tensor.clone() if tensor.is_inference() else tensor

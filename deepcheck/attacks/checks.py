@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from deepcheck.attacks.calls import ProbabilityWarning, decided
 
 __all__ = [
     "Bounds",
@@ -17,6 +20,7 @@ __all__ = [
     "checked_indices",
     "checked_logits",
     "checked_targets",
+    "warn_of_probabilities",
 ]
 
 Bounds = tuple[float, float]
@@ -105,16 +109,30 @@ def checked_logits(logits: Tensor, count: int, labels: Tensor) -> None:
     Raises
     ------
     ValueError
-        If its shape is not (n, K) with K >= 2, if it is not finite, or if a label is not below K.
+        If its shape is not (n, K) with K >= 2, if it is not finite (minus infinity is allowed for some of the classes), or
+        if a label is not below K.
     """
     if logits.ndim != 2 or len(logits) != count or logits.shape[1] < 2:
         raise ValueError(
             f"model returned logits of shape {tuple(logits.shape)} for {count} images: "
             "allowed is (n, K) with K >= 2 classes"
         )
-    if not bool(logits.isfinite().all()):
+    if not bool(decided(logits).all()):
         raise ValueError("model returned logits that are not finite: there is nothing to attack")
     checked_classes("labels", labels, logits.shape[1])
+
+
+def warn_of_probabilities(logits: Tensor) -> None:
+    """Warn if logits are such as probabilities are: none negative, and their sum 1.
+
+    The softmax of a softmax is nearly uniform: gradients vanish, and confidences mean nothing.
+    """
+    if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-4).all()):
+        warnings.warn(
+            "model returned outputs that sum to 1, as probabilities do: allowed are logits; leave the softmax out",
+            ProbabilityWarning,
+            stacklevel=2,
+        )
 
 
 def checked_classes(name: str, classes: Tensor, count: int) -> None:

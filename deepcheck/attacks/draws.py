@@ -18,7 +18,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["Draws", "Source", "keys", "mixed"]
+__all__ = ["Draws", "Source", "checked_generator", "keys", "mixed"]
 
 
 def _signed(value: int, bits: int) -> int:
@@ -51,6 +51,12 @@ def mixed(key: Tensor, number: int | Tensor) -> Tensor:
     return _scrambled(key + _signed((number + 1) * _GOLDEN, 64), 64, _ROUNDS_64, 31)
 
 
+def checked_generator(generator: object) -> None:
+    """Raise TypeError if this is no torch.Generator."""
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator = {generator!r} is of the wrong type: allowed is a torch.Generator")
+
+
 def keys(generator: torch.Generator, indices: Tensor) -> Tensor:
     """Return the keys of some examples, shape (n,), int64, on their device. It takes one number from the generator.
 
@@ -66,8 +72,7 @@ def keys(generator: torch.Generator, indices: Tensor) -> Tensor:
     TypeError
         If the generator is none.
     """
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator = {generator!r} is of the wrong type: allowed is a torch.Generator")
+    checked_generator(generator)
     seed = torch.randint(2**63 - 1, (), generator=generator, device=generator.device)
     return mixed(seed.to(indices.device), indices)
 

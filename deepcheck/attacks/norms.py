@@ -17,7 +17,7 @@ from torch import Tensor
 
 from deepcheck.attacks.draws import Draws, Source
 from deepcheck.checks import checked_choice
-from odeflow.model import checked_count
+from odeflow.model import checked_count, checked_number
 
 __all__ = ["L0", "L1", "L2", "NORMS", "LInf", "Norm", "norm"]
 
@@ -54,6 +54,11 @@ class Norm(abc.ABC):
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the direction d with |d| = 1 that maximises <gradient, d>, and 0 where the gradient is 0."""
 
+    def during(self, progress: float, dimension: int) -> Norm:
+        """Return the norm with the steepest step for a point of an attack, progress in [0, 1], on so many entries."""
+        del progress, dimension
+        return self
+
     @abc.abstractmethod
     def uniform(self, like: Tensor, epsilon: float, source: Source) -> Tensor:
         """Return perturbations of the shape of `like`, uniform in the ball.
@@ -61,15 +66,26 @@ class Norm(abc.ABC):
         The numbers come from streams by example, or from a torch.Generator that gives the seed of such.
         """
 
-    def confinement(self, images: Tensor, epsilon: Epsilon, bounds: tuple[float, float]) -> Callable[[Tensor], Tensor]:
-        """Return the map of points into the ball around `images` and the box; it may overwrite its argument.
+    def project_within(self, delta: Tensor, epsilon: Epsilon, low: Tensor, high: Tensor) -> Tensor:
+        """Return the point nearest to delta, in Euclidean distance, of the ball and of the box low <= . <= high together.
 
-        The point is projected onto the ball, then clipped to the box. As the images are in the box, clipping moves no
-        entry away from its image, so the result is in both; for L-infinity it is the nearest point of both.
+        Exact in the norms of this module, where low <= 0 <= high; `low` and `high` have the shape of delta and may be
+        infinite. Here, for a norm that has nothing better: projected onto the ball, then clipped. That is in both, but not
+        the nearest.
         """
+        return self.project(delta, epsilon).clamp(low, high)
+
+    def confinement(self, images: Tensor, epsilon: Epsilon, bounds: tuple[float, float]) -> Callable[[Tensor], Tensor]:
+        """Return the map of points to the nearest point of the ball around `images` and the box together.
+
+        It may overwrite its argument. What it returns is inside in the numbers that it returns, not only up to rounding.
+        """
+        low, high = bounds[0] - images, bounds[1] - images
+        epsilon = epsilon * (1 - 4 * torch.finfo(images.dtype).eps)  # the length of what is projected is rounded
 
         def confine(points: Tensor) -> Tensor:
-            return self.project(points.sub_(images), epsilon).add_(images).clamp_(*bounds)
+            delta = self.project_within(points.sub_(images), epsilon, low, high)
+            return moved(images, delta).clamp_(*bounds)
 
         return confine
 
@@ -102,11 +118,14 @@ class LInf(Norm):
         """Draw every entry from U(-epsilon, epsilon)."""
         return epsilon * Draws.of(source, like).symmetric(like)
 
+    def project_within(self, delta: Tensor, epsilon: Epsilon, low: Tensor, high: Tensor) -> Tensor:
+        """Clip every entry to [-epsilon, epsilon] and to the box."""
+        return self.project(delta, epsilon).clamp(low, high)
+
     def confinement(self, images: Tensor, epsilon: Epsilon, bounds: tuple[float, float]) -> Callable[[Tensor], Tensor]:
         """Return the map of points into the cube around `images` and the box: one clip of every entry."""
-        epsilon = _radius(epsilon, images)
-        low: Tensor = (images - epsilon).clamp_(min=bounds[0])
-        high: Tensor = (images + epsilon).clamp_(max=bounds[1])
+        step = _radius(_below(epsilon, images), images) + torch.zeros_like(images)
+        low, high = moved(images, -step).clamp_(min=bounds[0]), moved(images, step).clamp_(max=bounds[1])
 
         def confine(points: Tensor) -> Tensor:
             return points.clamp_(low, high)
@@ -130,6 +149,28 @@ class L2(Norm):
         """Shorten the perturbations that are longer than epsilon."""
         return delta * per_example((epsilon / _positive(self.length(delta))).clamp(max=1.0), delta)
 
+    def project_within(self, delta: Tensor, epsilon: Epsilon, low: Tensor, high: Tensor) -> Tensor:
+        """Shorten the perturbation by one factor s <= 1, then clip it to the box: clip(s delta), of length epsilon at most.
+
+        An entry of size a with the room r is min(s a, r), so that the square of the length rises with s, and between two
+        of the values r / a, where entries meet the box, it is (sum of r^2 of those that have) + s^2 (sum of a^2 of the
+        others).
+        """
+        a, r = _sizes_and_rooms(delta, low, high)
+        square = _per_row(epsilon, a) ** 2
+        outside = torch.minimum(a, r).square().sum(1) > square
+        meets = torch.where(a > 0, r / a, torch.inf)
+        s, order = meets.sort(dim=1)
+        at_edge = r.gather(1, order).square().cumsum(1)
+        free = a.gather(1, order).square().flip(1).cumsum(1).flip(1)
+        zero = torch.zeros_like(free[:, :1])
+        count = (at_edge + s.square() * torch.cat([free[:, 1:], zero], 1) < square[:, None]).sum(1)
+        count = count.clamp_(max=a.shape[1] - 1)[:, None]
+        rest = square[:, None] - torch.cat([zero, at_edge], 1).gather(1, count)
+        factor = (rest.clamp_(min=0) / _positive(free.gather(1, count))).sqrt_()
+        size = torch.minimum(torch.where(outside[:, None], factor, 1.0) * a, r)
+        return _signed(size, delta)
+
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the gradient, of length 1."""
         gradient = gradient / _positive(per_example(gradient.flatten(1).abs().amax(1), gradient))
@@ -144,17 +185,36 @@ class L2(Norm):
 
 
 @dataclass(frozen=True)
-class L1(Norm):
-    """The sum of the entries in absolute value."""
+class _Sparse(Norm):
+    """A norm whose steepest step moves few entries."""
 
     coordinates: int = 1
     """Entries that a step moves, >= 1. One is the steepest step; with more, attacks on nets need fewer steps."""
-
-    name = "l1"
-    dual = "linf"
+    shares: tuple[float, float] | None = None
+    """Shares of the entries that the first and the last step of an attack by gradient move, in (0, 1], in place of
+    `coordinates`: many at first and few in the end, as in APGD-L1 (Croce and Hein, ICML 2021). There they follow from the
+    perturbation that was found so far, here from the number of the step, geometrically: so they do not depend on where the
+    attack starts, nor on how far it has come."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "coordinates", checked_count("coordinates", self.coordinates, 1))
+        for share in self.shares or ():
+            checked_number("shares", share, above=0, most=1)
+
+    def during(self, progress: float, dimension: int) -> Norm:
+        """Return the norm with as many `coordinates` as the shares say."""
+        if self.shares is None:
+            return self
+        first, last = self.shares
+        return type(self)(max(1, round(dimension * first * (last / first) ** progress)))
+
+
+@dataclass(frozen=True)
+class L1(_Sparse):
+    """The sum of the entries in absolute value."""
+
+    name = "l1"
+    dual = "linf"
 
     def length(self, delta: Tensor) -> Tensor:
         """Return sum_i |delta_i|, shape (n,)."""
@@ -177,6 +237,25 @@ class L1(Norm):
         shrunk = (size - threshold.clamp(min=0)[:, None]).clamp_(min=0).view_as(delta)
         return torch.copysign(shrunk, delta) * per_example((bound > 0).to(size.dtype), delta)
 
+    def project_within(self, delta: Tensor, epsilon: Epsilon, low: Tensor, high: Tensor) -> Tensor:
+        """Shrink every entry by the same threshold t >= 0, then clip it to the box, so that the length is epsilon at most.
+
+        An entry of size a with the room r is a - t between 0 and r, so that the length falls with t, piece by piece along
+        straight lines: with the number of entries strictly between, which changes at every a and a - r (Croce and Hein,
+        ICML 2021, proposition 2.1, in other words).
+        """
+        a, r = _sizes_and_rooms(delta, low, high)
+        bound = _per_row(epsilon, a)
+        outside = torch.minimum(a, r).sum(1) > bound
+        t, order = torch.cat([a, (a - r).clamp_(min=0)], 1).sort(dim=1, descending=True)
+        between = torch.where(order < a.shape[1], 1.0, -1.0).to(a.dtype).cumsum(1)
+        gained = (between[:, :-1] * (t[:, :-1] - t[:, 1:])).cumsum(1)
+        length = torch.cat([torch.zeros_like(bound)[:, None], gained], 1)  # at each threshold in t
+        last = (length <= bound[:, None]).sum(1, keepdim=True).sub_(1).clamp_(min=0)
+        excess = (bound[:, None] - length.gather(1, last)) / between.gather(1, last).clamp_(min=1)
+        threshold = torch.where(outside[:, None], t.gather(1, last) - excess, 0.0)
+        return _signed(torch.minimum((a - threshold).clamp_(min=0), r), delta)
+
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the sign of the gradient at its largest entry, or 1/m of the signs at its m largest `coordinates`."""
         m = min(self.coordinates, _dimension(gradient))
@@ -192,17 +271,11 @@ class L1(Norm):
 
 
 @dataclass(frozen=True)
-class L0(Norm):
+class L0(_Sparse):
     """The number of entries that are not zero. The ball of radius epsilon has floor(epsilon) of them."""
 
     name = "l0"
     dual = None
-
-    coordinates: int = 1
-    """Entries that a step moves, >= 1."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "coordinates", checked_count("coordinates", self.coordinates, 1))
 
     def length(self, delta: Tensor) -> Tensor:
         """Return the number of entries that are not zero, shape (n,)."""
@@ -210,10 +283,7 @@ class L0(Norm):
 
     def project(self, delta: Tensor, epsilon: Epsilon) -> Tensor:
         """Keep the floor(epsilon) entries that are largest in absolute value; of equal ones, any."""
-        if not isinstance(epsilon, Tensor):
-            return _largest(delta.flatten(1), math.floor(min(epsilon, _dimension(delta)))).view_as(delta)
-        rank = delta.flatten(1).abs().argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        return delta * (rank < epsilon.floor().view(-1, 1)).view_as(delta)
+        return delta * _few(delta.abs(), epsilon)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the sign of the gradient at its largest `coordinates` entries."""
@@ -225,11 +295,20 @@ class L0(Norm):
         rank = draws.words(_dimension(like)).argsort(dim=1, stable=True).argsort(dim=1)
         return draws.symmetric(like) * (rank < math.floor(epsilon)).view_as(like)
 
+    def project_within(self, delta: Tensor, epsilon: Epsilon, low: Tensor, high: Tensor) -> Tensor:
+        """Clip to the box the floor(epsilon) entries for which that gains most; of equal ones, any.
+
+        An entry that becomes c costs (delta - c)^2 instead of delta^2: c (2 delta - c) less.
+        """
+        clipped = delta.clamp(low, high)
+        return clipped * _few(clipped * (2 * delta - clipped), epsilon)
+
     def confinement(self, images: Tensor, epsilon: Epsilon, bounds: tuple[float, float]) -> Callable[[Tensor], Tensor]:
-        """Return the map of points to the box, then to the floor(epsilon) largest changes: it stays in both."""
+        """Return the map of points to the nearest point of the box in which floor(epsilon) entries are not the image's."""
+        low, high = bounds[0] - images, bounds[1] - images
 
         def confine(points: Tensor) -> Tensor:
-            delta = self.project(points.clamp_(*bounds).sub_(images), epsilon)
+            delta = self.project_within(points.sub_(images), epsilon, low, high)
             return torch.where(delta != 0, (images + delta).clamp_(*bounds), images)  # x + (z - x) may round past z
 
         return confine
@@ -250,6 +329,53 @@ def norm(value: str | Norm) -> Norm:
     return value if isinstance(value, Norm) else NORMS[checked_choice("norm", value, NORMS)]
 
 
+def moved(images: Tensor, delta: Tensor) -> Tensor:
+    """Return images + delta, rounded towards the images: no entry is farther from its image than delta says.
+
+    The rounding error of a sum is a number of the same precision (Knuth's two-sum), so that it can be seen exactly.
+    """
+    z = images + delta
+    back = z - images
+    error = (images - (z - back)) + (delta - back)
+    beyond = ((error < 0) & (delta > 0)) | ((error > 0) & (delta < 0))
+    return torch.where(beyond, torch.nextafter(z, images), z)
+
+
+def rounded(points: Tensor, images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return points in another precision, in which the images are exact, rounded towards the images.
+
+    The gradient passes as through a conversion.
+    """
+    z = points.to(dtype)
+    with torch.no_grad():
+        wide = z.to(points.dtype)
+        beyond = ((wide > points) & (points >= images)) | ((wide < points) & (points <= images))
+        change = torch.where(beyond, torch.nextafter(z, images.to(dtype)) - z, 0.0)
+    return z + change
+
+
+def _below(epsilon: Epsilon, like: Tensor) -> Tensor:
+    """Return the largest number in the precision of `like` that is not above epsilon, of its shape."""
+    exact = torch.as_tensor(epsilon, dtype=torch.float64, device=like.device)
+    radius = exact.to(like.dtype)
+    return torch.where(radius.double() > exact, torch.nextafter(radius, torch.zeros_like(radius)), radius)
+
+
+def _sizes_and_rooms(delta: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Return |delta_i|, and how large it may be in the box, shapes (n, D), in double precision."""
+    room = torch.where(delta > 0, high, -low)
+    return delta.flatten(1).double().abs(), room.flatten(1).double().clamp_(min=0)
+
+
+def _per_row(epsilon: Epsilon, rows: Tensor) -> Tensor:
+    return torch.as_tensor(epsilon, dtype=rows.dtype, device=rows.device).expand(len(rows))
+
+
+def _signed(size: Tensor, delta: Tensor) -> Tensor:
+    """Return sizes, shape (n, D), with the signs and the shape and precision of delta."""
+    return torch.copysign(size.to(delta.dtype).view_as(delta), delta)
+
+
 def _dimension(batch: Tensor) -> int:
     return math.prod(batch.shape[1:])
 
@@ -257,6 +383,16 @@ def _dimension(batch: Tensor) -> int:
 def _positive(values: Tensor) -> Tensor:
     """Return what can be divided by: 1 instead of 0."""
     return torch.where(values > 0, values, torch.ones_like(values))
+
+
+def _few(values: Tensor, epsilon: Epsilon) -> Tensor:
+    """Return where the floor(epsilon) largest values of each example are, of equal ones any, in the shape of the values."""
+    rows = values.flatten(1)
+    if isinstance(epsilon, Tensor):
+        rank = rows.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        return (rank < epsilon.floor().view(-1, 1)).view_as(values)
+    index = rows.topk(math.floor(min(epsilon, rows.shape[1])), dim=1).indices
+    return torch.zeros_like(rows, dtype=torch.bool).scatter_(1, index, True).view_as(values)
 
 
 def _largest(rows: Tensor, count: int) -> Tensor:

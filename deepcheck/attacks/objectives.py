@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ __all__ = [
     "CrossEntropy",
     "Margin",
     "Objective",
+    "Targeted",
     "TargetedCrossEntropy",
     "TargetedDLR",
     "TargetedMargin",
@@ -48,13 +49,23 @@ class Objective(abc.ABC):
         return logits.argmax(1) != labels
 
 
-class _Targeted(Objective):
+@dataclass(frozen=True)
+class Targeted(Objective):
+    """What maximises a class to reach."""
+
+    goal: Literal["target", "wrong"] = "target"
+    """When an example is finished: once it is classified as its target, or as any wrong class. An attack that aims at one
+    class after the other, to be misclassified, wants the second."""
+
     targeted = True
 
+    def __post_init__(self) -> None:
+        checked_choice("goal", self.goal, ("target", "wrong"))
+
     def reached(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor | None:
-        """Return which examples are classified as their target, shape (n,)."""
-        del labels
-        return logits.argmax(1) == _given(targets)
+        """Return which examples are finished, shape (n,)."""
+        prediction = logits.argmax(1)
+        return prediction == _given(targets) if self.goal == "target" else prediction != labels
 
 
 @dataclass(frozen=True)
@@ -128,7 +139,7 @@ class DLR(Objective):
 
 
 @dataclass(frozen=True)
-class TargetedCrossEntropy(_Targeted):
+class TargetedCrossEntropy(Targeted):
     """Log-probability of the target, log p_t."""
 
     name = "targeted_cross_entropy"
@@ -140,7 +151,7 @@ class TargetedCrossEntropy(_Targeted):
 
 
 @dataclass(frozen=True)
-class TargetedMargin(_Targeted):
+class TargetedMargin(Targeted):
     """Margin of the target, z_t less max over k != t of z_k. Positive where the target is reached."""
 
     name = "targeted_margin"
@@ -153,7 +164,7 @@ class TargetedMargin(_Targeted):
 
 
 @dataclass(frozen=True)
-class TargetedDLR(_Targeted):
+class TargetedDLR(Targeted):
     """Targeted difference of logits ratio (Croce and Hein, ICML 2020, eq. 7). Needs 4 classes.
 
     -(z_y - z_t) / (z_1 - (z_3 + z_4)/2), with the logits sorted, z_1 the largest.

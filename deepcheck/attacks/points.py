@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepcheck.attacks.norms import Norm, per_example
+from deepcheck.attacks.norms import Norm, per_example, rounded
 
 __all__ = ["Attacked", "Nearest", "Points", "Restarts"]
 
@@ -160,7 +160,7 @@ class Restarts:
         """Return what all restarts found."""
         assert self.worst is not None
         value, prediction, probability, length = (torch.stack(field) for field in zip(*self._rows, strict=True))
-        images = self.worst.images.to(self._dtype)
+        images = self._rounded(self.worst, self._images)
         return Attacked(images, self.worst.value, value, prediction, probability, length)
 
     def _better(self, found: Points, worst: Points, rows: Tensor | None) -> Tensor:
@@ -171,7 +171,12 @@ class Restarts:
     def _length(self, points: Points, rows: Tensor | None) -> Tensor:
         """Return the length of the perturbations of some examples (None: of all) as they leave the attack, rounded."""
         images = self._images if rows is None else self._images[rows]
-        return self._norm.length(points.images.to(self._dtype).to(images.dtype) - images)
+        return self._norm.length(self._rounded(points, images).to(images.dtype) - images)
+
+    def _rounded(self, points: Points, images: Tensor) -> Tensor:
+        """Return the attacked images as they leave the attack: no farther from the originals than in the search."""
+        z = points.images
+        return z if z.dtype is self._dtype else rounded(z, images, self._dtype)
 
 
 class Nearest(Restarts):

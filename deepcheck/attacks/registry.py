@@ -13,7 +13,7 @@ from typing import Any
 from deepcheck.attacks.base import Attack, BudgetAttack
 from deepcheck.attacks.black_box.noise import UniformNoise
 from deepcheck.attacks.black_box.square import Square
-from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd
+from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd, targeted_pgd
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.deepfool import DeepFool
 from deepcheck.attacks.norms import NORMS, Norm
@@ -26,6 +26,7 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack]] = {
     "fgsm": fgsm,
     "bim": bim,
     "mim": mim,
+    "targeted_pgd": targeted_pgd,
     "square": Square,
     "uniform_noise": UniformNoise,
     "deepfool": DeepFool,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,7 @@ class Attack(OnImages):
         """Run the command."""
         from deepcheck.attacks import registry
         from deepcheck.evaluation import Planned, evaluate, robust_error, standard_error, test_error
-        from deepcheck.evaluation.suites import BOX_NORMS
+        from deepcheck.evaluation.suites import BOX_NORMS, cannot_cross
 
         if self.list:
             print(registry.listed())
@@ -57,12 +58,18 @@ class Attack(OnImages):
             if self.norm != usual:
                 raise ValueError(f"epsilon is missing: there is no default for norm = {self.norm}")
             epsilons = (epsilon,)
+        planned = {f"{self.attack}_{self.norm}": Planned(attack, epsilons)}
+        if cannot_cross(planned):
+            logging.getLogger(__name__).warning(
+                "the steps of %s are too short together to cross the ball: robustness will seem larger than it is",
+                attack,
+            )
         images = load_images(dataset, self.data_dir)
         examples = at_most(self.examples, len(images.test_images), images.name)
         records = evaluate(
             network,
             images,
-            {f"{self.attack}_{self.norm}": Planned(attack, epsilons)},
+            planned,
             examples=examples,
             validation=0,
             seed=self.seed,

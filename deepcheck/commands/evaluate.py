@@ -17,8 +17,8 @@ __all__ = ["Evaluate"]
 class Evaluate(OnImages):
     """Attack a net in all ways, print the numbers that are published, and check for signs of false robustness.
 
-    The standard suite has white-box attacks in L-infinity, L2, L1 and L0, on cross-entropy and on confidence; the Square
-    Attack; noise. Distal adversarial examples in any case. A table says how accurate the net is under each attack, with
+    The standard suite has white-box attacks in L-infinity, L2, L1 and L0, on cross-entropy, on the margin, towards one class
+    after the other, and on confidence; the Square Attack; noise. Distal adversarial examples in any case. A table says how accurate the net is under each attack, with
     standard errors, and in the worst case of all attacks in a norm. The exit status is 1 if a check against false
     robustness fails.
     """
@@ -28,9 +28,10 @@ class Evaluate(OnImages):
     validation: int | None = None
     """Test images kept apart for the confidence threshold, the last ones, >= 1; default: 1000, or half of what is left."""
     steps: int = 1000
-    """Gradient steps of the attacks on confidence, >= 10; those on cross-entropy take a fifth."""
+    """Gradient steps of the attacks on confidence, >= 10; the others take a fifth, but 40 if there are so many. Where steps
+    are few, they are longer."""
     restarts: int = 5
-    """Starts of each attack, >= 1."""
+    """Starts of each attack, >= 1; the targeted ones have one for each of 9 classes."""
     queries: int = 5000
     """Evaluations per image in the Square Attack, >= 50."""
     tpr: float = 0.99
@@ -68,11 +69,17 @@ class Evaluate(OnImages):
             "progress": True,
         }
         (x, y), _ = split(images, examples, validation, device)
-        checks = evaluation.sanity_checks(
-            network, x[:200], y[:200], epsilon=threats.linf[0], generator=stream(self.seed, "sanity", device)
-        )
         sizes: dict[str, Any] = {"examples": examples, "validation": validation, "keep_images": self.keep_images}
         records = evaluation.evaluate(network, images, planned, **sizes, **common)
+        checks = evaluation.sanity_checks(
+            network,
+            x[:200],
+            y[:200],
+            epsilon=threats.linf[0],
+            generator=stream(self.seed, "sanity", device),
+            planned=planned,
+            records=records,
+        )
         noise = evaluation.distal(
             network, images.shape, epsilon=threats.linf[0], count=examples, steps=self.steps, restarts=2, **common
         )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deepcheck.attacks.base import Attack, Attacked, Model, checked_logits, evaluating
+from deepcheck.attacks.calls import decided, logits_of, warn_of_undecided
 from deepcheck.defences.wrappers import EOT
 from odeflow.model import checked_count
 
@@ -124,10 +125,18 @@ class Adaptive:
         )
         attacked = found.images.reshape(-1, *images.shape[1:])
         with evaluating(model), torch.no_grad():
-            parts = [model(part).float() for part in torch.split(attacked, batch_size)] if len(attacked) else []
+            parts = (
+                [logits_of(model, part).float() for part in torch.split(attacked, batch_size)] if len(attacked) else []
+            )
         logits = torch.cat(parts) if parts else attacked.new_zeros(0, 2)
-        checked_logits(logits, len(attacked), labels)
+        some = decided(logits)
+        if len(attacked):
+            checked_logits(logits[some][:1], 1, labels) if bool(some.any()) else checked_logits(logits[:1], 1, labels)
         confidence, prediction = logits.softmax(1).max(1)
+        if not bool(some.all()):
+            warn_of_undecided(int((~some).sum()))
+            true = labels.repeat(len(attacked) // max(len(labels), 1))
+            prediction, confidence = torch.where(some, prediction, true), confidence.masked_fill(~some, 0)
         shape = (*found.objective.shape[:-1], 1, len(images))
         best = (found.restart_objective == found.objective.unsqueeze(-2)).byte().argmax(-2, keepdim=True)
         return Attacked(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deepcheck.attacks.base import Model
+from deepcheck.attacks.calls import logits_of
 from odeflow.model import checked_count
 
 __all__ = ["BPDA", "EOT", "Behind", "mean_of_draws"]
@@ -35,7 +36,7 @@ class EOT(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, shape (n, K)."""
-        return mean_of_draws(lambda: self.model(images), self.draws)
+        return mean_of_draws(lambda: logits_of(self.model, images), self.draws)
 
 
 class BPDA(nn.Module):
@@ -58,7 +59,7 @@ class BPDA(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return what the first function makes of the images, with the gradient of the second."""
         with torch.no_grad():
-            exact = self._forward(images)
+            exact = self._forward(images.clone())
         smooth = images if self._backward is None else self._backward(images)
         if exact.shape != smooth.shape:
             raise ValueError(

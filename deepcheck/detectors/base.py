@@ -14,6 +14,7 @@ from torch import Tensor
 
 from deepcheck import checkpoint
 from deepcheck.attacks.base import Model, checked_images, checked_logits, evaluating
+from deepcheck.attacks.calls import logits_of
 from odeflow.model import checked_count
 
 __all__ = ["Detector"]
@@ -73,7 +74,7 @@ class Detector(ABC):
         if not len(images):
             raise ValueError("images are none: allowed is one or more, clean ones of the training set")
         with evaluating(net), torch.no_grad():
-            checked_logits(net(images[:1]), 1, labels)
+            checked_logits(logits_of(net, images[:1]), 1, labels)
             state = self._learn(net, images, labels, batch_size)
         return self.restored(state)
 

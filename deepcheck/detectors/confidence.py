@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from deepcheck.attacks.base import Model
+from deepcheck.attacks.calls import logits_of
 from deepcheck.detectors.base import Detector
 
 __all__ = ["Confidence"]
@@ -28,4 +29,4 @@ class Confidence(Detector):
         return {}
 
     def _score(self, net: Model, images: Tensor, state: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
-        return net(images).float().softmax(1).amax(1)
+        return logits_of(net, images).float().softmax(1).amax(1)

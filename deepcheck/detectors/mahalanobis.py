@@ -70,8 +70,8 @@ class Mahalanobis(Detector):
 
     def _phi(self, net: Model) -> Callable[[Tensor], Tensor]:
         if self.of == "logits":
-            return net
+            return lambda x: net(x.clone())  # which it may overwrite
         features: Callable[[Tensor], Tensor] | None = getattr(net, "features", None)
         if not callable(features):
             raise TypeError("net has no method features: allowed is one that has, or Mahalanobis(of='logits')")
-        return lambda x: features(x).flatten(1)
+        return lambda x: features(x.clone()).flatten(1)

@@ -18,9 +18,10 @@ from deepcheck.attacks.base import Model
 from deepcheck.attacks.pgd import PGD
 from deepcheck.attacks.starts import OneOf, UniformBall, Zero
 from deepcheck.checks import checked_choice
-from deepcheck.device import describe, memory_advice
+from deepcheck.device import describe, exact_float32, memory_advice
 from deepcheck.evaluation.records import assemble
 from deepcheck.evaluation.run import predictions, record, stream
+from deepcheck.evaluation.suites import long_enough
 from odeflow.model import checked_count
 
 if TYPE_CHECKING:
@@ -82,12 +83,15 @@ def noise_images(kind: str, count: int, in_shape: tuple[int, int, int], generato
 
 
 def distal_attack(*, steps: int, restarts: int = 1) -> PGD:
-    """Return the attack: ascent on max over k of log p_k in the L-infinity ball, from the image or near it."""
+    """Return the attack: ascent on max over k of log p_k in the L-infinity ball, from the image or near it.
+
+    Its step is a twentieth of epsilon at first, or as long as so few steps need to cross the ball.
+    """
     return PGD(
         "linf",
         "any_confidence",
         steps=steps,
-        relative_step_size=0.05,
+        relative_step_size=long_enough(0.05, steps, 0.9),
         momentum=0.9,
         backtracking=1.1,
         start=OneOf((UniformBall(), Zero())),
@@ -95,6 +99,7 @@ def distal_attack(*, steps: int, restarts: int = 1) -> PGD:
     )
 
 
+@exact_float32()
 def distal(
     model: Model,
     in_shape: tuple[int, int, int],

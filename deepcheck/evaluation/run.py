@@ -16,7 +16,7 @@ from deepcheck.attacks.norms import Norm
 from deepcheck.data import Images
 from deepcheck.defences.base import Defence
 from deepcheck.detectors.base import Detector
-from deepcheck.device import describe, memory_advice
+from deepcheck.device import describe, exact_float32, memory_advice
 from deepcheck.evaluation.predicted import predictions
 from deepcheck.evaluation.records import AttackRecord, assemble
 from deepcheck.evaluation.scores import IMAGES, with_images, with_score
@@ -33,6 +33,7 @@ Tensors = tuple[Tensor, Tensor]
 """Images, shape (n, ...), pixels in [0, 1], of a floating type, and labels, shape (n,), int64."""
 
 
+@exact_float32()
 def evaluate(
     model: Model,
     images: Images | Tensors,

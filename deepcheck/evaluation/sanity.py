@@ -6,17 +6,27 @@ Give a False Sense of Security" (ICML 2018).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from deepcheck.attacks.base import Model, checked_images, evaluating
+from deepcheck.attacks.base import Model, checked_images, evaluating, plain
+from deepcheck.attacks.calls import logits_of
+from deepcheck.attacks.draws import checked_generator
 from deepcheck.attacks.objectives import CrossEntropy
 from deepcheck.attacks.pgd import PGD
 from deepcheck.attacks.square import Square
-from deepcheck.attacks.starts import UniformBall
+from deepcheck.device import exact_float32
+from deepcheck.evaluation.predicted import predictions
+from deepcheck.evaluation.robustness import worst_case
+from deepcheck.evaluation.suites import Planned, cannot_cross
 from odeflow.model import checked_count
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["Check", "sanity_checks"]
 
@@ -44,6 +54,8 @@ class Check:
         return f"{self.name}: {self.found}" + ("" if self.passed else f" ({self.advice})")
 
 
+@exact_float32()
+@torch.inference_mode(False)
 def sanity_checks(
     model: Model,
     images: Tensor,
@@ -54,6 +66,8 @@ def sanity_checks(
     steps: int = 40,
     queries: int = 1000,
     batch_size: int = 500,
+    planned: Mapping[str, Planned] | None = None,
+    records: xr.Dataset | None = None,
 ) -> list[Check]:
     """Look for signs of false robustness in L-infinity.
 
@@ -73,11 +87,17 @@ def sanity_checks(
         Evaluations of the black-box attack per example, >= 1.
     batch_size
         Examples that the model sees at once.
+    planned
+        The attacks by which robustness was claimed, as from `suite`.
+    records
+        What they found, of `evaluate` on at least these examples, first and in this order, at `epsilon` in L-infinity.
 
     Returns
     -------
     list of Check
-        eval mode, output repeats, gradients, large epsilon, more iterations, black box; a failed one first.
+        eval mode, output repeats, gradients, large epsilon, more iterations, black box; a failed one first. With `planned`
+        also whether their steps can cross the ball, and with `records` whether the attacks here, of 5 `steps` and two
+        objectives, turn examples that those have left.
         Approximate: a net that passes may still be less robust than it seems.
 
     Raises
@@ -86,17 +106,22 @@ def sanity_checks(
         If images or labels are not allowed, or a number is out of range.
     """
     checked_images(images, labels, (0.0, 1.0))
+    checked_generator(generator)
     for name, count in (("steps", steps), ("queries", queries), ("batch_size", batch_size)):
         checked_count(name, count, 1)
     if not len(images):
         raise ValueError("images are none: allowed is one or more")
     if not epsilon > 0:
         raise ValueError(f"epsilon = {epsilon!r} is out of range: allowed is > 0")
+    images, labels = plain(images), plain(labels)
+    predictions(model, images, batch_size)  # one that has no finite logits for them is refused
     checks = [_eval_mode(model), _output_repeats(model, images[:batch_size])]
+    if planned is not None:
+        checks.append(_crossing(planned))
 
     def attached(x: Tensor) -> Tensor:
         """Return the logits, with a gradient of 0 where the model has none at all, as after a comparison of pixels."""
-        return model(x) + 0 * x.flatten(1).sum(1, keepdim=True)
+        return logits_of(model, x) + 0 * x.flatten(1).sum(1, keepdim=True)
 
     def wrong(attack: PGD | Square, size: float, source: torch.Generator = generator) -> Tensor:
         """Return which examples an attack turns, in any restart."""
@@ -108,11 +133,12 @@ def sanity_checks(
         largest = wrong(PGD("linf", "margin", steps=100, step_size=0.05, restarts=2), 1.0)
         again = torch.Generator(generator.device)
         again.set_state(generator.get_state())
-        few = wrong(PGD("linf", "margin", steps=steps, relative_step_size=2.5 / steps, start=UniformBall()), epsilon)
+        few = wrong(PGD("linf", "margin", steps=steps, relative_step_size=2.5 / steps), epsilon)
         white = few | wrong(PGD("linf", "cross_entropy", steps=steps, relative_step_size=2.5 / steps), epsilon)
         # from the same starts: what other starts find is no matter of iterations
         many = wrong(PGD("linf", "margin", steps=5 * steps, relative_step_size=0.5 / steps), epsilon, again)
-        black = wrong(Square("linf", "margin", queries=queries), epsilon) & ~(white | many)
+        square = wrong(Square("linf", "margin", queries=queries), epsilon)
+        black = square & ~(white | many)
         if black.any():  # ascent follows one class, which need not be the nearest one: not so where gradients are right
             attack = PGD("linf", "targeted_margin", steps=5 * steps, relative_step_size=0.5 / steps)
             black[black.clone()] = ~_turned_to_some_class(
@@ -145,7 +171,37 @@ def sanity_checks(
             "the gradients mislead: do not trust attacks that use them",
         )
     )
+    if records is not None:
+        checks.append(_left(records, white | many | square, epsilon))
     return sorted(checks, key=lambda check: check.passed)
+
+
+def _crossing(planned: Mapping[str, Planned]) -> Check:
+    """Return whether the steps of the attacks are long enough together."""
+    short = cannot_cross(planned)
+    return Check(
+        "steps can cross the ball",
+        not short,
+        f"attacks whose steps are too short together: {', '.join(short) or 'none'}",
+        "take longer steps, or more: together 2.5 epsilon",
+    )
+
+
+def _left(records: xr.Dataset, turned: Tensor, epsilon: float) -> Check:
+    """Return whether the attacks on record turn what those here turn."""
+    count = len(turned)
+    if records.sizes["example"] < count:
+        raise ValueError(
+            f"records have {records.sizes['example']} examples: allowed are those of {count} images, or more"
+        )
+    wrong = torch.tensor(worst_case(records, norm="linf", epsilon=epsilon)["wrong"].values[:count])
+    share = float((turned.cpu() & ~wrong).double().mean())
+    return Check(
+        "a longer attack finds no more",
+        share <= _SHARE,
+        f"error {float(wrong.double().mean()):.3f} on record, and {share:.3f} more of the examples fall to other attacks",
+        "the robustness on record is not there: attack with more steps, restarts and objectives",
+    )
 
 
 def _eval_mode(model: Model) -> Check:
@@ -165,7 +221,8 @@ def _eval_mode(model: Model) -> Check:
 def _output_repeats(model: Model, x: Tensor) -> Check:
     """Return whether the model says the same twice. In eval mode; random layers of one's own stay random."""
     with evaluating(model):
-        change = float((model(x) - model(x)).abs().max())
+        one, other = logits_of(model, x), logits_of(model, x)
+        change = float(torch.where(one == other, 0.0, (one - other).abs()).max())
     return Check(
         "the output repeats",
         change <= 1e-4,
@@ -185,7 +242,7 @@ def _turned_to_some_class(
 ) -> Tensor:
     """Return which examples a targeted attack turns, with each of the likeliest wrong classes as the target."""
     with torch.no_grad():
-        logits = torch.cat([model(x) for x in torch.split(images, batch_size)])
+        logits = torch.cat([logits_of(model, x) for x in torch.split(images, batch_size)])
     logits = logits.scatter(1, labels[:, None], -torch.inf)
     turned = torch.zeros_like(labels, dtype=torch.bool)
     for targets in logits.topk(min(_TARGETS, logits.shape[1] - 1), 1).indices.T:
@@ -201,9 +258,10 @@ def _gradients(model: Model, images: Tensor, labels: Tensor, batch_size: int) ->
     zero = 0
     for x, y in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
         z = x.clone().requires_grad_()
-        value = CrossEntropy()(model(z).float(), y).sum()
-        (gradient,) = torch.autograd.grad(value, z)
-        zero += int((gradient.flatten(1).abs().amax(1) == 0).sum())
+        with torch.enable_grad():
+            value = CrossEntropy()(logits_of(model, z), y).sum()
+            (gradient,) = torch.autograd.grad(value, z)
+        zero += int((gradient.nan_to_num(nan=0.0).flatten(1).abs().amax(1) == 0).sum())
     share = zero / len(images)
     return Check(
         "gradients are not zero",

@@ -10,7 +10,7 @@ from deepcheck.attacks import registry
 from deepcheck.attacks.base import Attack, checked_epsilons
 from deepcheck.attacks.noise import UniformNoise
 from deepcheck.attacks.norms import L0, L1, NORMS, Norm
-from deepcheck.attacks.pgd import PGD
+from deepcheck.attacks.pgd import PGD, targeted_pgd, whole_steps
 from deepcheck.attacks.square import Square
 from deepcheck.attacks.starts import Gaussian, OneOf, UniformBall, UniformLength, Zero
 from deepcheck.checks import checked_choice
@@ -61,23 +61,49 @@ THREATS = {
 }
 """By data set; those of MNIST and CIFAR-10 are those of Stutz, Hein and Schiele (ICML 2020), where they are given."""
 
-BOX_NORMS: dict[str, Norm] = NORMS | {"l1": L1(coordinates=32), "l0": L0(coordinates=8)}
-"""Steps in L1 and L0 change several pixels: one alone reaches its bound, and the projection then takes others back."""
+BOX_NORMS: dict[str, Norm] = NORMS | {
+    "l1": L1(coordinates=8, shares=(0.1, 0.005)),
+    "l0": L0(coordinates=8, shares=(0.02, 0.002)),
+}
+"""Steps in L1 and L0 change several pixels: one alone reaches its bound, and the projection then takes others back. They are
+many at first and few in the end: with 32 of 784 in every step, a standard net on MNIST seemed twice as robust in L1."""
 _STEP_SIZES = {"linf": 0.05, "l2": 0.1, "l1": 0.1, "l0": 0.5}
-"""First step of the attacks on confidence, as a share of epsilon."""
+"""First step of the attacks on confidence, as a share of epsilon, if there are steps enough."""
+_SHARES = {"linf": 0.1, "l2": 0.1, "l1": 0.25, "l0": 0.5}
+"""The same for the attacks on the class without backtracking."""
+_FIRST = 0.25
+"""The same for those with backtracking, which shortens it."""
+_CROSSINGS = 2.5
+"""All steps of an attack together, in units of epsilon, at least: the ball is 2 across."""
+_ENOUGH = 40
+"""Steps below which no attack is shortened."""
+_TARGETS = 9
+"""Classes that the targeted attacks aim at."""
+
+
+def long_enough(usual: float, steps: int, momentum: float = 0.0) -> float:
+    """Return the length of a step as a share of epsilon: the usual one, or what so few steps need to cross the ball."""
+    return max(usual, _CROSSINGS / whole_steps(steps, momentum))
+
+
+def part_of(steps: int, divisor: int) -> int:
+    """Return a part of the steps, but no fewer than 40 where there are as many."""
+    return max(steps // divisor, min(steps, _ENOUGH))
 
 
 def confidence_attack(norm: str, *, steps: int, restarts: int) -> PGD:
     """Return the attack on confidence: ascent on max over k != y of p_k, with momentum, backtracking and mixed starts.
 
-    Its step is a twentieth of epsilon in L-infinity at first, and shrinks by a tenth where it would lose confidence.
+    Its step is a twentieth of epsilon in L-infinity at first, or as long as so few steps need to cross the ball, and shrinks
+    by a tenth where it would lose confidence.
     """
+    momentum = 0.9
     return PGD(
         BOX_NORMS[norm],
         "wrong_confidence",
         steps=steps,
-        relative_step_size=_STEP_SIZES[norm],
-        momentum=0.9,
+        relative_step_size=long_enough(_STEP_SIZES[norm], steps, momentum),
+        momentum=momentum,
         backtracking=1.1,
         start=OneOf((Gaussian(), UniformLength(), Zero())),
         restarts=restarts,
@@ -99,6 +125,8 @@ def suite(
     name                 norm    objective                  steps                 restarts
     ==================== ======= ========================== ===================== ==============
     pgd_NORM             any     cross-entropy              `steps` / 5           `restarts`
+    margin_NORM          any     margin                     `steps` / 5           `restarts`
+    targeted_NORM        any     margin of a wrong class    `steps` / 5           one for each of 9 classes
     confidence_NORM      any     confidence in wrong class  `steps`               `restarts`
     curve_linf           linf    cross-entropy              `steps` / 10          1
     curve_confidence     linf    confidence in wrong class  `steps` / 10          2
@@ -106,12 +134,17 @@ def suite(
     noise_linf           linf    confidence in wrong class  `queries` / 50 draws  1
     ==================== ======= ========================== ===================== ==============
 
+    No attack is shortened to fewer than 40 steps, and where there are few, each is longer: all steps of a restart together
+    are 2.5 epsilon at least, so that a start at one edge of the ball can reach the other. (FGSM, BIM and MIM among further
+    `attacks` are what their papers define: they start at the image, and go epsilon in all.) Margins are taken with
+    backtracking: steps that lose are not taken, and become shorter.
+
     Parameters
     ----------
     threats
         Sizes of the perturbations, or the name of a data set out of THREATS.
     steps
-        Gradient steps of the attacks on confidence, >= 10.
+        Gradient steps of the attacks on confidence, >= 10; the others take a part of them, see above.
     restarts
         Starts of an attack, >= 1. The worst case for each example counts.
     queries
@@ -135,21 +168,35 @@ def suite(
     sizes = {"linf": threats.linf, "l2": (threats.l2,), "l1": (threats.l1,), "l0": (threats.l0,)}
     planned: dict[str, Planned] = {}
     for norm, epsilons in sizes.items():
-        share = 0.1 if norm in ("linf", "l2") else 0.5
+        few = part_of(steps, 5)
         start = OneOf((UniformBall(), Zero())) if norm == "l0" else UniformBall()
         pgd = PGD(
             BOX_NORMS[norm],
-            steps=steps // 5,
-            relative_step_size=share,
+            steps=few,
+            relative_step_size=long_enough(_SHARES[norm], few),
             start=start,
             restarts=restarts,
             stop_when_reached=False,
         )  # it goes on after the class has changed: a threshold asks how confident the prediction is
         planned[f"pgd_{norm}"] = Planned(pgd, epsilons)
+        first = long_enough(_FIRST, few)
+        margin = PGD(
+            BOX_NORMS[norm],
+            "margin",
+            steps=few,
+            relative_step_size=first,
+            backtracking=1.5,
+            start=start,
+            restarts=restarts,
+        )
+        targeted = targeted_pgd(BOX_NORMS[norm], steps=few, relative_step_size=first, restarts=_TARGETS)
+        planned[f"margin_{norm}"] = Planned(margin, epsilons)
+        planned[f"targeted_{norm}"] = Planned(targeted, epsilons)
         planned[f"confidence_{norm}"] = Planned(confidence_attack(norm, steps=steps, restarts=restarts), epsilons)
     if threats.curve:
-        few = max(steps // 10, 1)
-        planned["curve_linf"] = Planned(PGD("linf", steps=few, relative_step_size=0.1), threats.curve)
+        few = part_of(steps, 10)
+        share = long_enough(_SHARES["linf"], few)
+        planned["curve_linf"] = Planned(PGD("linf", steps=few, relative_step_size=share), threats.curve)
         planned["curve_confidence"] = Planned(confidence_attack("linf", steps=few, restarts=2), threats.curve)
     if squares:
         square = Square("linf", "wrong_confidence", queries=queries)
@@ -234,6 +281,21 @@ def effort(attack: object) -> str:
     words = [f"{count} {one if count == 1 else many}" for count, one, many in counts if isinstance(count, int)]
     restarts = getattr(attack, "restarts", 1)
     return ", ".join(words) + (f" x {restarts}" if words and isinstance(restarts, int) and restarts > 1 else "")
+
+
+def cannot_cross(planned: Mapping[str, Planned]) -> list[str]:
+    """Return the names of the attacks by steps that are too short to cross the ball, from where they start.
+
+    From a random start that is 2 epsilon, from the image itself epsilon. Attacks that are not of such steps are left out.
+    """
+    short = []
+    for name, one in planned.items():
+        attack = getattr(one.attack, "attack", one.attack)  # of a wrapper, such as Adaptive
+        if isinstance(attack, PGD):
+            needed = 1 if isinstance(attack.start, Zero) else 2
+            if any(attack.reach(epsilon) < needed * epsilon * (1 - 1e-9) for epsilon in one.epsilons):
+                short.append(name)
+    return short
 
 
 def described(planned: Mapping[str, Planned]) -> dict[str, Any]:

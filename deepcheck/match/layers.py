@@ -81,9 +81,9 @@ def layer_features(
                 caught.clear()
                 if layer is None:
                     assert callable(features)
-                    caught.append(features(part))
+                    caught.append(features(part.clone()))  # which it may overwrite
                 else:
-                    model(part)
+                    model(part.clone())
                 if len(caught) != 1:
                     raise ValueError(f"layer = {layer!r} is used {len(caught)} times per call: allowed is once")
                 (output,) = caught

@@ -116,7 +116,7 @@ def local_dataset(
 
 def signed_margin(model: Model, x: Tensor) -> Tensor:
     """Return z, shape (n,), of a binary net; or raise ValueError if it is none, or z is not finite."""
-    output: Any = model(x)
+    output: Any = model(x.clone())  # which it may overwrite
     if not isinstance(output, Tensor) or output.shape not in {(len(x),), (len(x), 1), (len(x), 2)}:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(

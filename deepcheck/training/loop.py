@@ -17,7 +17,7 @@ from tqdm import tqdm
 from deepcheck import checkpoint, models
 from deepcheck.attacks.base import Model
 from deepcheck.data import Images
-from deepcheck.device import choose, describe, memory_advice
+from deepcheck.device import choose, describe, exact_float32, memory_advice
 from deepcheck.training import parallel
 from deepcheck.training.checkpointing import BEST, LAST, REPORT, check_same, packed, unpack
 from deepcheck.training.recipe import Recipe
@@ -45,6 +45,7 @@ class Trained:
         return f"Trained({self.network.name!r}, {len(self.history)} epochs, {str(self.checkpoint)!r})"
 
 
+@exact_float32()
 def train(
     recipe: Recipe,
     images: Images,

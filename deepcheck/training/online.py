@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from deepcheck.checks import checked_choice
+from deepcheck.device import exact_float32
 from deepcheck.training.stacked import StackedNets
 from odeflow.integrate import checked_alpha
 from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts, checked_count
@@ -36,6 +37,7 @@ FOLLOW = 0.02
 """Share by which the scale of a deep net follows the length of the gradient at each example."""
 
 
+@exact_float32()
 def train_online(
     mixture: GaussianMixture,
     rule: LearningRule,

@@ -63,9 +63,6 @@ def records_of(
     device = options["device"]
     epsilon = setting.threats.linf[0]
     (x, y), _ = split(images, min(setting.examples, 200), 0, device)
-    checks = sanity_checks(
-        network, x, y, epsilon=epsilon, generator=stream(SEED, "sanity", device), queries=setting.queries
-    )
     found = [
         kept(
             folder, f"{training}_{name}", (settings, name), _records, network, images, {name: attack}, setting, options
@@ -73,6 +70,16 @@ def records_of(
         for name, attack in planned.items()
     ]
     records = joined(found)
+    checks = sanity_checks(
+        network,
+        x,
+        y,
+        epsilon=epsilon,
+        generator=stream(SEED, "sanity", device),
+        queries=setting.queries,
+        planned=planned,
+        records=records,
+    )
     records.attrs["checks"] = json.dumps([{"passed": check.passed, "text": str(check)} for check in checks])
     return records
 

@@ -15,12 +15,13 @@ from torch import Tensor
 from deepcheck.attacks.base import BudgetAttack, Examples, Model
 from deepcheck.attacks.draws import keys
 from deepcheck.attacks.norms import Norm, per_example
-from deepcheck.attacks.objectives import Objective
+from deepcheck.attacks.objectives import Objective, Targeted
+from deepcheck.attacks.objectives import objective as as_objective
 from deepcheck.attacks.points import Points
 from deepcheck.attacks.starts import Start, UniformBall, Zero
 from odeflow.model import checked_count, checked_number
 
-__all__ = ["PGD", "bim", "fgsm", "mim", "pgd"]
+__all__ = ["PGD", "bim", "fgsm", "mim", "pgd", "targeted_pgd", "whole_steps"]
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ class PGD(BudgetAttack):
     keep: Literal["best", "last"] = "best"
     """Which iterate of a restart is kept: the one of the largest objective (one that reaches the goal first), or the
     last."""
-    targets: Literal["given", "least_likely"] = "given"
-    """For targeted objectives: classes given with the call, or the class that is least likely on the clean image."""
+    targets: Literal["given", "least_likely", "likeliest"] = "given"
+    """For targeted objectives: classes given with the call; or the class that is least likely on the clean image; or the
+    likeliest wrong class in the first restart, the next in the second, and so on, as APGD-T does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,13 +91,22 @@ class PGD(BudgetAttack):
             checked_number("backtracking", self.backtracking, above=1)
         _check("start", self.start, isinstance(self.start, Start), "a Start, say Zero() or UniformBall()")
         _check("keep", self.keep, self.keep in ("best", "last"), "best or last")
-        _check("targets", self.targets, self.targets in ("given", "least_likely"), "given or least_likely")
+        kinds = ("given", "least_likely", "likeliest")
+        _check("targets", self.targets, self.targets in kinds, "given, least_likely or likeliest")
         _check(
             "stop_when_reached",
             self.stop_when_reached,
             not (self.stop_when_reached and self.keep == "last" and self.restarts > 1),
             "False where the last iterate of several restarts is kept",
         )
+
+    def reach(self, epsilon: float) -> float:
+        """Return how far all steps of a restart go together, in the units of epsilon.
+
+        Less than `steps` times the step where momentum first has to build up; without what backtracking takes away.
+        """
+        step, T = _some(self.step_size, self.relative_step_size, epsilon), self.steps
+        return step * (whole_steps(T, self.momentum) if self.momentum_of == "direction" else T)
 
     def perturb(
         self,
@@ -119,13 +130,19 @@ class PGD(BudgetAttack):
         if self.targets == "given":
             return super()._checked_targets(targets, labels)
         _check("targets", self.targets, self._objective.targeted, "given: the objective has no target")
-        _check("targets", targets, targets is None, "None: the attack takes the least likely class")
+        _check(
+            "targets", targets, targets is None, f"None: the attack takes the {self.targets.replace('_', ' ')} class"
+        )
         return None
 
     def _chosen_targets(self, examples: Examples) -> Tensor | None:
         if self.targets == "given":
             return examples.targets
-        return torch.cat([batch.logits(batch.images).argmin(1) for batch in examples.batches()])
+        logits = torch.cat([batch.logits(batch.images) for batch in examples.batches()])
+        if self.targets == "least_likely":
+            return logits.argmin(1)
+        others = logits.scatter(1, examples.labels[:, None], -torch.inf)
+        return others.topk(min(self.restarts, logits.shape[1] - 1), dim=1).indices
 
     def _attack(self, examples: Examples, epsilon: float) -> Points:
         return self._ascend(examples, epsilon)
@@ -146,8 +163,9 @@ class PGD(BudgetAttack):
         rows: Tensor | None = None  # of the examples that are still attacked; None: all
         stops = self.stop_when_reached and now.reached is not None
         for t in range(1, self.steps + 1):
-            m = self._direction(gradient, m, now.images)
-            direction = self._norm.steepest(m) if self.momentum_of == "gradient" and self.momentum else m
+            norm = self._norm.during((t - 1) / max(self.steps - 1, 1), x[0].numel())
+            m = self._direction(norm, gradient, m, now.images)
+            direction = norm.steepest(m) if self.momentum_of == "gradient" and self.momentum else m
             points = now.images if self.backtracking is None else now.images.clone()
             z = confine(_add(points, step, direction))
             if t == self.steps and images_alone and self.keep == "last" and self.backtracking is None:
@@ -179,16 +197,16 @@ class PGD(BudgetAttack):
                 confine = self._norm.confinement(examples.images, epsilon, self.bounds)
         return kept
 
-    def _direction(self, gradient: Tensor, m: Tensor | None, points: Tensor) -> Tensor:
+    def _direction(self, norm: Norm, gradient: Tensor, m: Tensor | None, points: Tensor) -> Tensor:
         """Return where to go: the steepest direction, smoothed; or the smoothed gradient, if that has the momentum."""
-        if self._norm.room_matters:  # an entry at the edge of the box cannot follow the gradient out of it
+        if norm.room_matters:  # an entry at the edge of the box cannot follow the gradient out of it
             low, high = self.bounds
             gradient = gradient.masked_fill(((points <= low) & (gradient < 0)) | ((points >= high) & (gradient > 0)), 0)
         if self.momentum_of == "gradient" and self.momentum:
             size = gradient.flatten(1).abs().sum(1)
             gradient = gradient / per_example(torch.where(size > 0, size, torch.ones_like(size)), gradient)
             return gradient if m is None else gradient.add_(m, alpha=self.momentum)
-        direction = self._norm.steepest(gradient)
+        direction = norm.steepest(gradient)
         if not self.momentum:
             return direction
         m = torch.zeros_like(direction) if m is None else m
@@ -208,7 +226,13 @@ class PGD(BudgetAttack):
                 "model has no gradient by its images: allowed is one that is differentiable in torch; for "
                 "others there are the attacks Square and UniformNoise"
             )
-        return replace(points, logits=points.logits.detach(), value=value.detach()), gradient
+        # an entry without a number, as of a square root at 0, says nothing of where to go; the others do
+        return replace(points, logits=points.logits.detach(), value=value.detach()), gradient.nan_to_num(nan=0.0)
+
+
+def whole_steps(steps: int, momentum: float = 0.0) -> float:
+    """Return how many steps without momentum go as far as these: sum over t = 1, ..., T of 1 - momentum^t."""
+    return steps - momentum * (1 - momentum**steps) / (1 - momentum)
 
 
 def fgsm(norm: Norm | str = "linf", objective: Objective | str = "cross_entropy") -> PGD:
@@ -264,6 +288,33 @@ def pgd(
         restarts=restarts,
         momentum=momentum,
         backtracking=backtracking,
+    )
+
+
+def targeted_pgd(
+    norm: Norm | str = "linf",
+    objective: Objective | str = "targeted_margin",
+    *,
+    steps: int = 40,
+    relative_step_size: float | None = None,
+    restarts: int = 9,
+    backtracking: float | None = 1.5,
+) -> PGD:
+    """Return ascent towards one wrong class after the other, the likeliest first, with a restart for each.
+
+    Any wrong class will do. Steps are by default 2.5 epsilon / steps long at first, and shorter where they lose.
+    """
+    towards = as_objective(objective)
+    _check("objective", objective, isinstance(towards, Targeted), "a targeted one")
+    assert isinstance(towards, Targeted)
+    return PGD(
+        norm,
+        replace(towards, goal="wrong"),
+        steps=steps,
+        relative_step_size=_share(relative_step_size, 2.5, steps),
+        restarts=restarts,
+        backtracking=backtracking,
+        targets="likeliest",
     )
 
 

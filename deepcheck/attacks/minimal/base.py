@@ -74,7 +74,7 @@ class MinimalAttack(CheckedAttack):
                 return Attacked.none(images.detach(), self.restarts)
             found = Nearest(self._norm, examples.images, examples.dtype)
             for restart in range(self.restarts):
-                found.add(None, self._search(examples.stream(restart)))
+                found.add(None, examples.settled(self._search(examples.stream(restart)), self._objective))
             return found.result()
 
     @abc.abstractmethod
@@ -157,14 +157,14 @@ class WithinBudget:
                 for restart in range(self.restarts):
                     nearest = self.attack._search(examples.stream(restart)).images
                     for value, one in zip(epsilons, found, strict=True):
-                        one.add(None, self._within(examples, nearest, value))
+                        one.add(None, examples.settled(self._within(examples, nearest, value), self.objective))
                 results = [one.result() for one in found]
         return results[0] if single else Attacked.stacked(results)
 
     def _within(self, examples: Examples, nearest: Tensor, epsilon: float) -> Points:
         """Return the points that were found, moved into the ball where they are outside."""
         x = examples.images
-        inside = self.norm.length(nearest - x) <= epsilon
+        inside = self.norm.length(examples.rounded(nearest).double() - x.double()) <= epsilon
         confined = self.norm.confinement(x, epsilon, self.attack.bounds)(nearest.clone())
         z = torch.where(per_example(inside, x), nearest, confined)
         batches = zip(examples.batches(), z.split(examples.batch_size), strict=True)

@@ -109,4 +109,4 @@ def _gradient(f: Tensor, k: int, z: Tensor, *, again: bool) -> Tensor:
         (gradient,) = torch.autograd.grad(f, z, column, retain_graph=again, allow_unused=True)
     if gradient is None:
         raise ValueError("model has no gradient by its images: allowed is one that is differentiable in torch")
-    return gradient
+    return gradient.nan_to_num(nan=0.0)
