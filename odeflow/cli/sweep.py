@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from odeflow.cli.figures import Presented
 from odeflow.cli.flags import Learner
 from odeflow.model import checked_count, checked_number
 from odeflow.provenance import check_target
@@ -23,7 +24,7 @@ __all__ = ["Sweep", "output_times"]
 
 
 @dataclass(frozen=True)
-class Sweep(Learner):
+class Sweep(Presented, Learner):
     """Sweep: a grid of parameters into one file, by the theory or by simulation; a killed sweep resumes."""
 
     over: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -66,6 +67,7 @@ class Sweep(Learner):
             raise ValueError("out is missing: allowed is a file, --out FILE.nc or FILE.zarr")
         over = _over(self.over)
         self._check_target(check_target(self.out))
+        self.check_presentation()
         if self.seed is not None:
             checked_count("seed", self.seed, 0)
         points = checked_count("points", self.points, 1)
@@ -94,7 +96,7 @@ class Sweep(Learner):
                 chunk=self.chunk,
                 progress=True,
             )
-        print(_sizes(result, over), self.out, sep="\n")
+        print(_sizes(result, over), self.out, *self.present(result), sep="\n")
 
     def _check_target(self, target: Path) -> None:
         from odeflow.sweeps.store import exists

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.container import ErrorbarContainer
     from matplotlib.lines import Line2D
 
-__all__ = ["draw_lines", "draw_map", "draw_points", "scale_of"]
+__all__ = ["draw_lines", "draw_map", "draw_points", "label_contours", "scale_of"]
 
 _POINTS: dict[str, Any] = {"fmt": "o", "zorder": 3, "elinewidth": 0.8, "capthick": 0.8, "markeredgewidth": 0.9}
 
@@ -92,7 +92,7 @@ def draw_points(
     return artists
 
 
-def draw_map(values: xr.DataArray, ax: Axes | None = None, **image: Any) -> QuadMesh:
+def draw_map(values: xr.DataArray, ax: Axes | None = None, *, labels: bool = True, **image: Any) -> QuadMesh:
     """Draw a two-dimensional DataArray as a heat map with labelled contours.
 
     Parameters
@@ -101,6 +101,9 @@ def draw_map(values: xr.DataArray, ax: Axes | None = None, **image: Any) -> Quad
         Two dimensions with numbers as coordinates, vertical and horizontal. NaN is left white.
     ax
         Axes to draw on; default: a new figure's.
+    labels
+        Whether the contours have their values on them, where there is room. The places are chosen for the size that the
+        axes have now: with False, `label_contours` puts them later.
     **image
         Properties of the heat map, such as cmap, vmin and vmax. Default: a diverging map where the values have both
         signs.
@@ -129,12 +132,65 @@ def draw_map(values: xr.DataArray, ax: Axes | None = None, **image: Any) -> Quad
     levels = MaxNLocator(6).tick_values(image["vmin"], image["vmax"])
     levels = levels[(levels > numbers.min()) & (levels < numbers.max())]
     if min(values.shape) > 1 and levels.size:
-        lines = ax.contour(*grid, numbers, levels=levels, colors="white", linewidths=0.6, linestyles="solid")
-        for text in ax.clabel(lines, fontsize=6):
-            text.set_path_effects([_outline()])
+        lines = ax.contour(*grid, numbers, levels=levels, colors="white", linewidths=0.7, linestyles="solid")
         lines.set(path_effects=[_outline()])
+        if labels:
+            label_contours(ax)
     label_axes(ax, x, y)
     return mesh
+
+
+def label_contours(ax: Axes) -> None:
+    """Write the values of contours onto them: whole inside the axes, apart from one another, along the lines.
+
+    Parameters
+    ----------
+    ax
+        With contours that `draw_map` drew. A contour without room for its value has none.
+    """
+    from matplotlib import rcParams
+    from matplotlib.contour import ContourSet
+    from matplotlib.textpath import TextPath
+
+    with style():
+        size = _points_of(rcParams["legend.fontsize"])
+    frame = ax.get_window_extent()
+    scale = ax.figure.dpi / 72
+    taken: list[tuple[float, float, float]] = []
+    for lines in [one for one in ax.collections if isinstance(one, ContourSet)]:
+        for level, path in zip(lines.levels, lines.get_paths(), strict=True):
+            text = f"{level:.6g}".replace("-", "\u2212")
+            reach = scale * (TextPath((0, 0), text, size=size).get_extents().width + 2) / 2
+            best: tuple[float, float, float, float] | None = None
+            for part in path.to_polygons(closed_only=False):
+                pixels = ax.transData.transform(part)
+                length = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(pixels, axis=0).T))])
+                for i in range(0, len(pixels), max(1, len(pixels) // 60)):
+                    ends = np.searchsorted(length, [length[i] - reach, length[i] + reach]).clip(0, len(pixels) - 1)
+                    chord = pixels[ends[1]] - pixels[ends[0]]
+                    if length[ends[1]] - length[ends[0]] < 1.2 * reach:
+                        continue  # shorter than its own value
+                    bend = 1 - np.hypot(*chord) / (length[ends[1]] - length[ends[0]])
+                    angle = np.arctan2(chord[1], chord[0])
+                    angle = (angle + np.pi / 2) % np.pi - np.pi / 2  # upright
+                    tall = 0.6 * size * scale
+                    wide = np.abs([reach * np.cos(angle), reach * np.sin(angle)]) + np.abs([tall * np.sin(angle), tall * np.cos(angle)])  # fmt: skip
+                    edge = min((pixels[i] - wide - frame.min).min(), (frame.max - pixels[i] - wide).min())
+                    if edge < 2 or any(
+                        np.hypot(pixels[i][0] - u, pixels[i][1] - v) < reach + r + 4 for u, v, r in taken
+                    ):
+                        continue
+                    score = float(min(edge / reach, 1) - 8 * bend)
+                    if best is None or score > best[0]:
+                        best = score, float(pixels[i][0]), float(pixels[i][1]), float(angle)
+            if best is not None and best[0] > -1:
+                _, u, v, angle = best
+                taken.append((u, v, reach))
+                place = ax.transData.inverted().transform((u, v))
+                put: dict[str, Any] = {"ha": "center", "va": "center", "rotation_mode": "anchor", "zorder": 4}
+                turned = float(np.degrees(angle))
+                written = ax.text(place[0], place[1], text, fontsize=size, color="white", rotation=turned, **put)
+                written.set_path_effects([_outline(1.6, 0.75)])
 
 
 def scale_of(values: xr.DataArray) -> dict[str, Any]:
@@ -146,11 +202,17 @@ def scale_of(values: xr.DataArray) -> dict[str, Any]:
     return {"vmin": least, "vmax": most}
 
 
-def _outline() -> Any:
+def _outline(width: float = 1.4, strength: float = 0.5) -> Any:
     """Return an effect that keeps white lines and text legible on bright colours."""
     from matplotlib.patheffects import withStroke
 
-    return withStroke(linewidth=1.2, foreground=(0, 0, 0, 0.45))
+    return withStroke(linewidth=width, foreground=(0, 0, 0, strength))
+
+
+def _points_of(size: Any) -> float:
+    from matplotlib.font_manager import FontProperties
+
+    return float(FontProperties(size=size).get_size_in_points())
 
 
 def _only_dim(values: xr.DataArray) -> Hashable:

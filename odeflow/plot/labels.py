@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from odeflow.model import Adversary, GaussianMixture, LearningRule, numeric_parameters
 from odeflow.order_parameters import NETWORKS
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
 
-__all__ = ["label_axes", "legend_text", "symbol", "text_of", "title_of"]
+__all__ = ["described", "label_axes", "legend_text", "symbol", "text_of", "title_of"]
 
 _SHOWN = ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon")
 
@@ -26,7 +29,19 @@ def text_of(values: xr.DataArray) -> str:
 def symbol(name: Hashable) -> str:
     """Return the mathematical symbol of a variable or parameter as a matplotlib label."""
     known = LABELS.get(str(name))
-    return f"${known[1]}$" if known and known[1] else str(name)
+    return f"${known[1]}$" if known and known[1] else str(name).replace("_", " ")
+
+
+def described(values: Mapping[Any, Any]) -> str:
+    """Return parameters and their values as text, such as epsilon = 1, p = 0.7."""
+    return ", ".join(_equation(name, value) for name, value in values.items())
+
+
+def _equation(name: Hashable, value: Any) -> str:
+    known = LABELS.get(str(name))
+    if isinstance(value, Real | np.number) and not isinstance(value, bool | np.bool_):
+        return f"${known[1]}={value:.4g}$" if known and known[1] else f"{symbol(name)} {value:.4g}"
+    return f"{symbol(name)}: {value}" if isinstance(value, bool | np.bool_) else str(value)
 
 
 def label_axes(ax: Axes, x: Hashable, y: Any) -> None:
@@ -48,16 +63,16 @@ def legend_text(result: xr.Dataset, name: str) -> str:
     return {"error": "classification", "adversarial_error": "adversarial"}.get(name, text_of(result[name]))
 
 
-def title_of(result: xr.Dataset, dims: Iterable[Hashable]) -> str:
-    """Return the parameters that are the same in the whole figure."""
+def title_of(parameters: Mapping[str, Any], dims: Iterable[Hashable], runs: int = 0) -> str:
+    """Return the parameters that are the same in the whole figure: the seed's, and others that are not as usual."""
     parts = GaussianMixture(), LearningRule(), Adversary(), *(kind() for kind in NETWORKS.values())
-    numbers = numeric_parameters(*parts)
-    known = [name for name in (*numbers, "N", "alpha") if name in result.coords and not result[name].dims]
-    # the seed's parameters, and of the others those that are not as usual
-    same = [
-        name
-        for name in known
-        if name not in dims and (name in _SHOWN or name not in numbers or float(result[name]) != numbers[name])
-    ]
-    title = ", ".join(f"{symbol(name)}$={float(result[name]):g}$" for name in same)
-    return title + (f"; mean and s.d. of {result.sizes['run']} runs" if "run" in result.dims else "")
+    usual = numeric_parameters(*parts)
+    dims = set(dims)
+    same = {
+        name: parameters[name]
+        for name in (*usual, "N", "alpha")
+        if name in parameters
+        and name not in dims
+        and (name in _SHOWN or name not in usual or float(parameters[name]) != usual[name])
+    }
+    return described(same) + (f"; mean and s.d. of {runs} runs" if runs else "")

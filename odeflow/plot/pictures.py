@@ -1,43 +1,54 @@
-"""The natural picture of a result."""
+"""The natural picture of results."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from odeflow.model import LearningRule
-from odeflow.order_parameters import NETWORKS
-from odeflow.parameters import LABELS
-from odeflow.plot.artists import draw_lines, draw_map, draw_points, scale_of
-from odeflow.plot.labels import label_axes, legend_text, symbol, text_of, title_of
-from odeflow.plot.sheet import new_figure, style
+from odeflow.plot.branches import branches, phase_lines, points
+from odeflow.plot.curves import curves, plane
+from odeflow.plot.labels import title_of
+from odeflow.plot.layout import add_title, label_panels
+from odeflow.plot.maps import maps, phases
+from odeflow.plot.sheet import Width, style, width_of
+from odeflow.plot.sources import Source, shared, source_of
 
 if TYPE_CHECKING:
+    from typing import Any
+
     import xarray as xr
     from matplotlib.figure import Figure
 
 __all__ = ["plot"]
 
-_FEW = 7  # curves in a panel
-_MOST_ROWS = 4
-_ERRORS = ("error", "adversarial_error")
 
+def plot(*results: xr.Dataset | xr.DataArray, width: Width = None, title: bool = False, letters: bool = True) -> Figure:
+    """Draw the natural picture of one result, or of several over each other.
 
-def plot(result: xr.Dataset | xr.DataArray) -> Figure:
-    """Draw the natural picture of a result.
+    Over alpha, or over one parameter: every order parameter and the two errors in panels, as lines (theory) or as points
+    with error bars (dim run); of free weights also the cosine R/sqrt(Q) and b/sqrt(Q), on which the errors depend. One
+    variable over any one dimension, such as a robustness curve: one panel. With a second dimension of at most 7 values:
+    one curve a value. Over two larger ones: heat maps with contours, which for simulations are of the mean over the
+    runs. A third parameter makes rows of heat maps, at most 4. A sweep whose parameters have more than 7 values is drawn
+    at its last alpha.
 
-    Over alpha, or over one parameter: R, b and the two errors in panels, as lines (theory) or as points with error bars
-    (dim run). One variable over any one dimension, such as a robustness curve: one panel. With a second dimension of at
-    most 7 values: one coloured curve a value. Over two larger ones: heat maps with contours, which for simulations are
-    of the mean over the runs. A third parameter makes rows of heat maps, at most 4. A sweep whose parameters have more
-    than 7 values is drawn at its last alpha. Fixed points over one parameter: stable ones filled, others open. A study's file is drawn by its study.
+    Fixed points of one model: a plane; over one parameter: points, filled where stable; over two: the number of stable
+    ones. Branches: solid where stable, dashed where not, with their bifurcations. Phase boundaries: curves, and the
+    number of stable fixed points on each side.
+
+    Several results over the same dimension: theory and simulation of the same parameters in the same colour, others in
+    other colours, dashes and markers; the legend says in which parameters they differ. Fixed points of one model and
+    single classifiers become levels, boundaries lines on heat maps. A study's file is drawn by its study.
 
     Parameters
     ----------
-    result
-        What `integrate`, `simulate`, `sweep` or `robustness_curve` returned.
+    *results
+        What `integrate`, `simulate`, `sweep`, `robustness_curve`, `fixed_points`, `branches` or `phase_boundary` returned.
+    width
+        "single" (3.4 inches), "double" (7.0) or inches; default: single for one panel, double for more.
+    title
+        Whether the parameters that are the same everywhere stand above the panels. In a paper they are in the caption.
+    letters
+        Whether panels have letters, if there are several.
 
     Returns
     -------
@@ -45,135 +56,88 @@ def plot(result: xr.Dataset | xr.DataArray) -> Figure:
 
     Raises
     ------
-    ValueError
-        If no picture is known for these dims.
+    TypeError, ValueError
+        If no picture is known for these dims, or the results do not go into one, or the width is not allowed.
     """
-    import xarray as xr
-
-    if isinstance(result, xr.DataArray):
-        result = result.to_dataset(name="values" if result.name is None else result.name)
-    found = {str(name): array.dims for name, array in result.data_vars.items()}
-    result = _drawn(result)
-    names = [str(name) for name in result.data_vars if name != "stable" and set(result[name].dims) - {"run"}]
-    dims = list(dict.fromkeys(dim for name in names for dim in result[name].dims if dim != "run"))
-    if "alpha" in dims and len(dims) > 1 and not _has_few(result, [dim for dim in dims if dim != "alpha"]):
-        result = result.isel(alpha=-1)
-        dims.remove("alpha")
-    if "fixed_point" in dims and len(dims) == 2:
-        with style():
-            return _branches(result, names, next(dim for dim in dims if dim != "fixed_point"))
-    if not 1 <= len(dims) <= 3 or "fixed_point" in dims:
-        raise ValueError(
-            f"no picture is known for variables with dims {found}: allowed are order parameters and errors over one to three "
-            "dimensions beside alpha, with or without 'run': select the others, as in result.sel(rho=2.0)"
-        )
+    if not results:
+        raise ValueError("there is nothing to draw: allowed is at least one result")
+    if width is not None:
+        width_of(width)
     with style():
-        if len(dims) == 1:
-            errors = [name for name in names if name in _ERRORS]
-            panels = [[name] for name in names if name not in _ERRORS] + ([errors] if errors else [])
-            return _panels(result, panels, dims[0])
-        small = min(dims, key=lambda dim: (dim == "alpha", result.sizes[dim]))
-        if len(dims) == 2 and result.sizes[small] <= _FEW:
-            dims.remove(small)
-            return _curves(result, names, dims[0], small)
-        return _maps(result, names, sorted(dims, key=lambda dim: dim != small) if len(dims) == 3 else dims)
+        figure, axes, sources = _picture(results, width)
+        if letters:
+            label_panels(axes)
+        if title and sources:
+            dims = {dim for source in sources for dim in source.dims}
+            runs = {source.data.sizes["run"] for source in sources if source.simulated}
+            said = figure.legends or len(runs) != 1  # the legend has their number
+            add_title(figure, title_of(shared(sources), dims, 0 if said else runs.pop()))
+    return figure
 
 
-def _drawn(result: xr.Dataset) -> xr.Dataset:
-    """Return what is drawn of a result: order parameters, arrays entry by entry, and the errors."""
-    known = {variable.name for kind in NETWORKS.values() for variable in kind().starts(LearningRule())}
-    drawn: dict[str, xr.DataArray] = {}
-    for name in [*(name for name in result.data_vars if name in known), *(name for name in _ERRORS if name in result)]:
-        values = result[name]
-        # dims that are no parameter and not alpha, which have values, but count entries
-        entries = [dim for dim in values.dims if dim not in result.coords and dim != "fixed_point"]
-        for index in np.ndindex(*(values.sizes[dim] for dim in entries)):
-            one = values.isel(dict(zip(entries, index, strict=True)))
-            at = "".join(str(i + 1) for i in index) if any(values.sizes[dim] > 1 for dim in entries) else ""
-            tex = values.attrs.get("symbol", LABELS.get(str(name), ("", str(name)))[1])
-            drawn[f"{name}{at}"] = one.assign_attrs(symbol=f"{tex}_{{{at}}}" if at else tex)
-    others = [name for name in result.data_vars if name not in drawn and name in ("stable",)]
-    return result[others].assign(drawn)
+def _picture(results: tuple[Any, ...], width: Width) -> tuple[Figure, list[Any], list[Source]]:
+    """Return the figure, its panels and what it draws."""
+    followed = [one for one in results if _has(one, "branch")]
+    boundaries = [one for one in results if _has(one, "bifurcation") and not _has(one, "branch")]
+    plain = [one for one in results if not _has(one, "bifurcation") and not _has(one, "branch")]
+    sources = [source_of(one).flat for one in plain]
+    if followed:
+        if len(results) > 1:
+            raise ValueError("branches and other results do not go into one picture: allowed is one of them")
+        return *branches(followed[0], width_of(width, "double")), [source_of(followed[0])]
+    if not sources:
+        if len(boundaries) > 1 or len(boundaries[0]["epsilon"].dims) != 2:
+            raise ValueError(
+                "no picture is known for single bifurcations: allowed is what phase_boundary returned, alone or on a map"
+            )
+        return *phase_lines(boundaries[0], width_of(width, "single")), [source_of(boundaries[0])]
+    for result, source in zip(plain, sources, strict=True):
+        _check(result, source)
+    levels = [source for source in sources if source.level]
+    others = [source for source in sources if not source.level]
+    if not others and len(levels) == 1 and levels[0].dims and len(levels[0].names) > 1:
+        return *plane(levels[0], width_of(width, "single")), levels
+    if len(others) == 1 and "fixed_point" in others[0].dims and not levels:
+        return *_equilibria(plain[0], others[0], width), others
+    if len(others) == 1 and others[0].axes() is None and not levels:
+        count = len(others[0].names)
+        return *maps(others[0], boundaries, width_of(width, "single" if count == 1 else "double")), others
+    if boundaries or not others or any("fixed_point" in source.dims for source in others):
+        raise _unknown(plain[0], sources[0])
+    count = max(len(source.names) for source in others)
+    return *curves(others, levels, width_of(width, "single" if count == 1 else "double")), others
 
 
-def _has_few(result: xr.Dataset, parameters: list[Hashable]) -> bool:
-    """Return whether lines over alpha, one for each value of the only parameter, can be told apart."""
-    return len(parameters) == 1 and result.sizes[parameters[0]] <= _FEW and result.sizes["alpha"] > 1
+def _has(result: Any, dim: str) -> bool:
+    return dim in getattr(result, "dims", ()) and "kind" in getattr(result, "data_vars", ())
 
 
-def _curves(result: xr.Dataset, names: list[str], x: Hashable, small: Hashable) -> Figure:
-    """Draw each variable over `x` in a panel, one coloured curve for each value of `small`."""
-    from matplotlib import colormaps
-
-    colors = colormaps["viridis"](np.linspace(0, 0.88, result.sizes[small]))
-    figure, axes = _grid(len(names), 2.1, 0.9)
-    for ax, name in zip(axes, names, strict=True):
-        for value, color in zip(result[small].values, colors, strict=True):
-            curve = result[name].sel({small: value})
-            draw = draw_points if "run" in curve.dims else draw_lines
-            draw(curve, ax, color=color, label=f"{value:.4g}")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, title=symbol(small), loc="outside right center")
-    figure.suptitle(title_of(result, (x, small)), fontsize=7)
-    return figure  # type: ignore[no-any-return]
+def _check(result: Any, source: Source) -> None:
+    """Raise an error for what no picture is known of."""
+    study = getattr(result, "attrs", {}).get("study")
+    if study is not None:
+        raise ValueError(
+            f"this is the result of the study {study!r}, which draws its own figures: "
+            f'allowed is "python -m studies run {study}", or a part of it from Python, as in plot(result["R"])'
+        )
+    if not source.names or len(set(source.dims) - {"fixed_point"}) > 3:
+        raise _unknown(result, source)
 
 
-def _grid(count: int, width: float, more: float) -> tuple[Any, list[Any]]:
-    """Return a figure with so many panels, at most 5 in a row, and their axes."""
-    rows = -(-count // 5)
-    columns = -(-count // rows)
-    figure, axes = new_figure(rows, columns, width=width * columns + more, height=2.3 * rows)
-    for ax in axes.flat[count:]:
-        ax.remove()
-    return figure, list(axes.flat[:count])
+def _equilibria(result: Any, source: Source, width: Width) -> tuple[Figure, list[Any]]:
+    dims = [dim for dim in source.dims if dim != "fixed_point"]
+    if len(dims) == 1:
+        return points(source, dims[0], width_of(width, "double"))
+    if len(dims) == 2 and "stable" in source.data:
+        return phases(source, width_of(width, "single"))
+    raise _unknown(result, source)
 
 
-def _branches(result: xr.Dataset, names: list[str], x: Hashable) -> Figure:
-    """Draw the fixed points over a parameter, each variable in a panel."""
-    figure, axes = _grid(len(names), 2.1, 0.9)
-    at = np.broadcast_to(result[x].values[:, None], result["stable"].transpose(x, "fixed_point").shape)
-    stable = result["stable"].transpose(x, "fixed_point").values
-    for ax, name in zip(axes, names, strict=True):
-        values = result[name].transpose(x, "fixed_point").values
-        for kind, face, text in ((stable, "C0", "stable"), (~stable, "white", "unstable")):
-            ax.plot(at[kind], values[kind], "o", color="C0", markerfacecolor=face, markeredgewidth=0.6, label=text)
-        label_axes(ax, x, result[name])
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center")
-    figure.suptitle(title_of(result, (x,)), fontsize=7)
-    return figure  # type: ignore[no-any-return]
-
-
-def _maps(result: xr.Dataset, names: list[str], dims: list[Hashable]) -> Figure:
-    """Draw each variable as a heat map over the last two of `dims`; values of one more make rows."""
-    *other, y, x = dims
-    if "run" in result.dims:
-        result = result.assign({name: result[name].mean("run") for name in names if "run" in result[name].dims})
-    rows: list[dict[Hashable, Any]] = [{}]
-    if other:
-        values = result[other[0]].values
-        chosen = np.unique(np.linspace(0, len(values) - 1, min(len(values), _MOST_ROWS)).round().astype(int))
-        rows = [{other[0]: values[i]} for i in chosen]
-    figure, axes = new_figure(len(rows), len(names), width=2.3 * len(names), height=1.9 * len(rows) + 0.2)
-    for ax_row, row in zip(axes, rows, strict=True):
-        for ax, name in zip(ax_row, names, strict=True):
-            image = draw_map(result[name].sel(row).transpose(y, x), ax, **scale_of(result[name]))
-            shown = ", ".join(f"{symbol(dim)}$={value:.4g}$" for dim, value in row.items())
-            ax.set_title(text_of(result[name]) + (f", {shown}" if shown else ""))
-            figure.colorbar(image, ax=ax)
-    figure.suptitle(title_of(result, dims), fontsize=7)
-    return figure  # type: ignore[no-any-return]
-
-
-def _panels(result: xr.Dataset, panels: list[list[str]], dim: Hashable) -> Figure:
-    """Draw each panel's variables over `dim`, under a title that gives the parameters."""
-    figure, axes = _grid(len(panels), 2.6, 0.8 * (len(panels) == 1))
-    for ax, panel in zip(axes, panels, strict=True):
-        for color, name in enumerate(panel):
-            draw = draw_points if "run" in result[name].dims else draw_lines
-            draw(result[name], ax, color=f"C{color}", label=legend_text(result, name))
-        if len(panel) > 1:
-            ax.set_ylabel("error")
-            ax.legend()
-    figure.suptitle(title_of(result, (dim,)), fontsize=7)
-    return figure  # type: ignore[no-any-return]
+def _unknown(result: Any, source: Source) -> ValueError:
+    found = {str(name): tuple(map(str, source.data[name].dims)) for name in source.names}
+    if not found:
+        found = {str(name): tuple(map(str, array.dims)) for name, array in list(result.data_vars.items())[:6]}
+    return ValueError(
+        f"no picture is known for variables with dims {found}: allowed are order parameters and errors over one to three "
+        "dimensions beside alpha, with or without 'run': select the others, as in result.sel(rho=2.0)"
+    )
