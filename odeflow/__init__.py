@@ -1,5 +1,7 @@
 """Theory of adversarial training in a solvable model, with Monte Carlo checks."""
 
+from typing import TYPE_CHECKING, Any
+
 from odeflow._moved import find_moved
 from odeflow.errors import adversarial_error, classification_error, robustness_curve
 from odeflow.fixed_points.continuation import branches
@@ -14,6 +16,9 @@ from odeflow.order_parameters.perceptron.reference import jacobian, rates
 from odeflow.provenance import SaveError, load, package_version, save
 from odeflow.simulate import simulate
 from odeflow.sweep import SweepError, SweepInterrupted, sweep
+
+if TYPE_CHECKING:
+    from odeflow.plot.tables import latex
 
 __all__ = [
     "Adversary",
@@ -36,6 +41,7 @@ __all__ = [
     "integrate",
     "integrate_batch",
     "jacobian",
+    "latex",
     "learning_time",
     "load",
     "optimal_classifier",
@@ -52,3 +58,12 @@ __all__ = [
 __version__ = package_version()
 
 find_moved()
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is for presentation alone when it is asked for."""
+    if name == "latex":
+        from odeflow.plot.tables import latex
+
+        return latex
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ import xarray as xr
 
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate, simulate
 from odeflow.parameters import label
-from odeflow.plot import new_figure, style, symbol
+from odeflow.plot import Look, clear_legend, label_panels, looks, new_figure, style, symbol
 from odeflow.provenance import provenance
 from studies.common.power import altered, noticed_changes, power_lines
 from studies.registry import Claim, Outcome, contest
@@ -152,30 +152,34 @@ def _slope(quantity: xr.DataArray, error: xr.DataArray) -> tuple[float, float]:
 
 
 def _figure(data: xr.Dataset) -> Figure:
-    figure, axes = new_figure(1, 2, width=6.6, height=2.6)
-    for color, variable in enumerate(VARIABLES):
+    figure, axes = new_figure(1, 2, width="double", height=2.6)
+    with style():
+        chosen = looks(len(VARIABLES))
+    for look, variable in zip(chosen, VARIABLES, strict=True):
         gap = abs(data[variable] - data[f"{variable}_theory"])
-        _draw(axes[0, 0], gap, data[f"{variable}_standard_error"], variable, f"C{color}", LARGEST_OF_MEAN)
+        _draw(axes[0, 0], gap, data[f"{variable}_standard_error"], variable, look, LARGEST_OF_MEAN)
         variance = data[f"{variable}_variance"]
-        _draw(axes[0, 1], variance, data[f"{variable}_variance_standard_error"], variable, f"C{color}", max(SIZES))
-    axes[0, 0].set(ylabel=r"$|\mathrm{mean} - \mathrm{theory}|$", title="(a)")
-    axes[0, 1].set(ylabel="variance over runs", title="(b)")
+        _draw(axes[0, 1], variance, data[f"{variable}_variance_standard_error"], variable, look, max(SIZES))
+    axes[0, 0].set(ylabel=r"$|\mathrm{mean} - \mathrm{theory}|$")
+    axes[0, 1].set(ylabel="variance over runs")
     for ax in axes[0]:
         ax.set(xscale="log", yscale="log", xlabel="$N$")
-        ax.set_title(ax.get_title(), fontsize=9, loc="left")
-        ax.set_title("")
         with style():
             ax.legend()
+    with style():
+        label_panels(axes.flat)
+        for ax in axes.flat:
+            clear_legend(figure, ax)
     return figure  # type: ignore[no-any-return]
 
 
-def _draw(ax: Axes, values: xr.DataArray, errors: xr.DataArray, variable: str, color: str, largest: int) -> None:
+def _draw(ax: Axes, values: xr.DataArray, errors: xr.DataArray, variable: str, look: Look, largest: int) -> None:
     """Draw what is above its noise as points with standard errors, and a line c/N through them."""
     shown = values.where((values > 2 * errors) & (largest >= values.N), drop=True)
     bars = errors.sel(N=shown.N)
     N = shown.N.values
     with style():
-        ax.errorbar(N, shown, yerr=bars, fmt="o", color=color, label=f"{symbol(variable)}, mean and s.e. of runs")
+        ax.errorbar(N, shown, yerr=bars, **look.points(), label=f"{symbol(variable)}, mean and s.e. of runs")
     weights = (shown / bars) ** 2 * (shown.N >= SMALLEST)
     c = np.exp(np.average(np.log(shown * N), weights=weights))
-    ax.plot(N, c / N, color=color, label=rf"${c:.2f}/N$")
+    ax.plot(N, c / N, **look.line(), label=rf"${c:.2f}/N$")

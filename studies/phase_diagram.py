@@ -31,7 +31,7 @@ from odeflow import (
 )
 from odeflow.model import parameters
 from odeflow.parameters import label
-from odeflow.plot import new_figure, style, symbol
+from odeflow.plot import label_panels, new_figure, style, symbol
 from odeflow.provenance import provenance
 from studies.common.tables import describe
 from studies.registry import Claim, Outcome, contest
@@ -229,7 +229,7 @@ def _table() -> str:
 
 
 def _figure(data: xr.Dataset) -> Figure:
-    figure, axes = new_figure(1, len(MIXTURES), width=7.2, height=2.35)
+    figure, axes = new_figure(1, len(MIXTURES), width="double", height=2.3)
     texts = {
         "equal": [(0.75, 3.2, "$b=0$"), (2.3, 1.0, r"$b=\pm b^*$")],
         "p06": [(0.75, 3.2, "one"), (2.45, 1.0, "two")],
@@ -260,6 +260,7 @@ def _figure(data: xr.Dataset) -> Figure:
         axes[0, 0].set_ylabel(symbol("rho"))
         bar = figure.colorbar(colours, ax=list(axes[0]), pad=0.01, aspect=25)
         bar.set_label("adversarial error", fontsize=8)
+        label_panels(axes[0])
     return figure  # type: ignore[no-any-return]
 
 

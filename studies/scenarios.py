@@ -17,7 +17,18 @@ import xarray as xr
 
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate, robustness_curve, simulate
 from odeflow.parameters import LABELS, label
-from odeflow.plot import draw_lines, draw_points, new_figure, style, symbol
+from odeflow.plot import (
+    Look,
+    clear_legend,
+    draw_lines,
+    draw_points,
+    label_panels,
+    legend_above,
+    looks,
+    new_figure,
+    style,
+    symbol,
+)
 from odeflow.provenance import provenance
 from studies.common.power import altered, noticed_changes, power_lines
 from studies.common.tables import allowed_share
@@ -223,47 +234,49 @@ def _table(data: xr.Dataset) -> str:
 
 
 def _figure(data: xr.Dataset) -> Figure:
-    figure, axes = new_figure(2, 2, width=6.8, height=4.8)
-    colors = dict(zip(TRAININGS, ("C0", "C1"), strict=True))
+    figure, axes = new_figure(2, 2, width="double", height=4.6)
+    with style():
+        chosen = dict(zip(TRAININGS, looks(len(TRAININGS)), strict=True))
     labels = {"standard": "standard training", "adversarial": r"adversarial training, $\varepsilon=1$"}
     panels = {axes[0, 0]: ("R",), axes[0, 1]: ("b",), axes[1, 0]: ("error", "adversarial_error")}
-    looks = {"error": ("-", "o"), "adversarial_error": ("--", "s")}
-    for training, color in colors.items():
+    for training, look in chosen.items():
         one = data.sel(training=training)
         for ax, variables in panels.items():
             for variable in variables:
-                dashes, marker = looks.get(variable, ("-", "o"))
-                draw_lines(one[variable], ax, color=color, linestyle=dashes)
+                draw_lines(one[variable], ax, **look.line())
                 points = one[f"simulated_{variable}"].rename(simulated_alpha="alpha")
-                draw_points(points, ax, color=color, fmt=marker, markerfacecolor="white")
-        draw_lines(one.robustness, axes[1, 1], color=color)
+                face = look.color if variable == "error" else "white"
+                draw_points(points, ax, **look.points() | {"markerfacecolor": face})
+        draw_lines(one.robustness, axes[1, 1], **look.line())
         points = one.simulated_robustness.rename(simulated_test_epsilon="test_epsilon")
-        draw_points(points, axes[1, 1], color=color, fmt="o", markerfacecolor="white")
-    with style():
-        _legends(figure, axes[1, 0], colors, labels, data.sizes["run"])
+        draw_points(points, axes[1, 1], **look.points())
     axes[1, 0].set_ylabel("error")
-    axes[1, 0].set_ylim(top=1)
     axes[1, 1].set_xlabel(symbol("test_epsilon"))
     axes[1, 1].set_ylabel(r"adversarial error $S$ at $\alpha=100$")
-    for ax, letter in zip(axes.flat, "abcd", strict=True):
-        ax.set_title(f"({letter})", loc="left", fontsize=9)
+    with style():
+        label_panels(axes.flat)
+        _legends(figure, axes[1, 0], chosen, labels, data.sizes["run"])
     return figure  # type: ignore[no-any-return]
 
 
-def _legends(figure: Figure, errors: Axes, colors: dict[str, str], labels: dict[str, str], runs: int) -> None:
-    """Say once what the colours are, what lines and points are, and which error is which."""
+def _legends(figure: Figure, errors: Axes, chosen: dict[str, Look], labels: dict[str, str], runs: int) -> None:
+    """Say once which training is which, what lines and points are, and which error is which."""
     from matplotlib.lines import Line2D
 
     grey: dict[str, Any] = {"color": "0.3", "markerfacecolor": "white"}
     points = f"simulation, $N={N}$, {runs} runs (mean and s.d.)"
-    everywhere = [Line2D([], [], color=colors[key], label=labels[key]) for key in colors]
+    everywhere = [
+        Line2D([], [], **look.line(), marker=look.marker, markerfacecolor="white", label=labels[key])
+        for key, look in chosen.items()
+    ]
     everywhere.append(Line2D([], [], **grey, label=r"theory, $N\to\infty$"))
     everywhere.append(Line2D([], [], **grey, linestyle="", marker="o", label=points))
-    figure.legend(handles=everywhere, loc="outside upper center", ncols=4, columnspacing=1.5)
+    legend_above(figure, everywhere, [str(one.get_label()) for one in everywhere])
     text = r"adversarial error $S$, $\varepsilon_\mathrm{test}=1$"
     errors.legend(
         handles=[
-            Line2D([], [], **grey, linestyle="--", marker="s", label=text),
-            Line2D([], [], **grey, marker="o", label="classification error $E$"),
+            Line2D([], [], **grey, linestyle="", marker="o", label=text + ": hollow"),
+            Line2D([], [], color="0.3", linestyle="", marker="o", label="classification error $E$: filled"),
         ]
     )
+    clear_legend(figure, errors)

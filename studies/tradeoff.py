@@ -25,7 +25,7 @@ from odeflow import (
 )
 from odeflow.model import parameters
 from odeflow.parameters import LABELS, label
-from odeflow.plot import new_figure, style, symbol
+from odeflow.plot import label_panels, looks, new_figure, style, symbol
 from odeflow.provenance import provenance
 from studies.common.tables import describe
 from studies.registry import Claim, Outcome, contest
@@ -180,34 +180,40 @@ def _table(data: xr.Dataset) -> str:
 
 
 def _figure(data: xr.Dataset) -> Figure:
-    figure, axes = new_figure(1, 3, width=7.2, height=2.3)
+    figure, axes = new_figure(1, 3, width="double", height=2.5)
     plane, gaps, best = axes[0]
     with style():
-        for i, test in enumerate(TESTS):
+        chosen = looks(max(len(TESTS), len(PRIORS)))
+        for test, look in zip(TESTS, chosen, strict=False):
             one = data.sel(p=SHOWN, shown_epsilon=test)
+            text = rf"$\varepsilon_\mathrm{{test}}={test:g}$"
+            mark: dict[str, Any] = {"color": look.color, "marker": look.marker}
+            plane.plot(one.error, one.shown_adversarial_error, color=look.color)
             plane.plot(
-                one.error, one.shown_adversarial_error, color=f"C{i}", label=rf"$\varepsilon_\mathrm{{test}}={test:g}$"
+                one.frontier_error, one.frontier_adversarial_error, color=look.color, linestyle="--", linewidth=0.9
             )
-            plane.plot(one.frontier_error, one.frontier_adversarial_error, color=f"C{i}", linestyle="--", linewidth=0.9)
             matched = one.sel(training_epsilon=test, method="nearest")
-            plane.plot(matched.error, matched.shown_adversarial_error, "o", color=f"C{i}")
+            plane.plot(matched.error, matched.shown_adversarial_error, linestyle="", markersize=4, **mark)
+            plane.plot([], [], **mark, label=text)
         plane.set(xlabel=symbol("error"), ylabel=symbol("adversarial_error"), title=f"$p={SHOWN:g}$")
         plane.plot([], [], color="0.3", linestyle="--", linewidth=0.9, label="optimal frontier")
-        plane.plot([], [], "o", color="0.3", label=r"training $\varepsilon=\varepsilon_\mathrm{test}$")
-        plane.set_ylim(top=0.42)
-        plane.legend(ncols=2, columnspacing=0.8, fontsize=6)
-        for i, p in enumerate(PRIORS):
+        for p, look in zip(PRIORS, chosen, strict=False):
             one = data.sel(p=p)
+            every: dict[str, Any] = {
+                "color": look.color,
+                "marker": look.marker,
+                "markevery": 6,
+                "markerfacecolor": "white",
+            }
             least = one.least_adversarial_error
-            gaps.plot(one.test_epsilon, one.matched_adversarial_error - least, color=f"C{i}", label=f"$p={p:g}$")
+            gaps.plot(one.test_epsilon, one.matched_adversarial_error - least, **every)
             gaps.plot(
-                one.test_epsilon, one.best_adversarial_error - least, color=f"C{i}", linestyle="--", linewidth=0.9
+                one.test_epsilon, one.best_adversarial_error - least, linestyle="--", **every | {"linewidth": 0.9}
             )
-            best.plot(one.test_epsilon, one.best_epsilon, color=f"C{i}", label=f"$p={p:g}$")
-        gaps.set(xlabel=symbol("test_epsilon"), ylabel="$S$ above the optimum", yscale="log", ylim=(1e-4, 0.3))
+            best.plot(one.test_epsilon, one.best_epsilon, label=f"$p={p:g}$", **every | look.line() | {"markevery": 8})
+        gaps.set(xlabel=symbol("test_epsilon"), ylabel="$S$ above the optimum", yscale="log", ylim=(1e-4, 0.05))
         gaps.plot([], [], color="0.3", label=r"training $\varepsilon=\varepsilon_\mathrm{test}$")
         gaps.plot([], [], color="0.3", linestyle="--", linewidth=0.9, label=r"best training $\varepsilon$")
-        gaps.legend(ncols=2, columnspacing=0.8, fontsize=6)
         best.plot(
             data.test_epsilon,
             data.test_epsilon,
@@ -217,5 +223,7 @@ def _figure(data: xr.Dataset) -> Figure:
             label=r"$\varepsilon=\varepsilon_\mathrm{test}$",
         )
         best.set(xlabel=symbol("test_epsilon"), ylabel="best training " + symbol("epsilon"))
-        best.legend()
+        label_panels(axes[0])
+        for ax in axes[0]:
+            ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.12), ncols=2, columnspacing=0.8)
     return figure  # type: ignore[no-any-return]

@@ -14,13 +14,14 @@ import xarray as xr
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate, simulate
 from odeflow.laws import Uniform
 from odeflow.parameters import LABELS, label
-from odeflow.plot import draw_lines, draw_points, new_figure, style, symbol
+from odeflow.plot import draw_lines, draw_points, label_panels, looks, new_figure, style, symbol
 from odeflow.provenance import provenance
 from studies.common.power import CHANGES, PARAMETERS, altered, noticed_changes
 from studies.common.tables import allowed_share
 from studies.registry import Claim, Outcome, contest
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     Variant = tuple[LearningRule, Adversary]
@@ -52,6 +53,7 @@ RULES: dict[str, Variant] = {
 VARIANTS = {f"attack: {name}": variant for name, variant in ATTACKS.items()} | {
     f"rule: {name}": variant for name, variant in RULES.items()
 }
+TITLES = {"attack": "whom the adversary attacks", "rule": "what is learned"}
 VARIABLES = ("cosine", "error", "adversarial_error")
 STATE = ("cosine", "bias", "length")  # E and S follow from them
 TEST_EPSILON = 1.0
@@ -157,24 +159,35 @@ def _table(data: xr.Dataset) -> str:
 
 
 def _figure(data: xr.Dataset) -> Figure:
-    figure, axes = new_figure(2, 3, width=7.0, height=4.6)
+    figure, axes = new_figure(2, 3, width="double", height=4.4)
     for row, (kind, variants) in enumerate((("attack", ATTACKS), ("rule", RULES))):
-        for color, name in enumerate(variants):
+        with style():
+            chosen = looks(len(variants))
+        for look, name in zip(chosen, variants, strict=True):
             one = data.sel(variant=f"{kind}: {name}")
             text = name.replace("epsilon", r"$\varepsilon$").replace("|w|", "$|w|$")
             for ax, variable in zip(axes[row], VARIABLES, strict=True):
-                draw_lines(one[variable], ax, color=f"C{color}", label=text)
+                draw_lines(one[variable], ax, label=text, **look.line())
                 points = one[f"simulated_{variable}"].rename(simulated_alpha="alpha")
-                draw_points(points, ax, color=f"C{color}", markerfacecolor="white")
+                draw_points(points, ax, **look.points())
         with style():
             axes[row, 0].set_ylabel(symbol("cosine"))
             axes[row, 1].set_ylabel("classification error $E$")
             axes[row, 2].set_ylabel(r"adversarial error $S$, $\varepsilon_\mathrm{test}=1$")
-            handles, texts = axes[row, 0].get_legend_handles_labels()
-            axes[row, 2].legend(handles, texts, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    titles: dict[str, Any] = {"loc": "left", "fontsize": 8}
-    runs = data.sizes["run"]
-    axes[0, 0].set_title("whom the adversary attacks", **titles)
-    axes[1, 0].set_title("what is learned", **titles)
-    axes[0, 2].set_title(rf"lines: theory; points: $N={N}$, {runs} runs", loc="right", fontsize=6.5)
+            handles, texts = _entries(axes[row, 0], variants)
+            axes[row, 2].legend(handles, texts, loc="upper left", bbox_to_anchor=(1.0, 1.0), title=TITLES[kind])
+    with style():
+        label_panels(axes.flat)
+        figure.suptitle(rf"lines: theory; points: $N={N}$, mean and s.d. of {data.sizes['run']} runs", fontsize=7)
     return figure  # type: ignore[no-any-return]
+
+
+def _entries(ax: Axes, variants: dict[str, Variant]) -> tuple[list[Any], list[str]]:
+    """Return what a legend says: a line with its mark for each variant."""
+    from matplotlib.lines import Line2D
+
+    _, texts = ax.get_legend_handles_labels()
+    marks = [
+        Line2D([], [], **look.line(), marker=look.marker, markerfacecolor="white") for look in looks(len(variants))
+    ]
+    return marks, texts

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import tyro
 
+from odeflow.cli.figures import Plot, Presented
 from odeflow.cli.flags import Learner, chosen_network, with_network
 from odeflow.cli.parsing import parsed
 from odeflow.cli.program import run
 from odeflow.cli.sweep import Sweep, output_times
 from odeflow.model import checked_count
-from odeflow.provenance import SaveError, check_target, load, package_version, save
+from odeflow.provenance import SaveError, check_target, package_version, save
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,7 +26,7 @@ __all__ = ["main"]
 
 
 @dataclass(frozen=True)
-class _Model(Learner):
+class _Model(Presented, Learner):
     alpha_max: float = 100.0
     """End of learning time, in examples per dimension, > 0."""
     points: int = 201
@@ -34,17 +35,12 @@ class _Model(Learner):
     """Perturbation at which the adversarial error is evaluated, >= 0; default: epsilon."""
     out: Path | None = None
     """Save the result to this file (.nc or .zarr)."""
-    plot: Path | None = None
-    """Save a figure of the result to this file (.pdf, .png or .svg)."""
 
     def check_targets(self) -> None:
         """Raise before any work if a result could not be saved."""
         if self.out is not None:
             check_target(self.out)
-        if self.plot is not None:
-            from odeflow.plot import FORMATS
-
-            check_target(self.plot, FORMATS)
+        self.check_presentation()
 
     def alpha(self) -> npt.NDArray[np.float64]:
         """Return the output times."""
@@ -53,11 +49,7 @@ class _Model(Learner):
     def finish(self, result: xr.Dataset) -> None:
         """Save and plot what was asked for, then print the end of the result and where the files are."""
         files = [] if self.out is None else [save(result, self.out)]
-        if self.plot is not None:
-            from odeflow.plot import plot, save_figure
-
-            files.append(save_figure(plot(result), self.plot))
-        print(_table(result), *files, sep="\n")
+        print(_table(result), *files, *self.present(result), sep="\n")
 
 
 @dataclass(frozen=True)
@@ -128,7 +120,7 @@ class Simulate(_Model):
 
 
 @dataclass(frozen=True)
-class FixedPoints(Learner):
+class FixedPoints(Presented, Learner):
     """Fixed points of the theory, with their stability and relaxation times: of the seed's model, all of them."""
 
     test_epsilon: float | None = None
@@ -142,28 +134,12 @@ class FixedPoints(Learner):
 
         if self.out is not None:
             check_target(self.out)
+        self.check_presentation()
         result = fixed_points(
             self.mixture, self.rule, self.adversary, network=self.learner(), test_epsilon=self.test_epsilon
         )
         files = [] if self.out is None else [save(result, self.out)]
-        print(_fixed_point_table(result), *files, sep="\n")
-
-
-@dataclass(frozen=True)
-class Plot:
-    """Draw the natural picture of a saved result."""
-
-    file: tyro.conf.Positional[Path]
-    """A result (.nc or .zarr)."""
-    save: Path | None = None
-    """Figure file (.pdf, .png or .svg); default: the result's name with .pdf."""
-
-    def run(self) -> None:
-        """Run the command."""
-        from odeflow.plot import FORMATS, plot, save_figure
-
-        target = check_target(self.save or self.file.with_suffix(".pdf"), FORMATS)
-        print(save_figure(plot(load(self.file)), target))
+        print(_fixed_point_table(result), *files, *self.present(result), sep="\n")
 
 
 EXAMPLES = {

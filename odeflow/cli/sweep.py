@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tyro
 
+from odeflow.cli.figures import Presented
 from odeflow.cli.flags import Learner
 from odeflow.cli.values import whole_number_of
 from odeflow.model import checked_count, checked_number
@@ -30,7 +31,7 @@ _WORKER_BYTES = 2**27  # of a worker process that has loaded the kernels
 
 
 @dataclass(frozen=True)
-class Sweep(Learner):
+class Sweep(Presented, Learner):
     """Sweep: a grid of parameters into one file, by the theory or by simulation; a killed sweep resumes."""
 
     over: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -73,6 +74,7 @@ class Sweep(Learner):
             raise ValueError("out is missing: allowed is a file, --out FILE.nc or FILE.zarr")
         over = _over(self.over)
         self._check_target(check_target(self.out))
+        self.check_presentation()
         if self.seed is not None:
             checked_count("seed", self.seed, 0)
         alpha = self._alpha()
@@ -101,7 +103,7 @@ class Sweep(Learner):
                 chunk=self.chunk,
                 progress=True,
             )
-        print(_sizes(result, over), self.out, sep="\n")
+        print(_sizes(result, over), self.out, *self.present(result), sep="\n")
 
     def _alpha(self) -> npt.NDArray[np.float64] | None:
         """Return the output times; equilibria have none."""

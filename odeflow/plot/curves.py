@@ -1,0 +1,223 @@
+"""Curves of one or several results in panels: theory as lines, simulation as points, fixed points as levels."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from odeflow.plot.artists import draw_lines, draw_points
+from odeflow.plot.labels import described, label_axes, legend_text, text_of
+from odeflow.plot.layout import clear_legend, grid, inner_labels_off, legend_above
+from odeflow.plot.looks import Look, looks
+from odeflow.plot.sources import ERRORS, Source, differing
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["curves"]
+
+_LEVEL: dict[str, Any] = {"color": "0.35", "linewidth": 0.7, "zorder": 1}
+_MARK: dict[str, Any] = {"marker": "o", "color": "0.35", "markersize": 4, "markeredgewidth": 0.8, "linestyle": ""}
+
+
+@dataclass(frozen=True)
+class _Series:
+    """One curve in each panel."""
+
+    source: Source
+    at: dict[Hashable, Any]
+    """The value of the dimension that has a curve for each value."""
+    told: dict[Any, Any]
+    """Parameters that tell it apart from the others."""
+    copy: int = 0
+    """How many of the same parameters and the same kind were before it."""
+
+    @property
+    def key(self) -> str:
+        return repr((self.told, self.copy))
+
+    @property
+    def text(self) -> str:
+        return described(self.told) + (f" ({self.copy + 1})" if self.copy else "")
+
+    def values(self, name: str) -> xr.DataArray | None:
+        """Return what it draws of a variable, if anything."""
+        if name not in self.source.names:
+            return None
+        values = self.source.data[name]
+        return values.sel({dim: value for dim, value in self.at.items() if dim in values.dims})
+
+
+def curves(sources: Sequence[Source], levels: Sequence[Source], width: float) -> tuple[Figure, list[Any]]:
+    """Draw every variable in a panel; of one model both errors in one. Return the figure and its panels.
+
+    Raises
+    ------
+    ValueError
+        If the results are not over one and the same dimension.
+    """
+    axes_of = [source.axes() for source in sources]
+    xs = list(dict.fromkeys(axes[0] for axes in axes_of if axes is not None))
+    if len(xs) != 1 or None in axes_of:
+        given = "; ".join(", ".join(map(str, source.dims)) for source in sources)
+        raise ValueError(
+            f"results with the dims {given} do not go into one picture: allowed are curves over one and the same dim"
+        )
+    series = _series(sources)
+    names = list(dict.fromkeys(name for source in sources for name in source.names))
+    keys = list(dict.fromkeys(one.key for one in series))
+    by_key = dict(zip(keys, looks(len(keys), ordered=len(keys) > 2 and _is_scale(series)), strict=True))
+    errors = [name for name in names if name in ERRORS]
+    panels = [[name] for name in names if name not in errors]
+    panels += [errors] if len(keys) == 1 and errors else [[name] for name in errors]
+    kinds = {one.source.simulated for one in series}
+    figure, axes = grid(len(panels), width, more=0.2 if len(keys) > 1 or len(kinds) > 1 or levels else 0.0)
+    for ax, panel in zip(axes, panels, strict=True):
+        of_panel = looks(len(panel)) if len(panel) > 1 else None
+        for one in series:
+            for i, name in enumerate(panel):
+                look = by_key[one.key] if of_panel is None else of_panel[i]
+                text = legend_text(one.source.data, name) if of_panel else one.text
+                _draw(one, name, ax, look, None if one.source.simulated and of_panel and len(sources) > 1 else text)
+        if of_panel:
+            ax.set_ylabel("error")
+            handles, texts = ax.get_legend_handles_labels()
+            kept = dict(zip(texts, handles, strict=True))
+            ax.legend(kept.values(), kept.keys())
+    _draw_levels(levels, panels, axes)
+    inner_labels_off(axes)
+    _legend(figure, series, by_key, levels)
+    for ax in axes:
+        if ax.get_legend() is not None:
+            clear_legend(figure, ax)
+    return figure, axes
+
+
+def _is_scale(series: Sequence[_Series]) -> bool:
+    """Return whether the curves are values of one number, and no two of the same."""
+    names = {tuple(one.told) for one in series}
+    numbers = all(isinstance(value, float | int) for one in series for value in one.told.values())
+    return len(names) == 1 and len(names.pop()) == 1 and numbers and not any(one.copy for one in series)
+
+
+def _series(sources: Sequence[Source]) -> list[_Series]:
+    found: list[_Series] = []
+    for source, told in zip(sources, differing(sources), strict=True):
+        axes = source.axes()
+        small = axes[1] if axes is not None else None
+        values = [{}] if small is None else [{small: value} for value in source.data[small].values.tolist()]
+        found += [_Series(source, at, told | at) for at in values]
+    seen: dict[Any, int] = {}
+    for i, one in enumerate(found):
+        kind = (repr(one.told), one.source.simulated)
+        found[i] = replace(one, copy=seen.get(kind, 0))
+        seen[kind] = seen.get(kind, 0) + 1
+    return found
+
+
+def _draw(one: _Series, name: str, ax: Axes, look: Look, label: str | None) -> None:
+    values = one.values(name)
+    if values is None:
+        return
+    if "run" in values.dims:
+        draw_points(values, ax, label=label, **look.points())
+    else:
+        draw_lines(values, ax, label=label, **look.line())
+
+
+def _legend(figure: Figure, series: Sequence[_Series], by_key: dict[str, Look], levels: Sequence[Source]) -> None:
+    """Say once, above the panels, which curve is which, and what lines and points are."""
+    from matplotlib.lines import Line2D
+
+    handles: list[Any] = []
+    texts: list[str] = []
+    kinds = {one.source.simulated for one in series}
+    several = len(by_key) > 1
+    for key, look in by_key.items():
+        if several:
+            own = [one for one in series if one.key == key]
+            line = look.line() if any(not one.source.simulated for one in own) else look.line() | {"linestyle": ""}
+            mark: dict[str, Any] = {"marker": look.marker, "markerfacecolor": "white"}
+            if not any(one.source.simulated for one in own):
+                mark = {}
+            handles.append(Line2D([], [], **line, **mark))
+            texts.append(own[0].text)
+    if len(kinds) == 2:
+        look = looks(1)[0]
+        grey: dict[str, Any] = {"color": "0.3"} if several else {"color": look.color}
+        handles += [Line2D([], [], **grey), Line2D([], [], **grey, linestyle="", marker="o", markerfacecolor="white")]
+        texts += ["theory", f"simulation{_size(series)}"]
+    for stable, text in ((True, "fixed point"), (False, "unstable fixed point")):
+        if any("stable" in level.data and bool((level.data["stable"] == stable).any()) for level in levels):
+            handles.append(Line2D([], [], **_LEVEL | _MARK | {"linestyle": "-" if stable else "--"}))
+            handles[-1].set_markerfacecolor("0.35" if stable else "white")
+            texts.append(text)
+    if any("stable" not in level.data for level in levels):
+        handles.append(Line2D([], [], **_LEVEL, linestyle=":"))
+        texts.append("reference")
+    legend_above(figure, handles, texts)
+
+
+def _size(series: Sequence[_Series]) -> str:
+    """Return N and the number of runs of the simulations, where they are the same in all."""
+    simulated = [one.source for one in series if one.source.simulated]
+    sizes = {source.parameters.get("N") for source in simulated}
+    runs = {source.data.sizes["run"] for source in simulated}
+    parts = [f"$N={sizes.pop()}$"] if len(sizes) == 1 and None not in sizes else []
+    parts += [f"mean and s.d. of {runs.pop()} runs"] if len(runs) == 1 else []
+    return "".join(f", {part}" for part in parts)
+
+
+def _draw_levels(levels: Sequence[Source], panels: Sequence[Sequence[str]], axes: Sequence[Axes]) -> None:
+    """Draw numbers as horizontal lines with a mark at the right end: solid and filled if stable, dashed and hollow if not.
+
+    What is far above or below the curves is a triangle at the edge: the curves would be flat otherwise.
+    """
+    for ax, panel in zip(axes, panels, strict=True):
+        low, high = ax.get_ylim()
+        span = high - low
+        inside: list[float] = []
+        for level in levels:
+            for name in panel:
+                if name not in level.names:
+                    continue
+                values = np.atleast_1d(level.data[name].values)
+                stable = np.atleast_1d(level.data["stable"].values) if "stable" in level.data else None
+                for i, value in enumerate(values.tolist()):
+                    dash, face = ":", "0.35"
+                    if stable is not None:
+                        dash, face = ("-", "0.35") if stable[i] else ("--", "white")
+                    mark = {**_MARK, "markerfacecolor": face, "clip_on": False, "transform": ax.get_yaxis_transform()}
+                    if low - span <= value <= high + span:
+                        inside.append(value)
+                        ax.axhline(value, **_LEVEL, linestyle=dash)
+                        if stable is not None:
+                            ax.plot([1], [value], **mark)
+                    elif not np.isnan(value):
+                        at, way = (1, "^") if value > high else (0, "v")
+                        ax.plot([1], [at], **mark | {"marker": way, "transform": ax.transAxes})
+        if inside:
+            margin = 0.05 * span
+            ax.set_ylim(min(low, min(inside) - margin), max(high, max(inside) + margin))
+
+
+def plane(source: Source, width: float) -> tuple[Figure, list[Any]]:
+    """Draw the fixed points of one model in the plane of the first two variables."""
+    figure, (ax,) = grid(1, width)
+    first, second = (source.data[name] for name in [n for n in source.names if n not in ERRORS][:2])
+    stable = source.data["stable"].values if "stable" in source.data else np.ones(first.shape, bool)
+    for kind, face, marker, text in ((stable, "C0", "o", "stable"), (~stable, "white", "s", "unstable")):
+        if kind.any():
+            style = {"color": "C0", "markerfacecolor": face, "markeredgewidth": 0.9, "markersize": 4.5}
+            ax.plot(first.values[kind], second.values[kind], marker, label=text, **style)
+    ax.margins(0.15)
+    ax.set(xlabel=text_of(first), ylabel=text_of(second))
+    label_axes(ax, str(first.name), second)
+    handles, texts = ax.get_legend_handles_labels()
+    legend_above(figure, handles, texts)
+    return figure, [ax]
