@@ -38,7 +38,8 @@ from odeflow.sweeps.checks import (
 from odeflow.sweeps.computations import Computation, Equilibria, Parts, Rows, Simulations, Trajectories
 from odeflow.sweeps.executors import SweepError, computed, workers
 from odeflow.sweeps.grid import Grid, Index
-from odeflow.sweeps.store import Store, exists
+from odeflow.sweeps.records import exists, stored
+from odeflow.sweeps.store import Store
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,6 +49,7 @@ __all__ = ["SweepError", "SweepInterrupted", "sweep"]
 COMPUTATIONS = ("integrate", "simulate", "equilibria")
 _CHUNK_BYTES = 2**25  # of results that are computed together
 _CHUNKS = 4  # at least, for each worker of an executor
+_LEVELS = np.linspace(0.02, 0.98, 17)
 _INDEX_BYTES = 24  # of a point's place in a store
 
 
@@ -156,6 +158,7 @@ def sweep(
     if chunk is not None:
         chunk = checked_count("chunk", chunk, 1)
     target = None if store is None else check_target(store)
+    record = None if target is None else stored(target)
 
     if compute == "equilibria":
         _check_equilibria(network, start, initial)
@@ -164,6 +167,12 @@ def sweep(
         starts = {variable.start_name: variable.start for variable in network.starts(rule)}
     counts = {"N": N, "runs": runs} if compute == "simulate" else {}
     grid = checked_grid(over, parts, {**starts, **counts})
+    if record is not None:
+        for name, known in record.over.items():
+            if name in grid.values:
+                grid.values[name] = record.settled(grid.values[name], known)
+        if alpha is not None and record.alpha is not None:
+            alpha = record.settled(alpha, record.alpha)
     if starts:
         starts = checked_starts(network, rule, start or {}, initial, grid)
     options: dict[str, Any] = {**starts, "test_epsilon": test_epsilon}
@@ -181,7 +190,7 @@ def sweep(
     else:
         assert alpha is not None
         options |= {"method": method, **checked_counts(counts, grid, network, method)}
-        seed = checked_seed(rng, target)
+        seed = checked_seed(rng, record)
         most_runs = int(np.max(grid.values.get("runs", options["runs"])))
         computation = Simulations(parts, options, alpha, most_runs, seed)
     template = _template(compute, parts, options, grid, computation, alpha, seed)
@@ -233,6 +242,10 @@ def _template(
     options = {name: value for name, value in options.items() if name not in grid.values}
     text = None if seed is None else f"entropy={seed.entropy}, spawn_key={tuple(seed.spawn_key)}"
     options |= recorded(network, without=grid.values)
+    law = parts[2].law
+    if law is not None:  # which the configuration has by name: two of one name are told apart by their quantiles
+        quantiles = np.interp(_LEVELS, *law.table())
+        options["law"] = [float(f"{quantile:.9g}") for quantile in quantiles]
     attrs = provenance("sweep", *model, seed=text, compute=compute, over=list(grid.values), **options)
     configuration = json.loads(attrs["configuration"])
     for part in ("mixture", "rule", "adversary"):

@@ -97,7 +97,7 @@ class Sweep(Learner):
         print(_sizes(result, over), self.out, sep="\n")
 
     def _check_target(self, target: Path) -> None:
-        from odeflow.sweeps.store import exists
+        from odeflow.sweeps.records import exists
 
         if not self.resume and exists(target):
             raise ValueError(
