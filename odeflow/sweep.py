@@ -77,6 +77,7 @@ def sweep(
     test_epsilon: float | None = None,
     executor: Executor | None = None,
     store: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
     chunk: int | None = None,
     progress: bool = False,
     **initial: Any,
@@ -109,7 +110,10 @@ def sweep(
         each chunk on one thread. None: in this process, each chunk on all cores.
     store
         A file (.nc) or Zarr store (.zarr) to keep the results in as they come. The points that it has are not computed
-        again, and a grid with new values extends it. Its attributes stay those of the first start.
+        again, and a grid with new values extends it. Its attributes stay those of the first start. Values of `over` and
+        `alpha` that are the store's but for rounding (1e-12 of the largest) are taken to be the store's.
+    overwrite
+        Whether to begin anew where there is a store, which is lost.
     chunk
         Points that are computed together, >= 1: what memory holds, and what a kill loses. The results do not depend on
         it. Default: up to 32 MiB of results.
@@ -158,7 +162,7 @@ def sweep(
     if chunk is not None:
         chunk = checked_count("chunk", chunk, 1)
     target = None if store is None else check_target(store)
-    record = None if target is None else stored(target)
+    record = None if target is None or overwrite else stored(target)
 
     if compute == "equilibria":
         _check_equilibria(network, start, initial)
@@ -194,7 +198,7 @@ def sweep(
         most_runs = int(np.max(grid.values.get("runs", options["runs"])))
         computation = Simulations(parts, options, alpha, most_runs, seed)
     template = _template(compute, parts, options, grid, computation, alpha, seed)
-    task = _Task(parts, grid, computation, executor, chunk, progress)
+    task = _Task(parts, grid, computation, executor, chunk, progress, overwrite)
     if target is None:
         return _in_memory(task, template)
     return _in_store(task, template, target)
@@ -278,6 +282,7 @@ class _Task(NamedTuple):
     executor: Executor | None
     chunk: int | None
     progress: bool
+    overwrite: bool
 
     @property
     def nbytes(self) -> int:
@@ -342,7 +347,7 @@ def _in_store(task: _Task, template: xr.Dataset, target: Path) -> xr.Dataset:
                 f"is finished, where {free / 2**30:.3g} GiB are free: give another store, or a smaller grid"
             )
     attributes = {name: _attributes(task.parts, name) for name in variables}
-    with Store(target, task.grid, variables, template, attributes) as store:
+    with Store(target, task.grid, variables, template, attributes, task.overwrite) as store:
         missing = store.missing()
         left = missing.size
         try:

@@ -40,6 +40,8 @@ class OnNet:
     """With --model: the data set that it is for."""
     out: Path | None = None
     """Save the records to this file (.nc or .zarr)."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Replace the records that are in the file. (Figures are drawn anew without it.)"""
     seed: int = 0
     """Seed of the attacks, >= 0."""
     batch_size: int = 500
@@ -55,7 +57,7 @@ class OnNet:
         from deepcheck.device import choose
 
         if self.out is not None:
-            check_target(self.out)
+            check_target(self.out, overwrite=self.overwrite)
         checked_count("batch_size", self.batch_size, 1)
         device = choose(self.device)
         return self._trained(device) if self.model is None else self._own(self.model, device)

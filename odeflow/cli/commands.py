@@ -33,13 +33,15 @@ class _Model(Learner):
     """Perturbation at which the adversarial error is evaluated, >= 0; default: epsilon."""
     out: Path | None = None
     """Save the result to this file (.nc or .zarr)."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Replace the result that is in the file. (Figures are drawn anew without it.)"""
     plot: Path | None = None
     """Save a figure of the result to this file (.pdf, .png or .svg)."""
 
     def check_targets(self) -> None:
         """Raise before any work if a result could not be saved."""
         if self.out is not None:
-            check_target(self.out)
+            check_target(self.out, overwrite=self.overwrite)
         if self.plot is not None:
             from odeflow.plot import FORMATS
 
@@ -134,13 +136,15 @@ class FixedPoints(Learner):
     """Perturbation at which the adversarial error is evaluated, >= 0; default: epsilon."""
     out: Path | None = None
     """Save the result to this file (.nc or .zarr)."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Replace the result that is in the file. (Figures are drawn anew without it.)"""
 
     def run(self) -> None:
         """Run the command."""
         from odeflow.fixed_points import fixed_points
 
         if self.out is not None:
-            check_target(self.out)
+            check_target(self.out, overwrite=self.overwrite)
         result = fixed_points(
             self.mixture, self.rule, self.adversary, network=self.learner(), test_epsilon=self.test_epsilon
         )

@@ -22,6 +22,7 @@ __all__ = [
     "InUse",
     "SaveError",
     "check_target",
+    "empty",
     "hidden",
     "placed",
     "recover",
@@ -145,14 +146,19 @@ def release(folder: Path, lock: BaseFileLock, *, keep: bool = False) -> None:
     try:
         if not keep:
             with suppress(OSError):
-                for path in sorted(folder.iterdir(), key=_order):
-                    if path.name != "lock":
-                        _remove(path)
+                empty(folder)
                 _remove_lock(folder)
     finally:
         lock.release()
     if not keep and (folder / "lock").exists():  # Windows removes no file that is open
         _remove_lock(folder)
+
+
+def empty(folder: Path) -> None:
+    """Remove all but the lock from a folder that is in this process's hands, the manifest last."""
+    for path in sorted(folder.iterdir(), key=_order):
+        if path.name != "lock":
+            _remove(path)
 
 
 def _order(path: Path) -> int:

@@ -15,7 +15,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -27,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.provenance import SaveError, check_target
-from odeflow.provenance.files import InUse, hidden, placed, recover, release, take, uninterrupted
+from odeflow.provenance.files import InUse, empty, hidden, placed, recover, release, take, uninterrupted
 from odeflow.provenance.results import sign
 from odeflow.sweeps.computations import Rows, Variable
 from odeflow.sweeps.grid import Grid, Index
@@ -37,30 +36,12 @@ if TYPE_CHECKING:
     import xarray as xr
     from filelock import BaseFileLock
 
-__all__ = ["Store", "discard"]
+__all__ = ["Store"]
 
 _LOGGER = logging.getLogger(__name__)
 _BOX_BYTES = 2**24  # of results are held at once when the target is read or written
 _END = object()
 _DIGEST = 32  # bytes, at the beginning of a part
-
-
-def discard(target: Path) -> None:
-    """Remove the finished or unfinished sweep at `target`.
-
-    Raises
-    ------
-    ValueError
-        If another process, or another thread, uses it.
-    """
-    folder = hidden(target, "parts")
-    lock = _taken(target, folder)
-    real = target.resolve()
-    if real.is_dir():
-        shutil.rmtree(real)
-    else:
-        real.unlink(missing_ok=True)
-    release(folder, lock)
 
 
 def _taken(target: Path, folder: Path) -> BaseFileLock:
@@ -88,6 +69,8 @@ class Store:
         Coordinates and attributes of the result. A store that exists keeps the attributes of its first start.
     attrs
         Attributes of each variable.
+    overwrite
+        Whether what stands there is removed on entry, whatever it is of.
 
     Raises
     ------
@@ -102,12 +85,14 @@ class Store:
         variables: Mapping[str, Variable],
         template: xr.Dataset,
         attrs: Mapping[str, dict[str, str]],
+        overwrite: bool = False,
     ) -> None:
         self.target = check_target(target)
         self.grid = grid
         self._variables = variables
         self._template = template
         self._attrs = attrs
+        self._overwrite = overwrite
         self._folder = hidden(self.target, "parts")
         self._key = b""
         self._is_whole = False
@@ -122,6 +107,8 @@ class Store:
         self._lock = _taken(self.target, self._folder)
         try:
             recover(self.target, self._folder)
+            if self._overwrite:
+                self._discard()
             self._check()
             if not self._is_whole:
                 self._begin()
@@ -191,6 +178,13 @@ class Store:
     def _leave(self) -> None:
         has_journal = manifest_file(self.target).exists()
         release(self._folder, self._lock, keep=has_journal and not self._is_whole)
+
+    def _discard(self) -> None:
+        """Remove what stands there: the result first, so that a kill leaves nothing that is not what it was."""
+        real = self.target.resolve()
+        if real.exists():
+            real.replace(self._folder / f"old{real.suffix}")
+        empty(self._folder)
 
     def _check(self) -> None:
         """Take over what the store says of itself, or raise a ValueError if it is of another sweep."""
