@@ -38,7 +38,8 @@ from odeflow.sweeps.checks import (
 from odeflow.sweeps.computations import Computation, Equilibria, Parts, Rows, Simulations, Trajectories
 from odeflow.sweeps.executors import SweepError, computed, workers
 from odeflow.sweeps.grid import Grid, Index
-from odeflow.sweeps.store import Store, exists
+from odeflow.sweeps.records import exists, stored
+from odeflow.sweeps.store import Store
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -47,6 +48,7 @@ __all__ = ["SweepError", "SweepInterrupted", "sweep"]
 
 COMPUTATIONS = ("integrate", "simulate", "equilibria")
 _CHUNK_BYTES = 2**25  # of results that are computed together
+_LEVELS = np.linspace(0.02, 0.98, 17)
 _CHUNKS = 4  # at least, for each worker of an executor
 
 
@@ -74,6 +76,7 @@ def sweep(
     test_epsilon: float | None = None,
     executor: Executor | None = None,
     store: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
     chunk: int | None = None,
     progress: bool = False,
     **initial: Any,
@@ -106,7 +109,10 @@ def sweep(
         each chunk on one thread. None: in this process, each chunk on all cores.
     store
         A file (.nc) or Zarr store (.zarr) to keep the results in as they come. The points that it has are not computed
-        again, and a grid with new values extends it. Its attributes stay those of the first start.
+        again, and a grid with new values extends it. Its attributes stay those of the first start. Values of `over` and
+        `alpha` that are the store's but for rounding (1e-12 of the largest) are taken to be the store's.
+    overwrite
+        Whether to begin anew where there is a store, which is lost.
     chunk
         Points that are computed together, >= 1: what memory holds, and what a kill loses. The results do not depend on
         it. Default: up to 32 MiB of results.
@@ -159,6 +165,7 @@ def sweep(
     if chunk is not None:
         chunk = checked_count("chunk", chunk, 1)
     target = None if store is None else check_target(store)
+    record = None if target is None or overwrite else stored(target)
 
     if compute == "equilibria":
         _check_equilibria(network, start, initial)
@@ -167,6 +174,12 @@ def sweep(
         starts = {variable.start_name: variable.start for variable in network.starts(rule)}
     counts = {"N": N, "runs": runs} if compute == "simulate" else {}
     grid = checked_grid(over, parts, {**starts, **counts})
+    if record is not None:
+        for name, known in record.over.items():
+            if name in grid.values:
+                grid.values[name] = record.settled(grid.values[name], known)
+        if alpha is not None and record.alpha is not None:
+            alpha = record.settled(alpha, record.alpha)
     if starts:
         starts = checked_starts(network, rule, start or {}, initial, grid)
     options: dict[str, Any] = {**starts, "test_epsilon": test_epsilon}
@@ -184,11 +197,11 @@ def sweep(
     else:
         assert alpha is not None
         options |= {"method": method, **checked_counts(counts, grid, network, method)}
-        seed = checked_seed(rng, target)
+        seed = checked_seed(rng, record)
         most_runs = int(np.max(grid.values.get("runs", options["runs"])))
         computation = Simulations(parts, options, alpha, most_runs, seed)
     template = _template(compute, parts, options, grid, computation, alpha, seed)
-    task = _Task(parts, grid, computation, executor, chunk, progress)
+    task = _Task(parts, grid, computation, executor, chunk, progress, overwrite)
     if target is None:
         return _in_memory(task, template)
     return _in_store(task, template, target)
@@ -236,6 +249,10 @@ def _template(
     options = {name: value for name, value in options.items() if name not in grid.values}
     text = None if seed is None else f"entropy={seed.entropy}, spawn_key={tuple(seed.spawn_key)}"
     options |= recorded(network, without=grid.values)
+    law = parts[2].law
+    if law is not None:  # which the configuration has by name: two of one name are told apart by their quantiles
+        quantiles = np.interp(_LEVELS, *law.table())
+        options["law"] = [float(f"{quantile:.9g}") for quantile in quantiles]
     attrs = provenance("sweep", *model, seed=text, compute=compute, over=list(grid.values), **options)
     configuration = json.loads(attrs["configuration"])
     for part in ("mixture", "rule", "adversary"):
@@ -268,6 +285,7 @@ class _Task(NamedTuple):
     executor: Executor | None
     chunk: int | None
     progress: bool
+    overwrite: bool
 
     @property
     def nbytes(self) -> int:
@@ -337,7 +355,7 @@ def _in_store(task: _Task, template: xr.Dataset, target: Path) -> xr.Dataset:
                 f"is finished, where {free / 2**30:.3g} GiB are free: give another store, or a smaller grid"
             )
     attributes = {name: _attributes(task.parts, name) for name in variables}
-    with Store(target, task.grid, variables, template, attributes) as store:
+    with Store(target, task.grid, variables, template, attributes, task.overwrite) as store:
         missing = store.missing()
         left = missing.size
         try:

@@ -40,6 +40,8 @@ class OnNet:
     """With --model: the data set that it is for."""
     out: Path | None = None
     """Save the records to this file (.nc or .zarr)."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Replace the records that are in the file. (Figures are drawn anew without it.)"""
     seed: int = 0
     """Seed of the attacks, >= 0."""
     batch_size: int = 500
@@ -53,7 +55,7 @@ class OnNet:
         """Return the net, the name of its data set, the device, and what is known of the net."""
         self._check_which()
         if self.out is not None:
-            check_target(self.out)
+            check_target(self.out, overwrite=self.overwrite)
         checked_count("batch_size", self.batch_size, 1)
         checked_count("seed", self.seed, 0)
         return self._trained() if self.model is None else self._own(self.model)

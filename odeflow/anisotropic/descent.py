@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from odeflow.numerics.compilation import LANES, sources_digest
+from odeflow.numerics.compilation import LANES, is_set, sources_digest
 from odeflow.numerics.random_streams import box_muller, uniform
 from odeflow.order_parameters.perceptron.variant_averages import factor
 
@@ -19,7 +19,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
     """Return the compiled kernels. `sources` stands in their closure to make it part of the key of numba's cache."""
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def fill_normal(states, first, last, out):
+    def fill_normal(states, first, last, stop, out):
         """Fill the rows first <= run < last of out, (runs, examples, numbers), a multiple of 2 LANES each, from states.
 
         An example's numbers come one after the other from its run's streams, which are left where they end.
@@ -30,6 +30,8 @@ def _compile(sources: str) -> tuple[Any, Any]:
         for run in range(first, last):
             state[:] = states[run]
             for example in range(out.shape[1]):
+                if is_set(stop):
+                    return
                 for start in range(0, out.shape[2], 2 * LANES):
                     for draw in range(2):
                         for lane in range(LANES):
@@ -63,7 +65,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
         return math.sqrt(total)
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def descend(first, last, X, chosen, tau, epsilon, in_linf, how, eta, eta_b, normalised, w, b):
+    def descend(first, last, stop, X, chosen, tau, epsilon, in_linf, how, eta, eta_b, normalised, w, b):
         """Move w (runs, N) and b (runs,) by SGD on the examples X[source, chosen[run, k]], k = 0, 1, ...
 
         X has shape (sources, n, N): a source for each run, or one for all. tau and epsilon have the shape of chosen.
@@ -73,6 +75,8 @@ def _compile(sources: str) -> tuple[Any, Any]:
             own = X[run if X.shape[0] > 1 else 0]
             weights = w[run]
             for k in range(chosen.shape[1]):
+                if is_set(stop):
+                    return
                 xi = own[chosen[run, k]]
                 size = epsilon[run, k]
                 label = tau[run, k]

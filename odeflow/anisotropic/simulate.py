@@ -124,7 +124,7 @@ def simulate(
             for X, chosen, tau in source.draw(int(count) - done):
                 size = _sizes(adversary, source.generators, chosen.shape[1])
                 map_blocks(
-                    lambda first, last: descend(first, last, X, chosen, tau, size, *settings, w, b),  # noqa: B023
+                    lambda first, last, stop: descend(first, last, stop, X, chosen, tau, size, *settings, w, b),  # noqa: B023
                     runs, least=1,
                 )  # fmt: skip
                 bar.update(chosen.shape[1])
@@ -181,7 +181,7 @@ class _Drawn:
         while count > 0:
             n = min(count, most)
             z, X = np.empty((runs, n, padded)), np.empty((runs, n, N))
-            map_blocks(lambda first, last: fill_normal(self.states, first, last, z), runs, least=1)  # noqa: B023
+            map_blocks(lambda first, last, stop: fill_normal(self.states, first, last, stop, z), runs, least=1)  # noqa: B023
             tau = np.stack([np.where(generator.random(n) < self.mixture.p, 1.0, -1.0) for generator in self.generators])
             for sign, mean, factor in zip((1.0, -1.0), self.mixture.means, self.factors, strict=True):
                 here = tau == sign

@@ -35,11 +35,13 @@ class _Model(Presented, Learner):
     """Perturbation at which the adversarial error is evaluated, >= 0; default: epsilon."""
     out: Path | None = None
     """Save the result to this file (.nc or .zarr)."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Replace the result that is in the file. (Figures are drawn anew without it.)"""
 
     def check_targets(self) -> None:
         """Raise before any work if a result could not be saved."""
         if self.out is not None:
-            check_target(self.out)
+            check_target(self.out, overwrite=self.overwrite)
         self.check_presentation()
 
     def alpha(self) -> npt.NDArray[np.float64]:
@@ -127,13 +129,15 @@ class FixedPoints(Presented, Learner):
     """Perturbation at which the adversarial error is evaluated, >= 0; default: epsilon."""
     out: Path | None = None
     """Save the result to this file (.nc or .zarr)."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Replace the result that is in the file. (Figures are drawn anew without it.)"""
 
     def run(self) -> None:
         """Run the command."""
         from odeflow.fixed_points import fixed_points
 
         if self.out is not None:
-            check_target(self.out)
+            check_target(self.out, overwrite=self.overwrite)
         self.check_presentation()
         result = fixed_points(
             self.mixture, self.rule, self.adversary, network=self.learner(), test_epsilon=self.test_epsilon

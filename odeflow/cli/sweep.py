@@ -41,6 +41,8 @@ class Sweep(Presented, Learner):
     """File of the result (.nc or .zarr), written as results come. It is needed."""
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
     """Go on with the sweep in the file; its grid may have grown."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Begin anew, and replace the sweep in the file."""
     compute: Literal["integrate", "simulate", "equilibria"] = "integrate"
     """The theory's trajectories, Monte Carlo runs, or the theory's fixed points."""
     workers: int | None = None
@@ -100,6 +102,7 @@ class Sweep(Presented, Learner):
                 test_epsilon=self.test_epsilon,
                 executor=executor,
                 store=self.out,
+                overwrite=self.overwrite,
                 chunk=self.chunk,
                 progress=True,
             )
@@ -127,11 +130,14 @@ class Sweep(Presented, Learner):
         return {name: value for name, value in given.items() if value != getattr(start, name)}
 
     def _check_target(self, target: Path) -> None:
-        from odeflow.sweeps.store import exists
+        from odeflow.sweeps.records import exists
 
-        if not self.resume and exists(target):
+        if self.resume and self.overwrite:
+            raise ValueError("resume and overwrite are both given: allowed is one of them")
+        if not self.resume and not self.overwrite and exists(target):
             raise ValueError(
-                f"out = {str(target)!r} has results already: allowed is --resume to go on with them, or another name"
+                f"out = {str(target)!r} has results already: allowed is --resume to go on with them, --overwrite to begin "
+                "anew, or another name"
             )
 
 
@@ -232,6 +238,10 @@ def _executor(workers: int | None, address: str | None) -> Iterator[Executor | N
         )
         try:
             yield pool
+        except BaseException:
+            for worker in multiprocessing.active_children():  # their chunks may take long, and nobody waits for them
+                worker.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
     else:

@@ -196,7 +196,7 @@ def seed_parameters(mixture: GaussianMixture, rule: LearningRule, adversary: Adv
 def solve_table(table: Array) -> FixedPoints:
     """Return the fixed points of a table with the columns `PARAMETERS`, unchecked."""
     from odeflow.fixed_points import kernel as equilibria_kernel
-    from odeflow.numerics.threads import map_blocks
+    from odeflow.numerics.threads import Flag, map_blocks
 
     points, most = len(table), equilibria_kernel.MOST
     state = np.full((points, most, 2), np.nan)
@@ -204,8 +204,8 @@ def solve_table(table: Array) -> FixedPoints:
     stable = np.zeros((points, most), np.bool_)
     count = np.zeros(points, np.int64)
 
-    def work(first: int, last: int) -> None:
-        equilibria_kernel.fixed_points(table, first, last, state, eigenvalues, stable, count)
+    def work(first: int, last: int, stop: Flag) -> None:
+        equilibria_kernel.fixed_points(table, first, last, stop, state, eigenvalues, stable, count)
 
     map_blocks(work, points, least=64)
     return FixedPoints(state[..., 0].copy(), state[..., 1].copy(), stable, eigenvalues, count)

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from odeflow.fixed_points.balance import balance, biases, class_constants, force, noise, peak, scalar
-from odeflow.numerics.compilation import sources_digest
+from odeflow.numerics.compilation import is_set, sources_digest
 
 __all__ = ["MOST", "fixed_points"]
 
@@ -293,9 +293,11 @@ def _compile(sources: str) -> Any:
     """Return the compiled solver. `sources` stands in its closure to make it part of the key of numba's cache."""
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def fixed_points(table, first, last, state, eigenvalues, stable, count):
+    def fixed_points(table, first, last, stop, state, eigenvalues, stable, count):
         sources  # noqa: B018
         for point in range(first, last):
+            if is_set(stop):
+                return
             p, rho, v1, v2, eta_w, eta_b, epsilon, second_order = table[point]
             swapped = v2 < v1
             if swapped:  # the mirror image: classes exchanged, b -> -b

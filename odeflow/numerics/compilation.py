@@ -9,11 +9,13 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numba
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
-__all__ = ["LANES", "inlined", "sources_digest"]
+__all__ = ["LANES", "inlined", "is_set", "sources_digest"]
 
 LANES = 32
 """Trajectories (or runs) that a kernel advances together: four AVX-512 or eight AVX2 vectors of float64."""
@@ -39,6 +41,21 @@ def sources_digest() -> str:
         if b"numba" in source or b"odeflow.numerics.compilation" in source or path.stem == "dop853":
             digest.update(source)
     return digest.hexdigest()
+
+
+@intrinsic
+def is_set(_: Any, flag: Any) -> Any:
+    """Return whether a flag, one byte in an array of shape (1,), is set by another thread meanwhile.
+
+    The load is atomic: the compiler may not take it out of a loop.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        byte = builder.load_atomic(array.data, "monotonic", 1)
+        return builder.icmp_unsigned("!=", byte, byte.type(0))
+
+    return types.boolean(flag), generate
 
 
 def _one() -> int:

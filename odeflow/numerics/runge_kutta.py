@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from odeflow.numerics.compilation import LANES, inlined, sources_digest
+from odeflow.numerics.compilation import LANES, inlined, is_set, sources_digest
 from odeflow.numerics.dop853 import E3, E5, F5, STAGES, STAGES_DENSE, A, B, D
 from odeflow.numerics.elementary import exp, fma, log
-from odeflow.numerics.threads import map_blocks
+from odeflow.numerics.threads import Flag, map_blocks
 
 __all__ = ["STATUS", "Solution", "derivative", "load", "solve"]
 
@@ -180,7 +180,7 @@ def _compile(sources: str, *, cache: bool) -> Any:
     """Return the compiled solver. `sources` stands in its closure to make it part of the key of numba's cache."""
 
     @njit(cache=cache, nogil=True, error_model="numpy")
-    def advance(system, n_constants, first, last, times, rtol, atol, max_steps, out, status, steps):
+    def advance(system, n_constants, first, last, times, rtol, atol, max_steps, stop, out, status, steps):
         sources  # noqa: B018
         n = out.shape[2]
         width = n * LANES
@@ -218,7 +218,7 @@ def _compile(sources: str, *, cache: bool) -> Any:
                         is_new[lane] = True
                         running += 1
                     coming += 1
-            if running == 0:
+            if running == 0 or is_set(stop):
                 break
 
             # One step in all lanes. Idle lanes have h = 0 and compute what nobody reads.
@@ -346,8 +346,8 @@ def solve(
 
     advance = _advance_own if type(system).__module__.startswith("odeflow.") else _advance_other
 
-    def block(first: int, last: int) -> None:
-        advance(system, constants, first, last, times, rtol, atol, max_steps, *solution)
+    def block(first: int, last: int, stop: Flag) -> None:
+        advance(system, constants, first, last, times, rtol, atol, max_steps, stop, *solution)
 
     map_blocks(block, trajectories, least=4 * LANES)
     return solution

@@ -7,7 +7,6 @@ import difflib
 import itertools
 import math
 from collections.abc import Mapping, Sized
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from odeflow.parameters import checked_count
 from odeflow.simulate import checked_method, seed_sequence
 from odeflow.sweeps.computations import Parts, at_point
 from odeflow.sweeps.grid import Grid
-from odeflow.sweeps.store import stored_seed
+from odeflow.sweeps.records import Record
 
 __all__ = ["check_size", "checked_counts", "checked_grid", "checked_seed", "checked_starts", "checked_times"]
 
@@ -76,7 +75,7 @@ def _values(name: str, given: npt.ArrayLike, kind: type) -> npt.NDArray[Any]:
     """Return the values of a swept parameter as an array of `kind` (N and runs become integers where they are checked)."""
     allowed = f"allowed for over[{name!r}] are finite numbers, at least one, none twice"
     try:
-        values = np.array(given, np.float64)
+        values = np.array(given, np.float64) + 0.0  # -0.0 is 0.0
     except (TypeError, ValueError):
         raise TypeError(f"{name} = {given!r} is not an array of numbers: {allowed}") from None
     if values.ndim != 1 or values.size == 0:
@@ -129,9 +128,9 @@ def checked_counts(counts: dict[str, int | None], grid: Grid, network: Network, 
     return checked
 
 
-def checked_seed(rng: Any, target: Path | None) -> np.random.SeedSequence:
+def checked_seed(rng: Any, record: Record | None) -> np.random.SeedSequence:
     """Return the seed: the caller's, the store's, or a fresh one."""
-    text = stored_seed(target) if rng is None and target is not None else None
+    text = record.attrs.get("seed") if rng is None and record is not None else None
     if text is None:
         return seed_sequence(rng)
     entropy, spawn_key = text.removeprefix("entropy=").split(", spawn_key=")

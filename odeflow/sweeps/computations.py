@@ -51,7 +51,8 @@ class Variable(NamedTuple):
     @property
     def missing(self) -> Any:
         """The value where there is none."""
-        return np.nan if np.dtype(self.dtype).kind in "fc" else 0
+        kind = np.dtype(self.dtype).kind
+        return np.nan if kind in "fc" else (False if kind == "b" else -1)
 
     @property
     def nbytes(self) -> int:
@@ -241,7 +242,8 @@ def point_seed(seed: int | np.random.SeedSequence, **point: float) -> np.random.
     True
     """
     root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-    text = " ".join(f"{name}={float(value).hex()}" for name, value in sorted(point.items()) if name != "runs")
+    text = " ".join(f"{name}={(float(value) + 0.0).hex()}" for name, value in sorted(point.items()) if name != "runs")
+    # + 0.0: -0.0 is the same point
     words = np.frombuffer(hashlib.sha256(text.encode()).digest(), "<u4")[:4]
     return np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, *map(int, words)), pool_size=root.pool_size)
 

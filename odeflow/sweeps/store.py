@@ -3,142 +3,59 @@
 While a sweep runs, a hidden folder ``.NAME.parts`` beside the target has a manifest and one file for each finished
 chunk, which is written under another name, flushed to disk and renamed. A kill at any moment leaves whole chunks and
 perhaps a stray temporary file. When no point is missing, the target is written from the chunks, renamed into place, and
-the folder is removed. To extend a finished store, its points are first put into the journal again.
+the folder is removed, the manifest last. To extend a finished store, its points are first put into the journal again.
+
+A chunk begins with a digest of what the sweep is and of what the chunk holds. One that is damaged, or of another sweep,
+does not have it, and its points are computed anew.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import math
 import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.provenance import SaveError, check_target, replacing
+from odeflow.provenance import SaveError, check_target
+from odeflow.provenance.files import InUse, empty, hidden, placed, recover, release, take, uninterrupted
+from odeflow.provenance.results import sign
 from odeflow.sweeps.computations import Rows, Variable
 from odeflow.sweeps.grid import Grid, Index
+from odeflow.sweeps.records import Record, checked, manifest_file, read_records
 
 if TYPE_CHECKING:
     import xarray as xr
+    from filelock import BaseFileLock
 
-__all__ = ["Store", "exists", "stored_seed"]
+__all__ = ["Store"]
 
 _LOGGER = logging.getLogger(__name__)
 _BOX_BYTES = 2**24  # of results are held at once when the target is read or written
+_END = object()
+_DIGEST = 32  # bytes, at the beginning of a part
 
 
-@dataclass(frozen=True)
-class Record:
-    """What a store says of itself."""
-
-    attrs: dict[str, str]
-    alpha: list[float] | None
-    over: dict[str, list[float]]
-
-    @classmethod
-    def of(cls, result: xr.Dataset) -> Record:
-        """Return the record of a sweep's result, or of its coordinates and attributes.
-
-        Raises
-        ------
-        ValueError
-            If it is no sweep's.
-        """
-        configuration = json.loads(result.attrs.get("configuration", "{}"))
-        if configuration.get("function") != "sweep":
-            raise ValueError("it does not hold a sweep")
-        alpha = result["alpha"].values.tolist() if "alpha" in result.dims else None
-        over = {name: result[name].values.tolist() for name in configuration["options"]["over"]}
-        return cls(dict(result.attrs), alpha, over)
-
-    def conflict(self, new: Record) -> str | None:
-        """Return in words what keeps the sweep of `new` from going on with this one; None if nothing does."""
-        mine, others = self._facts(), new._facts()
-        for name in {**mine, **others}:
-            if mine.get(name) != others.get(name):
-                return f"it has {name} = {_shown(mine.get(name))}, now {name} = {_shown(others.get(name))} is asked for"
-        for name, values in self.over.items():
-            lost = sorted(set(values) - set(new.over[name]))
-            if lost:
-                return f"it has {name} = {lost[0]!r}, which is not in over[{name!r}]: a stored grid can only grow"
-        return None
-
-    def _facts(self) -> dict[str, Any]:
-        version = ".".join(self.attrs["odeflow_version"].split(".")[:2])
-        configuration = json.loads(self.attrs["configuration"])
-        facts = {**configuration.pop("options"), **_flat(configuration)}
-        return {"odeflow_version": version, **facts, "seed": self.attrs.get("seed"), "alpha": self.alpha}
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list) and len(value) > 6:
-        return f"[{value[0]!r}, {value[1]!r}, ..., {value[-1]!r}] ({len(value)} values)"
-    return repr(value)
-
-
-def exists(target: Path) -> bool:
-    """Return whether a finished or unfinished sweep stands at `target`."""
-    return target.exists() or _manifest_file(target).exists()
-
-
-def stored_seed(target: Path) -> str | None:
-    """Return the seed of the store at `target`, as text; None if there is no store, or no seed in it."""
-    records = _records(target)
-    return records[0].attrs.get("seed") if records else None
-
-
-def _parts_folder(target: Path) -> Path:
-    return target.absolute().parent / f".{target.name}.parts"
-
-
-def _manifest_file(target: Path) -> Path:
-    return _parts_folder(target) / "manifest.json"
-
-
-def _records(target: Path) -> list[Record]:
-    """Return the records of the finished store and of the journal, as far as they exist."""
-    records = []
-    if target.exists():
-        try:
-            with _opened(target) as stored:
-                records.append(Record.of(stored))
-        except ValueError as error:
-            raise ValueError(f"store = {str(target)!r} cannot be continued: {error}") from error
-    if _manifest_file(target).exists():
-        records.append(Record(**json.loads(_manifest_file(target).read_text())))
-    return records
-
-
-def _opened(target: Path) -> xr.Dataset:
-    """Open a store without loading it."""
-    import xarray as xr
-
+def _taken(target: Path, folder: Path) -> BaseFileLock:
+    """Keep other processes and threads out. The lock ends with this process, however it ends."""
     try:
-        if target.suffix == ".zarr":
-            return xr.open_dataset(target, engine="zarr", consolidated=False)
-        return xr.open_dataset(target, engine="h5netcdf")
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(f"it cannot be read, perhaps it is truncated: {error}") from error
+        return take(folder)
+    except InUse:
+        raise ValueError(f"store = {str(target)!r} is in use by another process, or by another thread") from None
+    except OSError as error:
+        raise SaveError(f"{str(folder)!r} cannot be used: {error}") from error
 
 
 class Store:
-    """One sweep's results on disk, in the hands of this process alone while it is entered.
+    """One sweep's results on disk, in the hands of this thread alone while it is entered.
 
     Parameters
     ----------
@@ -152,6 +69,8 @@ class Store:
         Coordinates and attributes of the result. A store that exists keeps the attributes of its first start.
     attrs
         Attributes of each variable.
+    overwrite
+        Whether what stands there is removed on entry, whatever it is of.
 
     Raises
     ------
@@ -166,13 +85,16 @@ class Store:
         variables: Mapping[str, Variable],
         template: xr.Dataset,
         attrs: Mapping[str, dict[str, str]],
+        overwrite: bool = False,
     ) -> None:
         self.target = check_target(target)
         self.grid = grid
         self._variables = variables
         self._template = template
         self._attrs = attrs
-        self._folder = _parts_folder(self.target)
+        self._overwrite = overwrite
+        self._folder = hidden(self.target, "parts")
+        self._key = b""
         self._is_whole = False
         # where each point is: in which part, and in which row of it
         self._part = np.full(grid.size, -1, np.int32)
@@ -182,34 +104,25 @@ class Store:
 
     def __enter__(self) -> Self:
         """Check that the store is of this sweep, and find out which points it has."""
-        records = _records(self.target)
-        new = Record.of(self._template)
-        for record in records:
-            conflict = record.conflict(new)
-            if conflict:
-                raise ValueError(f"store = {str(self.target)!r} is of another sweep: {conflict}")
-        if records:
-            self._template = self._template.assign_attrs(records[0].attrs)
-        self._is_whole = self.target.exists() and records[0].over == new.over
+        self._lock = _taken(self.target, self._folder)
         try:
-            self._folder.mkdir(exist_ok=True)
-            self._take()
+            recover(self.target, self._folder)
+            if self._overwrite:
+                self._discard()
+            self._check()
             if not self._is_whole:
                 self._begin()
         except OSError as error:
+            self._leave()
             raise SaveError(f"{str(self._folder)!r} cannot be used: {error}") from error
+        except BaseException:
+            self._leave()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         """Leave the store to others; a finished one has no journal any more."""
-        if self._is_whole:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        lock_is_left = self._is_whole and self._folder.exists()  # Windows removes no file that is open
-        self._lock.release()
-        if lock_is_left:
-            with suppress(OSError):  # another process has it by now
-                (self._folder / "lock").unlink()
-                self._folder.rmdir()
+        self._leave()
 
     def missing(self) -> Index:
         """Return the indices of the points that are not there."""
@@ -226,8 +139,12 @@ class Store:
         points = np.stack([np.asarray(column, np.float64) for column in self.grid.points(index).values()], axis=1)
         try:
             with _replaced(self._part_file(self._parts)) as file:
+                file.write(bytes(_DIGEST))
                 for array in (points, *(rows[name] for name in self._variables)):
                     np.save(file, array, allow_pickle=False)
+                digest = self._digest(file)
+                file.seek(0)
+                file.write(digest)
         except OSError as error:
             raise SaveError(f"{str(self.target)!r} could not be saved: {error.strerror or error}") from error
         self._add(self._parts, index)
@@ -242,50 +159,76 @@ class Store:
         """
         if not self._is_whole:
             assert np.all(self._part >= 0)
-            with replacing(self.target, self._folder) as new:  # what a kill leaves there goes with the journal
-                write = self._write_zarr if self.target.suffix == ".zarr" else self._write_netcdf
-                write(new)
+            try:
+                with placed(self.target, self._folder) as new:  # what a kill leaves there goes with the journal
+                    pieces = self._write_zarr(new) if self.target.suffix == ".zarr" else self._write_netcdf(new)
+                    _run_uninterrupted(pieces)
+                    uninterrupted(lambda: sign(new))
+            except RuntimeError as error:  # h5py's
+                raise SaveError(f"{str(self.target)!r} could not be saved: {error}") from error
+            except _Damaged as error:
+                raise SaveError(
+                    f"{str(self.target)!r} could not be saved: {error}: call again, for its points"
+                ) from error
             self._is_whole = True
-        return _opened(self.target)
+        return checked(self.target)
 
     # The journal.
 
-    def _take(self) -> None:
-        """Keep other processes out. The lock ends with this process, however it ends."""
-        from filelock import FileLock, Timeout
+    def _leave(self) -> None:
+        has_journal = manifest_file(self.target).exists()
+        release(self._folder, self._lock, keep=has_journal and not self._is_whole)
 
-        self._lock = FileLock(self._folder / "lock", blocking=False, thread_local=False)
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise ValueError(f"store = {str(self.target)!r} is in use by another process") from None
+    def _discard(self) -> None:
+        """Remove what stands there: the result first, so that a kill leaves nothing that is not what it was."""
+        real = self.target.resolve()
+        if real.exists():
+            real.replace(self._folder / f"old{real.suffix}")
+        empty(self._folder)
+
+    def _check(self) -> None:
+        """Take over what the store says of itself, or raise a ValueError if it is of another sweep."""
+        records = read_records(self.target)
+        new = Record.of(self._template)
+        for record in records:
+            conflict = record.conflict(new)
+            if conflict:
+                raise ValueError(f"store = {str(self.target)!r} is of another sweep: {conflict}")
+        if records:
+            self._template = self._template.assign_attrs(records[0].attrs)
+        self._key = (records[0] if records else new).key()
+        self._is_whole = self.target.exists() and records[0].over == new.over
 
     def _begin(self) -> None:
         """Write the manifest, and find the points that are there already."""
         for stray in self._folder.glob("*.tmp"):
             stray.unlink()
-        with _replaced(_manifest_file(self.target)) as file:
-            file.write(json.dumps(asdict(Record.of(self._template))).encode())
+        parts = []
         for part in sorted(int(path.stem) for path in self._folder.glob("*.part")):
             try:
-                points = self._points_of(part)
-            except (OSError, ValueError, EOFError) as error:  # after a crash of the whole machine
-                _LOGGER.warning("%s cannot be read and its points are computed anew: %s", self._part_file(part), error)
+                points, _ = self._read_part(part)
+            except (OSError, _Damaged) as error:
+                _LOGGER.warning("%s; its points are computed anew", error)
                 self._part_file(part).unlink()
-                continue
+            else:
+                parts.append((part, points))
+        # before it is there no part is that could be another sweep's
+        with _replaced(manifest_file(self.target)) as file:
+            file.write(json.dumps(asdict(Record.of(self._template))).encode())
+        for part, points in parts:
             self._add(part, self.grid.find(dict(zip(self.grid.values, points.T, strict=True))))
         if self.target.exists():
             self._reopen()
 
     def _reopen(self) -> None:
         """Put the points of the finished store, whose grid is smaller, into the journal."""
-        with _opened(self.target) as stored:
-            old = Grid({name: stored[name].values for name in self.grid.values})
+        with checked(self.target) as dataset:
+            old = Grid({name: dataset[name].values for name in self.grid.values})
             for indices, where in old.boxes(self._box_points()):
                 index = self.grid.find(old.points(np.arange(indices.start, indices.stop)))
                 new = self._part[index] < 0
                 if np.any(new):
-                    box = stored.isel(dict(zip(old.values, where, strict=True)))
+                    box = dataset.isel(dict(zip(old.values, where, strict=True)))
                     rows = {
                         name: box[name]
                         .transpose(*old.values, ...)
@@ -295,30 +238,30 @@ class Store:
                     self.write(index[new], rows)
 
     def _add(self, part: int, index: Index) -> None:
-        self._part[index] = part
-        self._row[index] = np.arange(index.size)
+        on_grid = index >= 0
+        self._part[index[on_grid]] = part
+        self._row[index[on_grid]] = np.flatnonzero(on_grid)
         self._parts = part + 1
 
     def _part_file(self, part: int) -> Path:
         return self._folder / f"{part}.part"
 
-    def _points_of(self, part: int) -> npt.NDArray[np.float64]:
-        """Return the points of a part, shape (points, parameters); raise if the part is not whole."""
-        with open(self._part_file(part), "rb") as file:
-            points: npt.NDArray[np.float64] = np.load(file, allow_pickle=False)
-            for _ in self._variables:
-                np.lib.format.read_magic(file)
-                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-                file.seek(math.prod(shape) * dtype.itemsize, os.SEEK_CUR)
-            if file.tell() != file.seek(0, os.SEEK_END):
-                raise ValueError("it is truncated")
-            return points
+    def _digest(self, file: BinaryIO) -> bytes:
+        """Return the digest of this sweep and of what a part holds."""
+        digest = hashlib.sha256(self._key)
+        file.seek(_DIGEST)
+        while block := file.read(2**20):
+            digest.update(block)
+        return digest.digest()
 
-    def _read_part(self, part: int) -> Rows:
-        """Return the variables of a part."""
+    def _read_part(self, part: int) -> tuple[npt.NDArray[np.float64], Rows]:
+        """Return the points of a part, shape (points, parameters), and the variables there."""
         with open(self._part_file(part), "rb") as file:
-            np.load(file, allow_pickle=False)  # the points
-            return {name: np.load(file, allow_pickle=False) for name in self._variables}
+            if file.read(_DIGEST) != self._digest(file):
+                raise _Damaged(f"{self._part_file(part)} is damaged, or of another sweep")
+            file.seek(_DIGEST)
+            points: npt.NDArray[np.float64] = np.load(file, allow_pickle=False)
+            return points, {name: np.load(file, allow_pickle=False) for name in self._variables}
 
     # The target.
 
@@ -334,7 +277,7 @@ class Store:
             for name, variable in self._variables.items()
         }
         for source in np.unique(part).tolist():
-            rows = self._read(source)
+            _, rows = self._read(source)
             here: Any = np.flatnonzero(part == source)
             for name, values in gathered.items():
                 extent = (slice(size) for size in rows[name].shape[1:])
@@ -348,7 +291,8 @@ class Store:
             rows = self._gather(indices)
             yield where, {name: values.reshape(*shape, *values.shape[1:]) for name, values in rows.items()}
 
-    def _write_netcdf(self, new: Path) -> None:
+    def _write_netcdf(self, new: Path) -> Generator[None]:
+        """Write the target in pieces, one a step."""
         import h5netcdf  # type: ignore[import-untyped]
 
         self._template.to_netcdf(new, engine="h5netcdf")
@@ -364,10 +308,10 @@ class Store:
             for where, box in self._boxes():
                 for name, values in box.items():
                     file[name][where] = values
-        with open(new, "rb+") as written:
-            os.fsync(written.fileno())
+                yield
 
-    def _write_zarr(self, new: Path) -> None:
+    def _write_zarr(self, new: Path) -> Generator[None]:
+        """Write the target in pieces, one a step."""
         import zarr
 
         self._template.to_zarr(new, mode="w", consolidated=False)
@@ -387,13 +331,33 @@ class Store:
             for name, values in box.items():
                 array: Any = group[name]
                 array[where] = values
+            yield
+
+
+class _Damaged(Exception):
+    """A part is not what was written by this sweep."""
+
+
+def _run_uninterrupted(pieces: Generator[None]) -> None:
+    """Do work in pieces, between which Ctrl-C ends it; the generator is closed by then, and with it what it has open."""
+    is_left = True
+
+    def step() -> None:
+        nonlocal is_left
+        is_left = next(pieces, _END) is not _END
+
+    try:
+        while is_left:
+            uninterrupted(step)
+    finally:
+        uninterrupted(pieces.close)
 
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[Any]:
     """Give a file to write to that becomes `path` when it is on the disk."""
     new = path.with_name(path.name + ".tmp")
-    with open(new, "wb") as file:
+    with open(new, "w+b") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())

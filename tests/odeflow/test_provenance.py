@@ -104,7 +104,7 @@ def test_a_missing_file(tmp_path: Path, suffix: str) -> None:
 def test_a_truncated_file(result: xr.Dataset, tmp_path: Path, keep: int) -> None:
     path = save(result, tmp_path / "run.nc")
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=r"run\.nc' is not a netCDF file that can be read, perhaps it is truncated"):
+    with pytest.raises(ValueError, match=r"run\.nc' is not a netCDF file that can be read: "):
         load(path)
 
 
@@ -141,7 +141,7 @@ def test_a_store_survives_a_failed_replacement(
     real = Path.replace
 
     def fails_on_the_new(self: Path, target: Path) -> Path:
-        if target == path and self.name == path.name:
+        if target == path and self.name == "new.zarr":
             raise OSError("no space left on device")
         return real(self, target)
 

@@ -5,7 +5,7 @@ import threading
 import numba
 import pytest
 
-from odeflow.numerics.threads import map_blocks
+from odeflow.numerics.threads import Flag, map_blocks
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 64, 1000])
@@ -14,7 +14,7 @@ def test_blocks_cover_every_index_once(count: int, least: int) -> None:
     lock = threading.Lock()
     done: list[int] = []
 
-    def work(first: int, last: int) -> None:
+    def work(first: int, last: int, stop: Flag) -> None:
         with lock:
             done.extend(range(first, last))
 
@@ -27,8 +27,8 @@ def test_an_exception_ends_it(threads: int) -> None:
     before = numba.get_num_threads()
     done: list[int] = []
 
-    def work(first: int, last: int) -> None:
-        if first == 0:
+    def work(first: int, last: int, stop: Flag) -> None:
+        if first == 0 < last:
             raise KeyboardInterrupt
         done.append(first)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from odeflow.numerics.compilation import inlined, sources_digest
+from odeflow.numerics.compilation import inlined, is_set, sources_digest
 from odeflow.numerics.random_streams import from_table
 
 __all__ = ["direct", "reduced"]
@@ -45,7 +45,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
     """Return the compiled kernels. `sources` stands in their closure to make it part of the key of numba's cache."""
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def reduced(rng, N, model, attack, start, examples, out):
+    def reduced(rng, N, model, attack, start, examples, stop, out):
         sources  # noqa: B018
         p, rho, v1, v2, eta_w, eta_b, epsilon, fraction, eta_c, eta_theta = model
         levels, factors = attack
@@ -55,6 +55,8 @@ def _compile(sources: str) -> tuple[Any, Any]:
         done = 0
         for output in range(examples.size):
             for _ in range(examples[output] - done):
+                if is_set(stop):
+                    return
                 tau, sd, size = _drawn(rng, p, v1, v2, epsilon, fraction, levels, factors)
                 xi_B = tau * rho / 2 + sd * rng.standard_normal()
                 xi_X = sd * rng.standard_normal()
@@ -76,7 +78,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
             out[output, 4] = b
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def direct(rng, N, model, attack, start, examples, out):
+    def direct(rng, N, model, attack, start, examples, stop, out):
         sources  # noqa: B018
         p, rho, v1, v2, eta_w, eta_b, epsilon, fraction, eta_c, eta_theta = model
         levels, factors = attack
@@ -90,6 +92,8 @@ def _compile(sources: str) -> tuple[Any, Any]:
         done = 0
         for output in range(examples.size):
             for _ in range(examples[output] - done):
+                if is_set(stop):
+                    return
                 tau, sd, size = _drawn(rng, p, v1, v2, epsilon, fraction, levels, factors)
                 xi = sd * rng.standard_normal(N)
                 xi[0] += tau * rho / 2

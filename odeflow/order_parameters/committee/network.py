@@ -176,7 +176,7 @@ class Committee(Network):
         progress: bool,
     ) -> Array:
         """Return the state of each run, by the simulation of section 5.6 for K = 1, or in R^N."""
-        from odeflow.numerics.threads import map_blocks
+        from odeflow.numerics.threads import Flag, map_blocks
         from odeflow.order_parameters.committee import monte_carlo
 
         _check_overlap(start[None], np.array([mixture.rho]))
@@ -188,10 +188,18 @@ class Committee(Network):
         attack = (np.empty(0), np.empty(0)) if adversary.law is None else adversary.law.table()
         out = np.empty((runs, examples.size, 5))
 
-        def block(first: int, last: int) -> None:
+        def simulate(run: int, examples: npt.NDArray[np.int64], stop: Flag) -> None:
+            child = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, run), pool_size=seed.pool_size)
+            rng = np.random.Generator(np.random.SFC64(child))
+            kernel(rng, N, model, attack, tuple(start), examples, stop, out[run])
+
+        def block(first: int, last: int, stop: Flag) -> None:
+            if first == last:
+                simulate(0, examples[:0], stop)  # compiles
             for run in range(first, last):
-                child = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, run), pool_size=seed.pool_size)
-                kernel(np.random.Generator(np.random.SFC64(child)), N, model, attack, tuple(start), examples, out[run])
+                if stop[0]:
+                    return
+                simulate(run, examples, stop)
 
         map_blocks(block, runs, least=1, progress=" runs" if progress else None)
         return out

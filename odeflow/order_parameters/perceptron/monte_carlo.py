@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from odeflow.numerics.compilation import LANES, inlined, sources_digest
+from odeflow.numerics.compilation import LANES, inlined, is_set, sources_digest
 from odeflow.numerics.elementary import log
 from odeflow.numerics.random_streams import box_muller, from_table, uniform
 from odeflow.order_parameters.perceptron.variant_averages import factor, lane_factors
@@ -35,7 +35,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
     """Return the compiled kernels. `sources` stands in their closure to make it part of the key of numba's cache."""
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def reduced(states, first, last, N, model, attack, how, normalised, start, examples, out):
+    def reduced(states, first, last, N, model, attack, how, normalised, start, examples, stop, out):
         sources  # noqa: B018
         p, rho, v1, v2, eta_w, eta_b, epsilon, fraction = model
         levels, factors = attack
@@ -61,6 +61,8 @@ def _compile(sources: str) -> tuple[Any, Any]:
             done = 0
             for output in range(examples.size):
                 for _ in range(examples[output] - done):
+                    if is_set(stop):
+                        return
                     for draw in range(draws):
                         for lane in range(LANES):
                             u[draw, lane], state[0, lane], state[1, lane], state[2, lane], state[3, lane] = uniform(
@@ -150,7 +152,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
                 z[start + lane], z[start + LANES + lane] = box_muller(u[0, lane], u[1, lane])
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def direct(states, first, last, N, model, attack, how, normalised, start, examples, out):
+    def direct(states, first, last, N, model, attack, how, normalised, start, examples, stop, out):
         sources  # noqa: B018
         p, rho, v1, v2, eta_w, eta_b, epsilon, fraction = model
         levels, factors = attack
@@ -178,6 +180,8 @@ def _compile(sources: str) -> tuple[Any, Any]:
             done = 0
             for output in range(examples.size):
                 for _ in range(examples[output] - done):
+                    if is_set(stop):
+                        return
                     for i in range(1 + _ATTACK_DRAWS if is_random else 1):
                         chance[i], state[0, 0], state[1, 0], state[2, 0], state[3, 0] = uniform(
                             state[0, 0], state[1, 0], state[2, 0], state[3, 0]

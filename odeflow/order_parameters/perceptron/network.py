@@ -139,7 +139,7 @@ class Perceptron(Network):
         """Return R, b (and Q) of each run, by the kernels of section 2 of the theory page."""
         from odeflow.numerics.compilation import LANES
         from odeflow.numerics.random_streams import rng_states
-        from odeflow.numerics.threads import map_blocks
+        from odeflow.numerics.threads import Flag, map_blocks
         from odeflow.order_parameters.perceptron import monte_carlo
         from odeflow.order_parameters.perceptron.variant_averages import update_factor
 
@@ -156,8 +156,8 @@ class Perceptron(Network):
         else:
             kernel, states, least = monte_carlo.direct, rng_states(seed, runs, LANES), 1
 
-        def block(first: int, last: int) -> None:
-            kernel(states, first, last, N, model, attack, how, rule.normalised, y0, examples, out)
+        def block(first: int, last: int, stop: Flag) -> None:
+            kernel(states, first, last, N, model, attack, how, rule.normalised, y0, examples, stop, out)
 
         map_blocks(block, runs, least=least, progress=" runs" if progress else None)
         return out

@@ -1,0 +1,268 @@
+"""Files are written whole or not at all: in a hidden folder beside the target, from which they are renamed.
+
+The folder, ``.NAME.new``, is in the hands of one process (and thread) at a time, which holds the lock in it. What a
+process that was killed has left there is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+__all__ = [
+    "SUFFIXES",
+    "InUse",
+    "SaveError",
+    "check_target",
+    "empty",
+    "hidden",
+    "placed",
+    "recover",
+    "release",
+    "replacing",
+    "take",
+    "uninterrupted",
+    "write_bytes",
+]
+
+SUFFIXES = (".nc", ".zarr")
+_LONGEST = 200  # bytes of a name: the hidden names beside it are longer, and most systems allow 255
+_PATIENCE = 600.0  # seconds that a file may be in the hands of another process
+_LAST = ("manifest.json", "lock")  # of a folder's files these are removed last, in this order
+
+
+class SaveError(OSError):
+    """A result could not be written. The old file, if there was one, is as it was."""
+
+
+class InUse(Exception):
+    """A folder is in the hands of another process, or of another thread of this one."""
+
+
+def check_target(path: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFIXES, *, overwrite: bool = True) -> Path:
+    """Return `path` if a file can be put there, before any work is done for it.
+
+    Parameters
+    ----------
+    path
+        Where a file is to be written. A symbolic link stays: what it leads to is written.
+    suffixes
+        Which suffixes are allowed.
+    overwrite
+        Whether a file may stand there already.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is unknown or the name too long, or if something stands there that is not of its kind or not to be
+        overwritten.
+    FileNotFoundError
+        If its folder does not exist.
+    PermissionError
+        If its folder, or the file that stands there, cannot be written to.
+    """
+    target = Path(path)
+    if target.suffix not in suffixes:
+        raise ValueError(
+            f"path = {str(target)!r} has the suffix {target.suffix!r}: allowed is one of {', '.join(suffixes)}"
+        )
+    if len(os.fsencode(target.name)) > _LONGEST:
+        raise ValueError(f"path = {str(target)!r} has a name of more than {_LONGEST} bytes: allowed is a shorter one")
+    try:
+        real = target.resolve()
+        folder = real.parent
+        is_there = real.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # a circle of links, a path that is too long, a null byte
+        raise ValueError(f"path = {str(target)!r} is no path of a file: {error}") from None
+    if not folder.is_dir():
+        raise FileNotFoundError(f"path = {str(target)!r}: the folder {str(folder)!r} does not exist: create it first")
+    if is_there and not _replaceable(real):
+        kind = "folder that is no Zarr store" if real.is_dir() else "file"
+        raise ValueError(
+            f"path = {str(target)!r} is a {kind}: it is not replaced; move it away, or choose another name"
+        )
+    if is_there and not overwrite:
+        raise ValueError(f"path = {str(target)!r} is there already: allowed is --overwrite, or another name")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"path = {str(target)!r}: the folder {str(folder)!r} cannot be written to")
+    if is_there and not os.access(real, os.W_OK):
+        raise PermissionError(f"path = {str(target)!r} is there, and is read-only: it is not replaced")
+    return target
+
+
+def _replaceable(target: Path) -> bool:
+    """Return whether what stands at `target` is of the kind that is to be written there."""
+    if target.suffix == ".zarr":
+        return target.is_dir() and any((target / name).is_file() for name in ("zarr.json", ".zgroup"))
+    return target.is_file()
+
+
+def hidden(target: Path, kind: str) -> Path:
+    """Return the hidden folder that belongs to a target, on the same disk: beside what a link leads to."""
+    real = target.resolve()
+    return real.parent / f".{real.name}.{kind}"
+
+
+# A folder in the hands of one.
+
+
+def take(folder: Path, *, patience: float = 0.0) -> BaseFileLock:
+    """Make a folder, if it is not there, and keep all others out; the lock ends with this process, however it ends.
+
+    Raises
+    ------
+    InUse
+        If another has it for longer than `patience` seconds.
+    OSError
+        If it cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    while True:
+        folder.mkdir(exist_ok=True)
+        lock = FileLock(folder / "lock", timeout=patience, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InUse from None
+        except FileNotFoundError:  # the one who had it has just removed it
+            continue
+        return lock
+
+
+def release(folder: Path, lock: BaseFileLock, *, keep: bool = False) -> None:
+    """Let others have a folder; unless it is to be kept, it is removed first.
+
+    A kill leaves the manifest as long as anything that it describes.
+    """
+    try:
+        if not keep:
+            with suppress(OSError):
+                empty(folder)
+                _remove_lock(folder)
+    finally:
+        lock.release()
+    if not keep and (folder / "lock").exists():  # Windows removes no file that is open
+        _remove_lock(folder)
+
+
+def empty(folder: Path) -> None:
+    """Remove all but the lock from a folder that is in this process's hands, the manifest last."""
+    for path in sorted(folder.iterdir(), key=_order):
+        if path.name != "lock":
+            _remove(path)
+
+
+def _order(path: Path) -> int:
+    return _LAST.index(path.name) if path.name in _LAST else -1
+
+
+def _remove_lock(folder: Path) -> None:
+    with suppress(OSError):  # another process has it by now
+        (folder / "lock").unlink()
+        folder.rmdir()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+# A file that takes the place of another.
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a path to write to; what stands there afterwards takes the place of `target`.
+
+    A failure, or a kill, leaves `target` as it was.
+
+    Raises
+    ------
+    SaveError
+        If writing fails.
+    """
+    folder = hidden(target, "new")
+    try:
+        lock = take(folder, patience=_PATIENCE)
+    except InUse:
+        raise SaveError(f"{str(target)!r} could not be saved: another process has it in use") from None
+    except OSError as error:
+        raise SaveError(f"{str(target)!r} could not be saved: {error}") from error
+    try:
+        with placed(target, folder) as new:
+            yield new
+    finally:
+        release(folder, lock)
+
+
+@contextmanager
+def placed(target: Path, folder: Path) -> Iterator[Path]:
+    """Give a path in `folder`, which is in this process's hands, to write to, as `replacing` does.
+
+    Raises
+    ------
+    SaveError
+        If writing fails.
+    """
+    real, new, old = target.resolve(), folder / f"new{target.suffix}", folder / f"old{target.suffix}"
+    try:
+        recover(target, folder)
+        yield new
+        if real.is_dir():  # two renames; between them there is only the old one, in the folder
+            real.replace(old)
+            try:
+                new.replace(real)
+            except BaseException:
+                old.replace(real)
+                raise
+            _remove(old)
+        else:
+            new.replace(real)
+    except OSError as error:
+        if isinstance(error, SaveError):
+            raise
+        raise SaveError(f"{str(target)!r} could not be saved: {error.strerror or error}") from error
+
+
+def recover(target: Path, folder: Path) -> None:
+    """Bring back what a kill has left in `folder` of the old file, and remove what it has left of the new one."""
+    real, new, old = target.resolve(), folder / f"new{target.suffix}", folder / f"old{target.suffix}"
+    if old.exists() and not real.exists():
+        old.replace(real)
+    for path in (new, old):
+        if path.exists():
+            _remove(path)
+
+
+def write_bytes(target: Path, content: bytes | memoryview) -> None:
+    """Write a file beside `target` and rename it.
+
+    Raises
+    ------
+    SaveError
+        If writing fails.
+    """
+    with replacing(target) as new, open(new, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def uninterrupted(work: Callable[[], None]) -> None:
+    """Call `work` where Ctrl-C does not reach it: in a library that does not survive an exception at any place.
+
+    Ctrl-C comes when it has returned; what takes long must be done in pieces.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(work).result()
