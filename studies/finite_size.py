@@ -46,7 +46,7 @@ VARIABLES = ("R", "b")
 def run(name: str, *, quick: bool = False) -> Outcome:
     """Run the study."""
     model = (GaussianMixture(p=0.7), LearningRule(eta_w=4.0, eta_b=3.0), Adversary(0.9))
-    most, examples, beyond = (80_000, 8e7, 2e7) if quick else (200_000, 4e8, 4e8)
+    most, examples, beyond = (60_000, 5e7, 1e7) if quick else (200_000, 4e8, 4e8)
     limits = [examples if N <= LARGEST_OF_MEAN else beyond for N in SIZES]
     runs = [int(max(min(most, limit / (N * ALPHA)), 128)) for N, limit in zip(SIZES, limits, strict=True)]
     theory = integrate(*model, alpha=[ALPHA]).isel(alpha=0)

@@ -67,7 +67,10 @@ def noticed_changes(holds: Callable[[str, float], bool], parameters: Sequence[st
     values = [[least(parameter, sign) for sign in SIGNS.values()] for parameter in parameters]
     return xr.DataArray(
         values,
-        {"parameter": list(parameters), "sign": list(SIGNS)},
+        {
+            "parameter": ("parameter", list(parameters), {"long_name": "parameter of the theory", "units": "1"}),
+            "sign": ("sign", list(SIGNS), {"long_name": "whether the parameter is larger or smaller", "units": "1"}),
+        },
         ("parameter", "sign"),
         attrs={
             "long_name": "least relative change of a parameter of the theory with which the claim fails",

@@ -43,7 +43,7 @@ def write_gallery(results: Sequence[StudyResult], docs: Path) -> Path:
     shown = [result for result in results if result.attributes]
     (docs / "gallery").mkdir(exist_ok=True)
     sections = [_section(result, docs / "gallery") for result in shown]
-    write_bytes(page, "\n".join([_HEAD, *sections]).encode())
+    write_bytes(page, "\n".join([_HEAD, *sections]).encode(errors="replace"))
     return page
 
 
@@ -52,19 +52,20 @@ def _section(result: StudyResult, folder: Path) -> str:
     parts = [f"({study.name})=", f"## {_prose(study.title[:1].upper() + study.title[1:])}", ""]
     for text in explanation(study):
         code = text.startswith(" ")
-        parts += [f"```text\n{dedent(text)}\n```" if code else _prose(" ".join(text.split())), ""]
+        parts += [_block(dedent(text)) if code else _prose(" ".join(text.split())), ""]
     parts += [f"*{_prose(note)}*\n" for note in result.notes]
     for key, path in result.figures:
         source = path.with_suffix(".png")
-        if source.is_file():
-            write_bytes(folder / source.name, _small(source))
+        small = _small(source) if source.is_file() and not source.is_symlink() else b""
+        if small:
+            write_bytes(folder / source.name, small)
             title = f"{study.name}: {key.replace('_', ' ')}" if key else study.name
             parts += [f"![Figure of {title}](gallery/{source.name})", ""]
     marks = {True: "pass", False: "**fail**"}
     for one in result.claims:
         rival = f". *{_prose(rival_of(one))}*" if one.rival else ""
         parts.append(f"- {marks[one.holds]}: {_prose(one.statement)}: {_prose(one.measured)}{rival}")
-    parts += ["", f"```text\n{result.attributes.get('table', '')}\n```", "", f"```sh\n{result.command}\n```", ""]
+    parts += ["", _block(result.attributes.get("table", "")), "", f"```sh\n{result.command}\n```", ""]
     return "\n".join(parts)
 
 
@@ -75,11 +76,20 @@ def _prose(text: str) -> str:
     return "".join(parts)
 
 
+def _block(text: str) -> str:
+    """Return text as a block that it cannot end itself."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}text\n{text}\n{fence}"
+
+
 def _small(source: Path) -> bytes:
-    """Return a figure with a palette of colours."""
+    """Return a figure with a palette of colours; nothing if it is no image that can be read."""
     from PIL import Image
 
     content = io.BytesIO()
-    with Image.open(source) as image:
-        image.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+    try:
+        with Image.open(source) as image:
+            image.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return b""
     return content.getvalue()

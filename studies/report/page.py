@@ -54,7 +54,7 @@ def write_report(out: Path) -> Report:
     """
     target = check_target(out / "report.html", (".html",))
     results = tuple(read_result(study, out) for study in STUDIES.values())
-    write_bytes(target, _page(results).encode())
+    write_bytes(target, _page(results).encode(errors="replace"))
     return Report(target, results)
 
 
@@ -166,15 +166,15 @@ def _claims(claims: tuple[Claim, ...]) -> str:
     return f'<ul class="claims">{"".join(items)}</ul>'
 
 
-def _made_by(attributes: dict[str, Any]) -> str:
+def _made_by(attributes: dict[str, str]) -> str:
     """Return the configuration, and then what it was made with."""
-    aside = ("table", "claims", "figures", "study", "parts")
+    aside = ("table", "claims", "figures", "study", "parts", "configuration")
     shown = {name: value for name, value in attributes.items() if name not in aside}
     try:
-        configuration = json.loads(shown.pop("configuration", "{}"))
-    except (ValueError, TypeError):
-        configuration = {"configuration": "cannot be read"}
-    rows = [*_leaves(configuration), *((name.replace("_", " "), str(value)) for name, value in shown.items())]
+        configuration = list(_leaves(json.loads(attributes.get("configuration", "{}"))))
+    except (ValueError, RecursionError):
+        configuration = [("configuration", "cannot be read")]
+    rows = [*configuration, *((name.replace("_", " "), value) for name, value in shown.items())]
     rows += [("kept parts", text) for text in kept_parts(attributes)]
     body = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in rows)
     return f'<details><summary>Configuration</summary><table class="configuration">{body}</table></details>'

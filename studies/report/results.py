@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class StudyResult:
     """Name (empty if there is one figure) and file of those that can be shown."""
     files: tuple[Path, ...]
     """Data and figures, in every format."""
-    attributes: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, str] = field(default_factory=dict)
     """Those of the data file; empty if it cannot be used."""
     claims: tuple[Claim, ...] = ()
     problem: str = ""
@@ -52,23 +53,70 @@ class StudyResult:
 
 
 def read_result(study: Study, folder: Path) -> StudyResult:
-    """Return what there is of a study in a folder; a file that cannot be used is a `problem`, not an exception."""
+    """Return what there is of a study in a folder; a file that cannot be used is a `problem`, not an exception.
+
+    A file of results may come from anywhere: its attributes are checked here, become plain text, and name no file outside
+    the folder.
+    """
     source = folder / f"{study.name}.nc"
+    attributes, claims, keys, problem = dict[str, str](), tuple[Claim, ...](), None, ""
     try:
-        attributes = load(source).attrs if source.exists() else {}
-        if source.exists() and attributes.get("study") != study.name:
-            raise ValueError(f"it is no result of the study {study.name}")
-        claims = tuple(Claim(**claim) for claim in json.loads(attributes.get("claims", "[]")))
-        keys = json.loads(attributes["figures"]) if "figures" in attributes else None
-        problem = ""
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        attributes, claims, keys, problem = {}, (), None, f"{source.name} cannot be used: {error}"
+        if source.exists():
+            attributes = _attributes(source)
+            if attributes.get("study") != study.name:
+                raise ValueError(f"it is no result of the study {study.name}")
+            claims = tuple(_claim(one) for one in _list_in(attributes, "claims") or [])
+            keys = _list_in(attributes, "figures")
+            for key in keys or []:
+                if not isinstance(key, str) or not _KEY.fullmatch(key):
+                    raise ValueError(f"figures has {key!r}: allowed are names such as '_errors'")
+    except (ValueError, RecursionError, OSError) as error:
+        text = _text(str(error)) or type(error).__name__
+        attributes, claims, keys, problem = {}, (), None, f"{source.name} cannot be used: {text}"
     stems = _stems(study, folder) if keys is None else [f"{study.name}{key}" for key in keys]
     files = [path for stem in [study.name, *stems] for path in _files(folder, stem)]
     figures = tuple((stem.removeprefix(study.name).strip("_"), path) for stem in stems for path in _shown(folder, stem))
     lost = [stem for stem in stems if not _shown(folder, stem)]
     notes = tuple(_notes(attributes, lost)) if attributes else ()
     return StudyResult(study, figures, tuple(dict.fromkeys(files)), attributes, claims, problem, notes)
+
+
+_KEY = re.compile(r"|_[\w.-]{1,100}", re.ASCII)
+"""What a file's name may add to that of the study: no separator of folders."""
+
+
+def _attributes(source: Path) -> dict[str, str]:
+    """Return the attributes of a data file as text."""
+    if not source.is_file():  # a folder, or a pipe, which would be waited for
+        raise ValueError("it is no regular file")
+    return {_text(str(name)): _text(str(value)) for name, value in load(source).attrs.items()}
+
+
+def _text(text: str) -> str:
+    """Return text that can be written as UTF-8."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _list_in(attributes: dict[str, str], name: str) -> list[Any] | None:
+    """Return the list that an attribute holds as JSON; None if it is not there."""
+    if name not in attributes:
+        return None
+    found = json.loads(attributes[name])
+    if isinstance(found, list):
+        return found
+    raise ValueError(f"{name} is no list")
+
+
+def _claim(fields: Any) -> Claim:
+    try:
+        claim = Claim(**fields)
+    except TypeError as error:
+        raise ValueError(f"claims has no claim: {error}") from None
+    texts = claim.statement, claim.measured, claim.rival, claim.rival_measured, claim.not_computed
+    if all(isinstance(text, str) for text in texts) and isinstance(claim.holds, bool):
+        statement, measured, *others = map(_text, texts)
+        return Claim(statement, measured, claim.holds, *others)
+    raise ValueError("claims has a field of another type")
 
 
 def _stems(study: Study, folder: Path) -> list[str]:
@@ -80,32 +128,38 @@ def _stems(study: Study, folder: Path) -> list[str]:
 
 
 def _files(folder: Path, stem: str) -> list[Path]:
-    return [path for suffix in (".nc", ".pdf", ".svg", ".png") if (path := folder / f"{stem}{suffix}").is_file()]
+    return [path for suffix in (".nc", ".pdf", ".svg", ".png") if _is_inside(path := folder / f"{stem}{suffix}")]
+
+
+def _is_inside(path: Path) -> bool:
+    """Return whether it is a file of its folder, and no link that leads out of it."""
+    return path.is_file() and path.resolve().parent == path.parent.resolve()
 
 
 def _shown(folder: Path, stem: str) -> list[Path]:
     """Return the file of a figure that the page shows, or nothing."""
-    files = [path for suffix in IMAGES if (path := folder / f"{stem}{suffix}").is_file()]
+    files = [path for suffix in IMAGES if _is_inside(path := folder / f"{stem}{suffix}")]
     return [path for path in files if path.stat().st_size <= _LARGEST][:1] or files[-1:]
 
 
-def _notes(attributes: dict[str, Any], lost: list[str]) -> Iterator[str]:
+def _notes(attributes: dict[str, str], lost: list[str]) -> Iterator[str]:
     made_by, here = attributes.get("odeflow_version", "unknown"), package_version()
     if made_by != here:
         yield f"Made by another version of odeflow, {made_by}; this page was made by {here}. Run the study again."
     if attributes.get("quick") == "true":
         yield "A quick run, with fewer points and runs: a first look. Without --quick it is the result."
     if attributes.get("note"):
-        yield str(attributes["note"])
+        yield attributes["note"]
     if lost:
         yield f"No figure that can be shown here for {', '.join(lost)}: run the study again."
 
 
-def kept_parts(attributes: dict[str, Any]) -> list[str]:
+def kept_parts(attributes: dict[str, str]) -> list[str]:
     """Return of which commit and code the kept parts of a result are, a text for each pair of these."""
     try:
-        made = Counter((part["git_commit"], part["code"]) for part in json.loads(attributes.get("parts", "[]")))
-    except (ValueError, TypeError, KeyError):
+        parts = json.loads(attributes.get("parts", "[]"))
+        made = Counter((_text(str(part["git_commit"])), _text(str(part["code"]))) for part in parts)
+    except (ValueError, TypeError, KeyError, RecursionError):
         return ["cannot be read"]
     return [f"{count} of commit {commit[:12]}, code {code[:8]}" for (commit, code), count in made.items()]
 

@@ -65,6 +65,12 @@ def test_without_mnist_it_takes_the_digits_and_says_so(short: SimpleNamespace) -
         assert any("not the data set of the study, but digits" in text for text in texts), name
 
 
+def test_the_robust_error_is_a_running_maximum(short: SimpleNamespace) -> None:
+    """By construction, so that it is no claim: over sizes it does not fall, and it is not below the test error."""
+    assert (short.data.curve.sel(rule="all").diff("size") >= 0).all()
+    assert (short.data.robust_error >= short.data.test_error).all()
+
+
 def test_every_variable_says_what_it_is(short: SimpleNamespace) -> None:
     for name, variable in short.data.variables.items():
         assert variable.attrs.get("long_name"), name

@@ -47,7 +47,9 @@ def test_without_mnist_it_takes_the_digits_and_says_so(without_mnist: SimpleName
     expected = {"mnist_3v7.nc"} | {f"mnist_3v7_{name}.{suffix}" for name in FIGURES for suffix in ("pdf", "png", "svg")}
     assert {path.name for path in without_mnist.files} == expected
     assert all(path.stat().st_size > 5000 for path in without_mnist.files)
-    assert all(claim.holds for claim in without_mnist.outcome.claims)
+    assert [claim.statement for claim in without_mnist.outcome.claims if not claim.holds] == []
+    assert all(claim.rival_measured for claim in without_mnist.outcome.claims)
+    assert (without_mnist.data.exceptions == 0).all()
     assert without_mnist.outcome.table.startswith(
         "Not MNIST, but scikit-learn's digits of 8 x 8 pixels, because there is"
     )
@@ -93,7 +95,7 @@ def test_attacks_in_another_direction_break_the_rule_of_the_margins() -> None:
     rng = np.random.default_rng(1)
     w, X, y = rng.standard_normal(20), rng.standard_normal((500, 20)), rng.choice([-1.0, 1.0], 500)
     for norm in ("l2", "linf"):
-        assert study._exceptions(w, 0.3, X, y, 0.5, norm) == 0
+        assert study._exceptions(w, 0.3, X, y, 0.5, norm) == 0  # an identity, and no claim of the study
         with pytest.MonkeyPatch.context() as patch:
             other = rng.permutation(study._direction(w, norm))
             patch.setattr(study, "_direction", Mock(return_value=other))

@@ -1,13 +1,17 @@
 """The report: one page with everything that is there, which says what is not."""
 
+import base64
 import json
+import os
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from odeflow import load, save
@@ -16,6 +20,8 @@ from studies.__main__ import main
 from studies.registry import run_study
 from studies.report import read_result, write_report
 
+CLAIMS = 3
+"""Of scenario1."""
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -74,11 +80,12 @@ def test_the_page_has_everything_that_is_there(folder: Path, capsys: pytest.Capt
     for claim in json.loads(data.attrs["claims"]):
         assert claim["statement"][1:] in page.text
         assert claim["measured"] in page.text
+        assert f"What fails it: {claim['rival']}: {claim['rival_measured']}." in page.text
     assert data.attrs["table"] in page.text
     assert "python -m studies run scenario1 --quick" in page.text
     assert "rule.eta_w" in page.text
     assert data.attrs["device"] in page.text
-    assert f"1 of {len(STUDIES)} studies have results; 6 of 6 claims hold." in page.text
+    assert f"1 of {len(STUDIES)} studies have results; {CLAIMS} of {CLAIMS} claims hold." in page.text
     assert [image["alt"] for image in page.images] == ["Figure of scenario1", ""]  # the empty one is for zooming
     assert page.images[0]["src"].startswith("data:image/svg+xml;base64,")
 
@@ -132,8 +139,75 @@ def test_a_damaged_file_is_one_line_and_the_rest_is_built(
     page = _Page((folder / "report.html").read_text(encoding="utf-8"))
     assert "scenario2.nc cannot be used: " in page.text
     assert "cannot be read" in page.text
-    assert f"1 of {len(STUDIES)} studies have results; 6 of 6 claims hold." in page.text
+    assert f"1 of {len(STUDIES)} studies have results; {CLAIMS} of {CLAIMS} claims hold." in page.text
     assert f"python -m studies run {' '.join(name for name in STUDIES if name != 'scenario1')}" in page.text
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+HOSTILE: dict[str, list[Any]] = {
+    "figures": ['["/../../secret"]', '["_a/../../secret"]', '[".."]', '["_\\u0000"]', "[3]", "3", '{"a": 1}', "[", DEEP, "null"],
+    "claims": [
+        "3", "[3]", '["a"]', "[null]", "[[]]", '[{"statement": 1, "measured": 2, "holds": true}]', '{"a": 1}', DEEP,
+        '[{"statement": "a", "measured": "b", "holds": "no"}]', '[{"statement": "a"}]', "nonsense",
+        '[{"statement": "\\ud800", "measured": "b", "holds": true}]', "9" * 5000,
+    ],
+    "parts": ["3", "[3]", '[{"git_commit": 1, "code": 2}]', '[{"git_commit": [], "code": {}}]', "null", DEEP, '["ab"]'],
+    "configuration": ["3", "[1]", "null", "nonsense", DEEP, '{"a": NaN}', '{"\\ud800": "\\ud800"}', '{"a": ' * 2000 + "1" + "}" * 2000],
+    "table": ["``` \n# broken out", "</pre><script>alert(1)</script>", 3, np.arange(5)],
+    "quick": [np.array([1, 2]), 3.0, "maybe"],
+    "note": [np.array([1, 2]), "<b>", 3],
+    "odeflow_version": [np.array([1, 2]), 3],
+    "created": [np.array([1, 2]), 3],
+    "study": [np.array([1, 2]), 3, "../scenario1"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_any_attribute_makes_a_page(name: str, folder: Path, tmp_path: Path) -> None:
+    """What cannot be used is a problem that is stated; nothing is read or written outside the folder."""
+    for suffix in (".svg", ".png"):
+        (tmp_path.parent / f"secret{suffix}").write_text("SECRET")
+        (tmp_path / f"secret{suffix}").write_text("SECRET")
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    data = load(folder / "scenario1.nc")
+    good = dict(data.attrs)
+    for value in HOSTILE[name]:
+        data.attrs[name] = value
+        save(data, folder / "scenario1.nc")
+        assert main(["report", "--out", str(folder), "--gallery", str(docs)]) == 0
+        text = (folder / "report.html").read_text(encoding="utf-8")
+        gallery = (docs / "gallery.md").read_text(encoding="utf-8")
+        assert base64.b64encode(b"SECRET").decode() not in text
+        assert "<script>alert" not in text
+        assert "\n# broken out" not in gallery or "````text" in gallery
+        assert {path.name for path in docs.rglob("*.png")} <= {"scenario1.png"}
+        page = _Page(text)
+        assert not any("secret" in link for link in page.links)
+        if name in ("figures", "claims", "study") and "ud800" not in str(value):
+            assert "scenario1.nc cannot be used: " in page.text, value
+    data.attrs = good
+    save(data, folder / "scenario1.nc")
+    assert f"{CLAIMS} of {CLAIMS} claims hold" in _page(folder).text
+
+
+def test_what_lies_in_the_folder_is_what_is_shown(folder: Path, tmp_path: Path) -> None:
+    """No figure through a link that leads out of it, no folder or pipe for a file, and a figure that is none is left out."""
+    secret = tmp_path / "secret.svg"
+    secret.write_text("SECRET")
+    (folder / "scenario1.svg").unlink()
+    (folder / "scenario1.svg").symlink_to(secret)
+    (folder / "scenario1.png").write_text("no image")
+    (folder / "scenario2.nc").mkdir()
+    os.mkfifo(folder / "finite_size.nc")
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    assert main(["report", "--out", str(folder), "--gallery", str(docs)]) == 0
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert base64.b64encode(b"SECRET").decode() not in text
+    for name in ("scenario2", "finite_size"):
+        assert f"{name}.nc cannot be used: it is no regular file" in text
+    assert not list(docs.rglob("*.png"))
 
 
 def test_a_failed_claim_is_shown(folder: Path) -> None:
@@ -143,8 +217,8 @@ def test_a_failed_claim_is_shown(folder: Path) -> None:
     data.attrs["claims"] = json.dumps(claims)
     save(data, folder / "scenario1.nc")
     page = _page(folder)
-    assert "1 of 6 FAIL" in page.text
-    assert "5 of 6 claims hold" in page.text
+    assert f"1 of {CLAIMS} FAIL" in page.text
+    assert f"{CLAIMS - 1} of {CLAIMS} claims hold" in page.text
     assert "<script>no</script> & more" in page.text
 
 
@@ -154,7 +228,7 @@ def test_what_would_fail_a_claim_and_whose_the_kept_parts_are(folder: Path) -> N
     data.attrs["parts"] = json.dumps([*parts, parts[0] | {"code": "8" * 64}])
     save(data, folder / "scenario1.nc")
     page = _page(folder)
-    assert page.text.count("What would fail it: ") == 6
+    assert page.text.count("What fails it: ") == CLAIMS
     assert "2 of commit 0123456789ab, code fedcba98" in page.text
     assert "1 of commit 0123456789ab, code 88888888" in page.text
     claims = [
@@ -164,8 +238,13 @@ def test_what_would_fail_a_claim_and_whose_the_kept_parts_are(folder: Path) -> N
     data.attrs["parts"] = "none"
     save(data, folder / "scenario1.nc")
     page = _page(folder)
-    assert "6 of 6 claims hold" in page.text
-    assert "What would fail it" not in page.text
+    assert f"{CLAIMS} of {CLAIMS} claims hold" in page.text
+    assert "What fails it" not in page.text
+    for claim in claims:
+        claim |= {"rival": "a moon of cheese", "not_computed": "there is none"}
+    data.attrs["claims"] = json.dumps(claims)
+    save(data, folder / "scenario1.nc")
+    assert _page(folder).text.count("What would fail it: a moon of cheese (not computed: there is none).") == CLAIMS
 
 
 def test_figures_of_older_results_are_found_by_their_names(folder: Path) -> None:

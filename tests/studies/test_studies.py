@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,30 +14,127 @@ import pytest
 import studies
 from odeflow import GaussianMixture, LearningRule, integrate, load
 from odeflow.model import Adversary
-from studies import STUDIES, Claim
+from studies import STUDIES, Claim, finite_size, phase_diagram, scenarios, tradeoff, variants
 from studies.__main__ import main
-from studies.registry import Outcome, Study, find_studies
+from studies.common.power import altered, noticed_changes, power_lines
+from studies.registry import Outcome, Study, contest, find_studies
+
+# Claims that do not hold in the quick form, by the beginning of their statements; findings.md discusses them.
+FAILING = {"confidence": ("and nearer to that curve than to the line",)}
+SIMULATED: dict[str, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def _simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the studies of the theory make the same simulation once for all tests."""
+    for module in (scenarios, variants, finite_size):
+        real = module.simulate
+
+        def remembered(*model: Any, rng: np.random.SeedSequence, real: Any = real, **options: Any) -> Any:
+            key = repr((model, rng.entropy, rng.spawn_key, {name: np.asarray(one) for name, one in options.items()}))
+            if key not in SIMULATED:
+                SIMULATED[key] = real(*model, rng=rng, **options)
+            return SIMULATED[key].copy(deep=True)
+
+        monkeypatch.setattr(module, "simulate", remembered)
 
 
 # Those that train nets take minutes each even so; in small form they are in the tests of each of them.
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.whole if study.long else ()) for name, study in STUDIES.items()]
 )
-def test_every_study_keeps_its_claims(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", name, "--quick", "--out", str(tmp_path)]) == 0
+def test_every_study_runs_and_its_claims_beat_rivals(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = main(["run", name, "--quick", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
     assert "pass  " in printed
-    assert "FAIL" not in printed
     assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".nc", ".pdf", ".png", ".svg"}
     data = load(tmp_path / f"{name}.nc")
     assert data.attrs["study"] == name
     assert json.loads(data.attrs["quick"]) is True
     claims = json.loads(data.attrs["claims"])
     assert claims
-    assert all(claim["holds"] for claim in claims)
-    assert all(claim["rival"] for claim in claims)
+    failed = [claim for claim in claims if not claim["holds"]]
+    assert [claim for claim in failed if not claim["statement"].startswith(FAILING.get(name, ()) or "none")] == []
+    assert status == bool(failed)
+    assert printed.count("FAIL") == len(failed)
+    for claim in claims:
+        assert claim["rival"]
+        assert bool(claim["rival_measured"]) != bool(claim["not_computed"]), claim
+        assert f"rival: {claim['rival']}: " in printed
     assert bool(json.loads(data.attrs["parts"])) is STUDIES[name].long
     assert data.attrs["seed"]
+
+
+@pytest.mark.parametrize("parameter", ["rho", "eta_w"])
+@pytest.mark.parametrize(
+    ("name", "module", "least"),
+    [
+        ("scenario1", scenarios, 2),
+        ("scenario2", scenarios, 3),
+        ("variants", variants, 11),
+        ("finite_size", finite_size, 3),
+    ],
+)
+def test_claims_notice_a_wrong_theory(
+    name: str, module: Any, least: int, parameter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a tenth in one parameter: all claims fail that compare simulations, or a reference, with the theory."""
+    right = module.integrate
+
+    def wrong(*model: Any, **options: Any) -> Any:
+        return right(*altered(model, parameter, 1.1), **options)
+
+    monkeypatch.setattr(module, "integrate", wrong)
+    monkeypatch.setattr(module, "noticed_changes", lambda *_: noticed_changes(lambda *_: True, ["rho"]))
+    failed = [claim.statement for claim in module.run(name, quick=True).claims if not claim.holds]
+    assert len(failed) >= least, failed
+
+
+def test_a_claim_holds_only_if_its_rival_fails() -> None:
+    def small(value: float) -> tuple[str, bool]:
+        return f"{value:g}", value < 1
+
+    fine = contest("it is small", small, 0.5, rival="another", against=2.0)
+    assert fine == Claim("it is small", "0.5", True, "another", rival_measured="2")
+    weak = contest("it is small", small, 0.5, rival="another", against=0.7)
+    assert (weak.holds, weak.measured) == (False, "0.5; but the rival passes, too")
+    assert not contest("it is small", small, 1.5, rival="another", against=2.0).holds
+    named = contest("it is small", small, 0.5, rival="another", why="there is none here")
+    assert (named.holds, named.rival_measured, named.not_computed) == (True, "", "there is none here")
+    with pytest.raises(ValueError, match="without a computed rival: it is small"):
+        contest("it is small", small, 0.5, rival="another")
+
+
+def test_the_power_of_a_claim_is_the_least_change_that_it_notices() -> None:
+    model = GaussianMixture(p=0.7), LearningRule(), Adversary(0.5)
+    assert altered(model, "epsilon", 1.1) == (*model[:2], Adversary(0.55))
+    assert altered(model, "rho", 0.5)[0] == GaussianMixture(p=0.7, rho=1.0)
+    with pytest.raises(ValueError, match="p = "):
+        altered(model, "p", 1.5)
+
+    def holds(parameter: str, factor: float) -> bool:
+        return abs(altered(model, parameter, factor)[0].p / 0.7 - 1) < 0.03 if parameter == "p" else factor < 1.15
+
+    found = noticed_changes(holds, ("p", "rho"))
+    assert found.values.tolist() == [[0.05, 0.05], [0.2, pytest.approx(np.nan, nan_ok=True)]]
+    lines = list(power_lines(found, "it"))
+    assert lines[2].split() == ["larger", "5.0%", "20.0%"]
+    assert lines[3].split() == ["smaller", "5.0%", "none"]
+    # beyond 1 there is no theory: not noticed, and no error
+    assert np.isnan(noticed_changes(lambda *what: bool(altered(model, *what)), ("p",)).sel(sign="larger"))
+
+
+def test_what_is_so_by_construction_is_so() -> None:
+    """What these studies rest on, and no claim: a result of theirs could not be otherwise if the code is right."""
+    mixture = phase_diagram.MIXTURES["unequal"]
+    panel = phase_diagram._panel(mixture, np.linspace(0, 3, 7), np.linspace(0.05, 4, 7))
+    assert not panel.b.isnull().any()
+    best = tradeoff._one_prior(GaussianMixture(p=0.8), np.linspace(0, 1.6, 17), np.array([0.25, 0.85]))
+    assert (best.best_adversarial_error >= best.least_adversarial_error).all()
+    line = integrate(GaussianMixture(p=0.5), LearningRule(eta_b=7.0), Adversary(1.0), alpha=[1.0, 50.0])
+    assert (line.b == 0).all()
 
 
 def test_a_scenario_holds_what_its_figure_shows(tmp_path: Path) -> None:
