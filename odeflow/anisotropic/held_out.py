@@ -233,7 +233,10 @@ class _Parts:
         X, y = samples.X, samples.y
         fewest = min(int((y == tau).sum()) for tau in LABELS_OF_CLASSES)
         if self.folds > fewest:
-            raise ValueError(f"folds = {self.folds} is out of range: allowed are 2 to {fewest}, the samples of a class")
+            allowed = (
+                f"are 2 to {fewest}, the samples of a class" if fewest > 1 else "is no number, for a class has 1 sample"
+            )
+            raise ValueError(f"folds = {self.folds} is out of range: allowed {allowed}")
         self.seed = seed_sequence(rng)
         generator = np.random.default_rng(self.seed)
         part_of = np.empty(len(y), np.int64)
