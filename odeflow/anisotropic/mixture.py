@@ -168,13 +168,32 @@ class Mixture:
                     f"the class {tau:+g} has {n} sample{'s'[: n != 1]} in {N} dimensions, too few for a covariance: "
                     f"allowed are at least {least}{fewer}"
                 )
-            means[k] = samples.mean(axis=0)
-            samples -= means[k]
-            with blas_threads(N):
-                C = samples.T @ samples / n
-            share = _ledoit_wolf(samples) if shrinkage == "ledoit-wolf" else shrinkage
+            means[k], C = _moments(samples)
+            share = _ledoit_wolf(samples - means[k]) if shrinkage == "ledoit-wolf" else shrinkage
             covariances[k] = (1 - share) * C + share * np.trace(C) / N * np.eye(N)
         return cls(float((y == 1).mean()), means, covariances, (counts[0], counts[1]))
+
+    @classmethod
+    def of(cls, X: npt.ArrayLike, y: npt.ArrayLike) -> Mixture:
+        """Return the mixture with the moments of samples as they are, however few: to describe, not to learn from.
+
+        Parameters
+        ----------
+        X, y
+            As for `from_samples`.
+        """
+        X, y = labelled_samples(X, y)
+        (m_plus, C_plus), (m_minus, C_minus) = (_moments(X[y == tau]) for tau in LABELS_OF_CLASSES)
+        counts = int((y == 1).sum()), int((y == -1).sum())
+        return cls(float((y == 1).mean()), np.stack([m_plus, m_minus]), np.stack([C_plus, C_minus]), counts)
+
+
+def _moments(samples: Array) -> tuple[Array, Array]:
+    """Return mean and covariance, the sum of squares divided by the number of samples."""
+    mean = samples.mean(axis=0)
+    centred = samples - mean
+    with blas_threads(centred.shape[1]):
+        return mean, centred.T @ centred / len(centred)
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,9 +83,9 @@ def trajectory(
             if closure.rule.normalised:
                 frozen, drift = closure.normalise(u, c, frozen, now, drift, noise)
             flow = fluctuations.flow(drift, noise, closure.noise_rate)
-            largest = largest.or_more(neglected(closure, u, c, now, flow.noise, float(noise.classes.sum())))
             if t == time:
                 break
+            largest = largest.or_more(neglected(closure, u, c, now, flow.noise, float(noise.classes.sum())))
             if math.isnan(dt):
                 dt = _FIRST_STEP / max(float(np.abs(drift.classes) @ closure.traces), 1e-300)
             while True:

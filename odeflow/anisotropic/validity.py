@@ -19,14 +19,16 @@ x and its variance over examples, :math:`u\cdot a_\tau` and :math:`u^TC_\tau u`,
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.anisotropic.closure import Closure
-from odeflow.anisotropic.fluctuations import Fluctuations
 from odeflow.anisotropic.mixture import LABELS_OF_CLASSES
+
+if TYPE_CHECKING:
+    from odeflow.anisotropic.closure import Closure
+    from odeflow.anisotropic.fluctuations import Fluctuations
 
 __all__ = ["LARGE", "ClosureWarning", "Neglected", "neglected"]
 
