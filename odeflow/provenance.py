@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from odeflow.laws import Law, record
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -74,8 +76,8 @@ def provenance(
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
-    if is_dataclass(value):  # the law of a perturbation
-        return repr(value)
+    if isinstance(value, Law):
+        return record(value)
     raise TypeError(f"{value!r} cannot be recorded as JSON")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from odeflow.laws import quadratures
 from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts
 
 __all__ = ["jacobian", "rates"]
@@ -67,7 +68,7 @@ def rates(
         return _seed_rates(R, b, mixture, rule, adversary)
     root = np.sqrt(Q)
     along_B = along_w = squares = pull = np.zeros(R.shape)
-    for share, tau, variance, epsilon in _groups(mixture, adversary):
+    for share, tau, variance, epsilon in _groups(mixture, rule, adversary):
         D1, slope, _, _ = _averages(rule, *_law(R, b, Q, mixture, tau, variance, epsilon), 1)
         D2 = _averages(rule, *_law(R, b, Q, mixture, tau, variance, epsilon), 2)[0]
         half_rho = mixture.rho / 2
@@ -117,7 +118,7 @@ def jacobian(
     value_w, value_squares = np.zeros(R.shape), np.zeros(R.shape)
     zero, one = np.zeros(R.shape), np.ones(R.shape)
     by_R, by_Q = np.stack([one, zero, zero], -1), np.stack([zero, zero, one], -1)
-    for share, tau, variance, epsilon in _groups(mixture, adversary):
+    for share, tau, variance, epsilon in _groups(mixture, rule, adversary):
         m, v = _law(R, b, Q, mixture, tau, variance, epsilon)
         D1, slope, curvature, third = _averages(rule, m, v, 1)
         D2, D2_m, D2_mm, _ = _averages(rule, m, v, 2)
@@ -172,9 +173,14 @@ def _is_seed(rule: LearningRule, adversary: Adversary) -> bool:
     return rule == seed and adversary.law is None and adversary.fraction == 1
 
 
-def _groups(mixture: GaussianMixture, adversary: Adversary) -> list[tuple[float, float, float, float]]:
+def _groups(
+    mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+) -> list[tuple[float, float, float, float]]:
     """Return share, label, variance and epsilon of the groups of examples that are attacked alike."""
-    factors, weights = (np.ones(1), np.ones(1)) if adversary.law is None else adversary.law.nodes()
+    from odeflow.order_parameters.perceptron.variant_averages import law_scales
+
+    scales = law_scales(rule, mixture.rho, mixture.v1, mixture.v2, adversary.epsilon)
+    [(_, factors, weights)] = quadratures(adversary.law, *scales)
     sizes = [(adversary.fraction * w, adversary.epsilon * x) for x, w in zip(factors, weights, strict=True)]
     sizes.append((1 - adversary.fraction, 0.0))
     classes = ((mixture.p, 1.0, mixture.v1), (1 - mixture.p, -1.0, mixture.v2))
