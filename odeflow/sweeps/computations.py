@@ -241,7 +241,7 @@ def point_seed(seed: int | np.random.SeedSequence, **point: float) -> np.random.
     True
     """
     root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-    text = " ".join(f"{name}={float(value).hex()}" for name, value in sorted(point.items()) if name != "runs")
+    text = " ".join(f"{name}={(float(value) + 0.0).hex()}" for name, value in sorted(point.items()) if name != "runs")
     words = np.frombuffer(hashlib.sha256(text.encode()).digest(), "<u4")[:4]
     return np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, *map(int, words)), pool_size=root.pool_size)
 

@@ -107,18 +107,18 @@ class Perceptron(Network):
         self, state: Mapping[str, Any], mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
     ) -> dict[str, Any]:
         """Return dR/dalpha, db/dalpha (and dQ/dalpha)."""
-        from odeflow.order_parameters.perceptron.reference import rates
+        from odeflow.order_parameters.perceptron.reference import unchecked_rates
 
-        found = rates(state["R"], state["b"], mixture, rule, adversary, Q=state.get("Q"))
+        found = unchecked_rates(state["R"], state["b"], state.get("Q"), mixture, rule, adversary)
         return dict(zip(("R", "b", "Q"), found, strict=False))
 
     def jacobian(
         self, state: Mapping[str, Any], mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
     ) -> Array:
         """Return the Jacobian, shape (..., 2, 2) or (..., 3, 3), from the averages' derivatives."""
-        from odeflow.order_parameters.perceptron.reference import jacobian
+        from odeflow.order_parameters.perceptron.reference import unchecked_jacobian
 
-        return jacobian(state["R"], state["b"], mixture, rule, adversary, Q=state.get("Q"))
+        return unchecked_jacobian(state["R"], state["b"], state.get("Q"), mixture, rule, adversary)
 
     def guesses(self, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> Array:
         """Return a grid of cosines, of biases in units of the data's spread, and of lengths of free weights."""

@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from odeflow.laws import quadratures
 from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts
+from odeflow.parameters import by_dims, checked_array
 
-__all__ = ["jacobian", "rates"]
+__all__ = ["jacobian", "rates", "unchecked_jacobian", "unchecked_rates"]
 
 Array = npt.NDArray[np.float64]
 
@@ -41,7 +42,7 @@ def rates(
     Parameters
     ----------
     R, b
-        Overlap in [-sqrt(Q), sqrt(Q)] and bias, of any shapes that broadcast.
+        Overlap in [-sqrt(Q), sqrt(Q)] and bias, of any shapes that broadcast; DataArrays by the names of their dims.
     mixture, rule, adversary
         The model, with any variant of rule and adversary.
     Q
@@ -55,7 +56,7 @@ def rates(
     Raises
     ------
     TypeError, ValueError
-        If the model is not one of the perceptron's, or Q is missing or too much.
+        If the model is not one of the perceptron's, R, b or Q is out of range, or Q is missing or too much.
 
     Examples
     --------
@@ -63,6 +64,13 @@ def rates(
     >>> round(float(dR), 8), round(float(db), 8)
     (0.02022693, 0.00113543)
     """
+    return unchecked_rates(*_checked_state(R, b, Q, mixture, rule, adversary), mixture, rule, adversary)
+
+
+def unchecked_rates(
+    R: Any, b: Any, Q: Any, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+) -> tuple[Any, ...]:
+    """Return what `rates` does, at any R: a search for fixed points also looks where there are no classifiers."""
     R, b, Q = _state(R, b, Q, mixture, rule, adversary)
     if _is_seed(rule, adversary):
         return _seed_rates(R, b, mixture, rule, adversary)
@@ -109,6 +117,13 @@ def jacobian(
     TypeError, ValueError
         If the model is not one of the perceptron's, or Q is missing or too much.
     """
+    return unchecked_jacobian(*_checked_state(R, b, Q, mixture, rule, adversary), mixture, rule, adversary)
+
+
+def unchecked_jacobian(
+    R: Any, b: Any, Q: Any, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+) -> Array:
+    """Return what `jacobian` does, at any R."""
     R, b, Q = _state(R, b, Q, mixture, rule, adversary)
     if _is_seed(rule, adversary):
         return _seed_jacobian(R, b, mixture, rule, adversary)
@@ -151,6 +166,23 @@ def jacobian(
         J[..., 2, :] = 2 * rule.eta_w * along_w + noise * squares
     J[..., 1, :] = -rule.eta_b * pull[..., :n]
     return J
+
+
+def _checked_state(
+    R: Any, b: Any, Q: Any, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+) -> tuple[Any, Any, Any]:
+    """Return a state of which R and b are numbers in their ranges, with DataArrays broadcast by their dims."""
+    given = by_dims({"R": R, "b": b} | ({} if Q is None else {"Q": Q}))
+    arrays = {name: checked_array(name, value) for name, value in given.items()}
+    R, b, Q = arrays["R"], arrays["b"], arrays.get("Q")
+    _state(R, b, Q, mixture, rule, adversary)
+    length = np.sqrt(1.0 if Q is None else Q)
+    outside = np.abs(R) > length * (1 + 1e-6)  # the tolerance of a trajectory
+    if np.any(outside):
+        bad = float(np.broadcast_to(R, outside.shape)[outside].flat[0])
+        allowed = "[-1, 1]" if Q is None else "[-sqrt(Q), sqrt(Q)]"
+        raise ValueError(f"R = {bad!r} is out of range: allowed is in {allowed}")
+    return R, b, Q
 
 
 def _state(
