@@ -12,7 +12,7 @@ import numpy as np
 
 from odeflow.model import GaussianMixture, check_parts
 from odeflow.order_parameters import Perceptron
-from odeflow.parameters import label
+from odeflow.parameters import as_numbers, label
 from odeflow.provenance import provenance
 
 __all__ = ["adversarial_error", "classification_error", "robustness_curve"]
@@ -27,11 +27,12 @@ def classification_error(R: Any, b: Any, mixture: GaussianMixture, *, Q: Any = N
     Parameters
     ----------
     R
-        Overlap w.B in [-1, 1], or in [-sqrt(Q), sqrt(Q)]; a number, array or DataArray.
+        Overlap w.B in [-1, 1], or in [-sqrt(Q), sqrt(Q)]; a number, array or DataArray. Where it or b is nan, as of a
+        trajectory that failed, so is the result.
     b
         Bias; any real number, or infinite (a constant classifier).
     mixture
-        The data. What R has as coordinates, such as the swept parameters of a result, goes before it.
+        The data. What R, b or Q has as coordinates, such as the swept parameters of a result, goes before it.
     Q
         Squared length of the weights, > 0, where they are not normalised; default: 1.
 
@@ -44,7 +45,8 @@ def classification_error(R: Any, b: Any, mixture: GaussianMixture, *, Q: Any = N
     Raises
     ------
     ValueError
-        If an R is outside its range, a Q is not positive, or Q is missing for a result of free weights.
+        If an R is outside its range, a Q is not positive and finite, Q is missing for a result of free weights, or the
+        arguments are of different points.
 
     Examples
     --------
@@ -73,30 +75,64 @@ def adversarial_error(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any, *,
     Raises
     ------
     ValueError
-        If an R is outside its range, a Q is not positive, an epsilon is negative, or Q is missing for a result of free
-        weights.
+        If an epsilon is negative, or as for `classification_error`.
     """
     check_parts(mixture=mixture)
-    if Q is None and "Q0" in getattr(R, "coords", ()):
-        raise ValueError("Q = None: R is of weights that are not normalised (it has the coordinate Q0): give their Q")
     given = {"R": R, "b": b, "epsilon": epsilon} | ({} if Q is None else {"Q": Q})
-    state = {name: value if hasattr(value, "dims") else np.asarray(value, np.float64) for name, value in given.items()}
+    state = {name: _numbers(name, value) for name, value in given.items()}
+    coords = _coordinates({name: value for name, value in state.items() if hasattr(value, "dims")})
+    if Q is None and "Q0" in coords:
+        raise ValueError("Q = None: R is of weights that are not normalised (it has the coordinate Q0): give their Q")
     epsilon = state.pop("epsilon")
-    if Q is not None and not np.all(state["Q"] > 0):
-        raise ValueError(f"Q = {float(np.nanmin(state['Q']))!r} (smallest) is out of range: allowed is > 0")
+    if Q is not None:
+        _check("Q", state["Q"], (state["Q"] > 0) & (state["Q"] < np.inf), "a finite number > 0")
+    # the tolerance of a trajectory, where it is divided by sqrt(Q)
     cosine = np.abs(state["R"] if Q is None else state["R"] / np.sqrt(state["Q"]))
-    if np.any(cosine > 1 + (1e-9 if Q is None else 1e-6)):
-        name, allowed = ("R", "[-1, 1]") if Q is None else ("R / sqrt(Q)", "[-1, 1]")
-        raise ValueError(f"{name} = {float(np.nanmax(cosine))!r} (largest size) is out of range: allowed is {allowed}")
+    _check("R" if Q is None else "R / sqrt(Q)", cosine, cosine <= 1 + (1e-9 if Q is None else 1e-6), "in [-1, 1]")
     if not np.all(epsilon >= 0):
         raise ValueError(f"epsilon = {float(np.min(epsilon))!r} (smallest) is out of range: allowed is >= 0")
-    coords = getattr(R, "coords", {})
     points = {name: coords[name] if name in coords else getattr(mixture, name) for name in _MIXTURE}
-    S = _PERCEPTRON.error(state, points, epsilon)
+    try:
+        S = _PERCEPTRON.error(state, points, epsilon)
+    except ValueError as error:
+        shapes = {name: np.shape(value) for name, value in {**state, "epsilon": epsilon}.items()}
+        raise ValueError(f"the shapes {shapes} do not broadcast together: allowed are shapes that do") from error
     if hasattr(S, "dims"):  # the dims in the order of the arguments, not of the coordinates
         arrays = (*state.values(), epsilon)
         S = S.transpose(*dict.fromkeys(dim for array in arrays for dim in getattr(array, "dims", ())))
     return _relabelled(S, "adversarial_error")
+
+
+def _numbers(name: str, value: Any) -> Any:
+    """Return a DataArray as it is, and what else is a number or an array of numbers as an array."""
+    return value if hasattr(value, "dims") else as_numbers(name, value)
+
+
+def _check(name: str, values: Any, good: Any, allowed: str) -> None:
+    """Raise a ValueError if a value that is not nan is not good."""
+    bad = np.asarray(values)[~np.asarray(good) & ~np.isnan(np.asarray(values))]
+    if bad.size:
+        raise ValueError(f"{name} = {float(bad[0])!r} is out of range: allowed is {allowed}")
+
+
+def _coordinates(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Return the coordinates of DataArrays, which must not contradict each other."""
+    import xarray as xr
+
+    coords: dict[str, Any] = {}
+    for name, array in arrays.items():
+        for key in array.coords:
+            if key in ("epsilon", "training_epsilon", "test_epsilon"):  # the training's, or the test's
+                continue
+            if not coords.setdefault(key, array.coords[key]).equals(array.coords[key]):
+                raise ValueError(
+                    f"{name} and another argument have different coordinates {key!r}: allowed are states of the same points"
+                )
+    try:
+        xr.align(*arrays.values(), join="exact", copy=False)
+    except ValueError as error:
+        raise ValueError(f"{', '.join(arrays)} are of different points: {error}") from None
+    return coords
 
 
 def robustness_curve(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any = None, *, Q: Any = None) -> Any:
@@ -124,8 +160,8 @@ def robustness_curve(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any = No
     import xarray as xr
 
     if epsilon is None:
-        rho = getattr(R, "coords", {}).get("rho", mixture.rho)
-        epsilon = np.linspace(0, float(np.max(rho)) or 1.0, 101)
+        rho = [getattr(value, "coords", {}).get("rho", mixture.rho) for value in (R, b, Q)]
+        epsilon = np.linspace(0, max(float(np.max(values)) for values in rho) or 1.0, 101)
     grid = np.atleast_1d(np.asarray(epsilon, np.float64))
     if grid.ndim != 1 or not np.all(np.isfinite(grid)) or np.any(np.diff(grid) <= 0):
         raise ValueError(f"epsilon = {epsilon!r} is not a grid: allowed are increasing finite numbers >= 0")

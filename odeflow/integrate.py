@@ -14,7 +14,7 @@ from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts,
 from odeflow.numerics.memory import check_memory
 from odeflow.order_parameters import Network, Perceptron
 from odeflow.order_parameters.base import Array, checked_network, flat, recorded, start_of, unflat, width
-from odeflow.parameters import Parameter, checked_count, checked_number, label, parameter_of
+from odeflow.parameters import Parameter, as_numbers, by_dims, checked_count, checked_number, label, parameter_of
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:
@@ -155,7 +155,8 @@ def integrate_batch(
     **model
         Fields of GaussianMixture, LearningRule, Adversary and the network by name, and initial values (R0, b0, Q0 of the
         perceptron), with their defaults. Those that are numbers can be arrays; all broadcast together, and a trajectory
-        is a point of the broadcast shape in C order. The others are the same for all trajectories.
+        is a point of the broadcast shape in C order. DataArrays broadcast by the names of their dims, in the order in which
+        these appear. The others are the same for all trajectories.
 
     Returns
     -------
@@ -269,6 +270,9 @@ def _points(
 ) -> tuple[LearningRule, Adversary, dict[str, Array], Array]:
     """Return what is the same at all points, the numbers by name of shape (points,), and states (points, width)."""
     parts = (GaussianMixture(), LearningRule(), Adversary(), network)
+    numbers = by_dims({**model, **{f"start[{name!r}]": value for name, value in (start or {}).items()}})
+    model = {name: numbers[name] for name in model}
+    start = {name: numbers[f"start[{name!r}]"] for name in start or {}}
     default = {**parameters(*parts[:3]), **numeric_parameters(network)}
     columns = {name: parameter for part in parts for name, parameter in parameter_of(part).items() if _swept(parameter)}
     rule = LearningRule(**_others(LearningRule, columns, model))
@@ -321,12 +325,10 @@ def broadcast_table(names: tuple[str, ...], values: dict[str, Any]) -> npt.NDArr
     ValueError
         If the shapes do not broadcast together.
     """
+    values = by_dims(values)
     arrays = []
     for name in names:
-        try:
-            arrays.append(np.asarray(values[name], np.float64))
-        except (TypeError, ValueError):
-            raise TypeError(f"{name} = {values[name]!r} is not a number or an array of numbers") from None
+        arrays.append(as_numbers(name, values[name]))
     try:
         columns = np.broadcast_arrays(*arrays)
     except ValueError:

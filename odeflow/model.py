@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from odeflow.laws import Law
+from odeflow.laws import Law, from_record
 from odeflow.parameters import (
     checked,
     checked_count,
@@ -159,7 +160,7 @@ class Adversary:
     law: Law | None = thing(
         None,
         "law of a random factor of epsilon (odeflow.laws), drawn anew for each example",
-        "None: the factor is 1.",
+        "None: the factor is 1. Also as a result's attributes have it.",
     )
     norm: Norm = choice(
         "l2",
@@ -170,6 +171,9 @@ class Adversary:
 
     def __post_init__(self) -> None:
         checked(self)
+        law: object = self.law
+        if isinstance(law, Mapping):  # as the attributes of a result have it
+            object.__setattr__(self, "law", from_record(law))
         if self.law is not None and not isinstance(self.law, Law):
             raise TypeError(f"law = {self.law!r} is of the wrong type: allowed is a law of odeflow.laws, or None")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +23,10 @@ __all__ = [
     "LABELS",
     "Parameter",
     "Range",
+    "as_numbers",
+    "by_dims",
     "checked",
+    "checked_array",
     "checked_count",
     "checked_number",
     "choice",
@@ -233,7 +237,57 @@ def checked_number(
         raise TypeError(f"{name} = {value!r} is not one number: allowed is {allowed}") from None
     if not (math.isfinite(as_float) and above < as_float < below and least <= as_float <= most):
         raise ValueError(f"{name} = {as_float!r} is out of range: allowed is {allowed}")
-    return as_float
+    return as_float + 0.0  # no -0.0
+
+
+def as_numbers(name: str, value: Any) -> npt.NDArray[np.float64]:
+    """Return numbers, nan among them, as an array, or raise a TypeError that names what is none."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "buif":  # NumPy takes texts for numbers, and None for nan
+            raise TypeError
+        return np.asarray(array, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} = {value!r} is not a number or an array of numbers") from None
+
+
+def checked_array(name: str, value: Any) -> npt.NDArray[np.float64]:
+    """Return numbers as an array, or raise an error that names them if one is not finite."""
+    array = as_numbers(name, value)
+    if not np.all(np.isfinite(array)):
+        bad = float(array[~np.isfinite(array)].flat[0])
+        raise ValueError(f"{name} = {bad!r} is out of range: allowed are finite numbers")
+    return array
+
+
+def by_dims(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return numbers and arrays as they are, and DataArrays as arrays that broadcast by the names of their dims.
+
+    The dims of the result are those of the DataArrays in the order in which they appear.
+
+    Raises
+    ------
+    ValueError
+        If DataArrays have other coordinates along the same dim, or stand beside arrays, whose axes have no names.
+    """
+    labelled = {name: value for name, value in values.items() if hasattr(value, "dims") and hasattr(value, "data")}
+    if not any(value.dims for value in labelled.values()):
+        return dict(values)
+    import xarray as xr
+
+    for name, value in values.items():
+        if name not in labelled and np.ndim(value) > 0:
+            others = ", ".join(labelled)
+            raise ValueError(
+                f"{name} is an array of shape {np.shape(value)} beside DataArrays ({others}): allowed are numbers and DataArrays, "
+                "or numbers and arrays"
+            )
+    try:
+        aligned = xr.align(*labelled.values(), join="exact", copy=False)
+    except ValueError as error:
+        names = ", ".join(labelled)
+        raise ValueError(f"{names} have different coordinates along a dim they share: {error}") from None
+    return {**values, **{name: x.values for name, x in zip(labelled, xr.broadcast(*aligned), strict=True)}}
 
 
 def checked_count(name: str, value: object, least: int, where: str = "") -> int:

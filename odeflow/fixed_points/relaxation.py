@@ -14,6 +14,7 @@ from odeflow.integrate import integrate, integrate_batch
 from odeflow.model import Adversary, GaussianMixture, LearningRule, checked_number
 from odeflow.order_parameters import Network, Perceptron
 from odeflow.order_parameters.base import recorded, start_of
+from odeflow.parameters import by_dims, checked_array
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:
@@ -225,14 +226,18 @@ def end_states_batch(*, R0: npt.ArrayLike = 0.0, b0: npt.ArrayLike = 0.0, **mode
 
 def _trajectories(model: dict[str, Any], R0: npt.ArrayLike, b0: npt.ArrayLike) -> tuple[Array, Array, Array]:
     """Return the table of parameters and the initial states, broadcast together and checked."""
-    start = [np.asarray(R0, np.float64), np.asarray(b0, np.float64)]
-    if not np.all(np.abs(start[0]) <= 1):
-        raise ValueError(f"R0 = {R0!r} is out of range: allowed is [-1, 1]")
-    if not np.all(np.isfinite(start[1])):
-        raise ValueError(f"b0 = {b0!r} is out of range: allowed are finite numbers")
-    shape = np.broadcast_shapes(*(np.shape(value) for value in (*start, *model.values())))
+    model = by_dims({**model, "R0": R0, "b0": b0})
+    start = {name: checked_array(name, model.pop(name)) for name in ("R0", "b0")}
+    outside = np.abs(start["R0"]) > 1
+    if np.any(outside):
+        raise ValueError(f"R0 = {float(start['R0'][outside].flat[0])!r} is out of range: allowed is [-1, 1]")
+    try:
+        shape = np.broadcast_shapes(*(np.shape(value) for value in (*start.values(), *model.values())))
+    except ValueError:
+        shapes = {name: np.shape(value) for name, value in {**start, **model}.items() if np.shape(value)}
+        raise ValueError(f"the shapes {shapes} do not broadcast together: allowed are shapes that do") from None
     table = parameter_table({**model, "p": np.broadcast_to(model.get("p", GaussianMixture().p), shape)})
-    R, b = (np.broadcast_to(values, shape).ravel().copy() for values in start)
+    R, b = (np.broadcast_to(values, shape).ravel().copy() for values in start.values())
     return table, R, b
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.model import Adversary, GaussianMixture, LearningRule
-from odeflow.parameters import Range
+from odeflow.parameters import Range, as_numbers
 
 __all__ = [
     "Array",
@@ -284,10 +284,7 @@ def start_of(
 def _checked(variable: OrderParameter, value: Any) -> Any:
     """Return an initial value as a float, or as an array of shape ``(..., *sizes)``."""
     name = variable.start_name
-    try:
-        array = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} = {value!r} is not a number or an array of numbers") from None
+    array = as_numbers(name, value)
     good = variable.range.contains(array)
     if not np.all(good):
         raise ValueError(f"{name} = {float(array[~good].flat[0])!r} is out of range: allowed is {variable.range}")
@@ -296,4 +293,5 @@ def _checked(variable: OrderParameter, value: Any) -> Any:
             return np.broadcast_to(array, variable.sizes)
         if array.shape[-len(variable.sizes) :] != variable.sizes:
             raise ValueError(f"{name} has shape {array.shape}: allowed is a number, or (..., *{variable.sizes})")
+    array = array + 0.0  # no -0.0
     return float(array) if array.ndim == 0 else array

@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from odeflow.laws import Law, record
+
 __all__ = ["package_version", "provenance", "version"]
 
 _PARTS = {"GaussianMixture": "mixture", "LearningRule": "rule", "Adversary": "adversary"}
@@ -62,8 +64,8 @@ def provenance(
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
-    if is_dataclass(value):  # the law of a perturbation
-        return repr(value)
+    if isinstance(value, Law):
+        return record(value)
     raise TypeError(f"{value!r} cannot be recorded as JSON")
 
 

@@ -74,8 +74,14 @@ def check_size(sizes: Mapping[str, int]) -> None:
 def _values(name: str, given: npt.ArrayLike, kind: type) -> npt.NDArray[Any]:
     """Return the values of a swept parameter as an array of `kind` (N and runs become integers where they are checked)."""
     allowed = f"allowed for over[{name!r}] are finite numbers, at least one, none twice"
+    dims = getattr(given, "dims", (name,))
+    if dims != (name,):
+        raise ValueError(
+            f"over[{name!r}] is a DataArray with the dims {dims}: each parameter has a dimension of its own, so allowed is "
+            f"the dim {name!r} alone, or values without names"
+        )
     try:
-        values = np.array(given, np.float64) + 0.0  # -0.0 is 0.0
+        values = np.array(given, np.float64) + 0.0  # no -0.0: it would have other random numbers
     except (TypeError, ValueError):
         raise TypeError(f"{name} = {given!r} is not an array of numbers: {allowed}") from None
     if values.ndim != 1 or values.size == 0:

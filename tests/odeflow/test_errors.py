@@ -117,5 +117,38 @@ def test_free_weights_need_their_length() -> None:
         adversarial_error(final.R, final.b, mixture, 1.0)
     with pytest.raises(ValueError, match=r"R / sqrt\(Q\) = 2\.0"):
         classification_error(1.0, 0.0, mixture, Q=0.25)
-    with pytest.raises(ValueError, match=r"Q = 0\.0 \(smallest\) is out of range: allowed is > 0"):
+    with pytest.raises(ValueError, match=r"Q = 0\.0 is out of range: allowed is a finite number > 0"):
         classification_error(0.0, 0.0, mixture, Q=0.0)
+
+
+def test_every_argument_brings_its_parameters() -> None:
+    # b alone may carry what its classifiers are of; a result must not be evaluated with other parameters than its own
+    over = {"rho": [1.0, 4.0], "p": [0.3, 0.5]}
+    swept = sweep(GaussianMixture(), LearningRule(), Adversary(1.0), over=over, alpha=[100.0]).isel(alpha=0)
+    own = classification_error(swept.R, swept.b, GaussianMixture())
+    bare = xr.DataArray(swept.R.values, dims=swept.R.dims)
+    np.testing.assert_array_equal(classification_error(bare, swept.b, GaussianMixture()), own)
+    one = swept.isel(rho=0, p=0)
+    assert float(classification_error(float(one.R), one.b, GaussianMixture())) == float(own[0, 0])
+    assert float(robustness_curve(1.0, swept.b, GaussianMixture()).epsilon[-1]) == 4.0
+    with pytest.raises(ValueError, match="different coordinates 'rho'"):
+        classification_error(swept.R, swept.b.assign_coords(rho=[1.0, 3.0]), GaussianMixture())
+    with pytest.raises(ValueError, match="different coordinates"):
+        classification_error(swept.R, one.b, GaussianMixture())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("0", 0.0), "R = '0' is not a number"),
+        ((0.5, None), "b = None is not a number"),
+        ((0.5, [0.0, 1.0, 2.0], [0.5, 0.5]), "do not broadcast together"),
+        ((0.5, 0.0, np.inf), r"Q = inf is out of range"),
+        ((1.5, 0.0), r"R = 1\.5 is out of range"),
+    ],
+)
+def test_bad_states(arguments: tuple[object, ...], message: str) -> None:
+    R, b, *Q = arguments
+    options = {"Q": Q[0]} if Q else {}
+    with pytest.raises((TypeError, ValueError), match=message):
+        classification_error(R, b, GaussianMixture(), **options)

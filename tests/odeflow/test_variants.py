@@ -182,7 +182,7 @@ def test_both_methods_have_the_same_law(name: str) -> None:
 
 def test_results_record_the_variant() -> None:
     result = integrate(*model("everything"), alpha=[1.0])
-    assert '"law": "Uniform(low=0.5, high=1.5)"' in result.attrs["configuration"]
+    assert '"law": {"kind": "Uniform", "low": 0.5, "high": 1.5}' in result.attrs["configuration"]
     assert '"update": "non_robust"' in result.attrs["configuration"]
     assert float(result.fraction) == 0.7
     assert result.Q.attrs["long_name"] == "squared length of the weights"

@@ -10,12 +10,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from odeflow.laws import quadratures
 from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts
 from odeflow.order_parameters.base import Array, Network, OrderParameter, Points, System
 from odeflow.order_parameters.perceptron.network import error_probability
 from odeflow.parameters import Range, checked, checked_count, choice, described, number, thing
 
 __all__ = ["Committee"]
+
+# Over which epsilon times a random factor changes the averages, and up to which: g varies over 1, x moves by sqrt(Q) < 5
+_WIDTH, _REACH = 0.2, 10.0
 
 
 @described
@@ -96,9 +100,13 @@ class Committee(Network):
         from odeflow.order_parameters.committee import kernel
 
         _check_overlap(start, points["rho"])
-        nodes, weights = (np.ones(1), np.ones(1)) if adversary.law is None else adversary.law.nodes()
         table = np.concatenate([np.stack([points[name] for name in kernel.PARAMETERS], axis=1), start], axis=1)
-        return [System(np.arange(len(start)), kernel.CommitteeModel(table, nodes, weights), kernel.CONSTANTS)]
+        with np.errstate(divide="ignore"):
+            scales = _WIDTH / points["epsilon"], _REACH / points["epsilon"]
+        return [
+            System(rows, kernel.CommitteeModel(table[rows], nodes, weights), kernel.CONSTANTS)
+            for rows, nodes, weights in quadratures(adversary.law, *scales)
+        ]
 
     def error(self, state: Mapping[str, Any], points: Points, epsilon: Any) -> Any:
         r"""Return the probability that sign(phi) is wrong after the worst perturbation of length epsilon (exact).
@@ -128,7 +136,8 @@ class Committee(Network):
         self.check(mixture, rule, adversary)
         entries = (state["M"][..., 0], state["Q"][..., 0, 0], state["c"][..., 0], state["theta"][..., 0], state["b"])
         M, Q, c, theta, b = np.broadcast_arrays(*(np.asarray(entry, np.float64) for entry in entries))
-        factors, weights = (np.ones(1), np.ones(1)) if adversary.law is None else adversary.law.nodes()
+        scales = (np.array([scale / max(adversary.epsilon, 1e-300)]) for scale in (_WIDTH, _REACH))
+        [(_, factors, weights)] = quadratures(adversary.law, *scales)
         sizes = [*zip(adversary.fraction * weights, adversary.epsilon * factors, strict=True)]
         sizes.append((1 - adversary.fraction, 0.0))
         dM, dQ, dc, dtheta, db = (np.zeros(M.shape) for _ in range(5))

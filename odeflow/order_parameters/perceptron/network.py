@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from odeflow.laws import Continuous, quadratures
 from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts
 from odeflow.order_parameters.base import Array, Network, OrderParameter, Points, System
 from odeflow.parameters import Range
@@ -41,8 +42,14 @@ class Perceptron(Network):
         return _R, _b, _Q
 
     def check(self, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> None:
-        """Raise if the adversary's norm is not L2: the data have no axes."""
+        """Raise if the adversary's norm is not L2, since the data have no axes, or if an average does not exist."""
         check_parts(mixture=mixture, rule=rule, adversary=adversary)
+        grows = (rule.activation, rule.loss) == ("linear", "squared")
+        if grows and isinstance(adversary.law, Continuous) and not adversary.law.has_mean_square:
+            raise ValueError(
+                f"law = {adversary.law!r} has no finite mean square: allowed is one that has, because the update grows with "
+                "the size of the attack for activation = 'linear' with loss = 'squared'"
+            )
 
     def check_start(self, rule: LearningRule, start: Points) -> None:
         """Raise a ValueError if |R0| > sqrt(Q0), or if Q0 is not 1 for normalised weights."""
@@ -65,28 +72,28 @@ class Perceptron(Network):
         is_seed = points["fraction"] == 1
         if any(getattr(rule, name) != getattr(plain[0], name) for name in same) or adversary.law is not None:
             is_seed = np.zeros_like(is_seed)
-        kinds = ((is_seed, self._seed), (~is_seed, self._variant))
         systems = []
-        for chosen, system in kinds:
+        for chosen, system in ((is_seed, self._seed), (~is_seed, self._variant)):
             rows = np.flatnonzero(chosen)
             if rows.size:
                 there = {name: values[rows] for name, values in points.items()}
-                kernel, constants = system(rule, adversary, there, start[rows])
-                systems.append(System(rows, kernel, constants))
+                systems += [System(rows[part.rows], *part[1:]) for part in system(rule, adversary, there, start[rows])]
         return systems
 
-    def _seed(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> tuple[Any, int]:
+    def _seed(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> Iterator[System]:
         from odeflow.order_parameters.perceptron import seed
 
-        return seed.SeedModel(_table(seed.PARAMETERS, points, start)), seed.CONSTANTS
+        yield System(np.arange(len(start)), seed.SeedModel(_table(seed.PARAMETERS, points, start)), seed.CONSTANTS)
 
-    def _variant(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> tuple[Any, int]:
+    def _variant(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> Iterator[System]:
         from odeflow.order_parameters.perceptron import variants
-        from odeflow.order_parameters.perceptron.variant_averages import update_factor
+        from odeflow.order_parameters.perceptron.variant_averages import law_scales, update_factor
 
-        nodes, weights = (np.ones(1), np.ones(1)) if adversary.law is None else adversary.law.nodes()
         table = _table(variants.PARAMETERS, points, start)
-        return variants.VariantModel(table, nodes, weights, update_factor(rule), rule.normalised), variants.CONSTANTS
+        scales = law_scales(rule, *(points[name] for name in ("rho", "v1", "v2", "epsilon")))
+        for rows, nodes, weights in quadratures(adversary.law, *scales):
+            model = variants.VariantModel(table[rows], nodes, weights, update_factor(rule), rule.normalised)
+            yield System(rows, model, variants.CONSTANTS)
 
     def error(self, state: Mapping[str, Any], points: Points, epsilon: Any) -> Any:
         """Return S(R, b, epsilon); of free weights, of the normalised classifier (exact at any N)."""
@@ -100,18 +107,18 @@ class Perceptron(Network):
         self, state: Mapping[str, Any], mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
     ) -> dict[str, Any]:
         """Return dR/dalpha, db/dalpha (and dQ/dalpha)."""
-        from odeflow.order_parameters.perceptron.reference import rates
+        from odeflow.order_parameters.perceptron.reference import unchecked_rates
 
-        found = rates(state["R"], state["b"], mixture, rule, adversary, Q=state.get("Q"))
+        found = unchecked_rates(state["R"], state["b"], state.get("Q"), mixture, rule, adversary)
         return dict(zip(("R", "b", "Q"), found, strict=False))
 
     def jacobian(
         self, state: Mapping[str, Any], mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
     ) -> Array:
         """Return the Jacobian, shape (..., 2, 2) or (..., 3, 3), from the averages' derivatives."""
-        from odeflow.order_parameters.perceptron.reference import jacobian
+        from odeflow.order_parameters.perceptron.reference import unchecked_jacobian
 
-        return jacobian(state["R"], state["b"], mixture, rule, adversary, Q=state.get("Q"))
+        return unchecked_jacobian(state["R"], state["b"], state.get("Q"), mixture, rule, adversary)
 
     def guesses(self, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> Array:
         """Return a grid of cosines, of biases in units of the data's spread, and of lengths of free weights."""

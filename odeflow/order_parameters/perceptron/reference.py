@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from odeflow.laws import quadratures
 from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts
+from odeflow.parameters import by_dims, checked_array
 
-__all__ = ["jacobian", "rates"]
+__all__ = ["jacobian", "rates", "unchecked_jacobian", "unchecked_rates"]
 
 Array = npt.NDArray[np.float64]
 
@@ -40,7 +42,7 @@ def rates(
     Parameters
     ----------
     R, b
-        Overlap in [-sqrt(Q), sqrt(Q)] and bias, of any shapes that broadcast.
+        Overlap in [-sqrt(Q), sqrt(Q)] and bias, of any shapes that broadcast; DataArrays by the names of their dims.
     mixture, rule, adversary
         The model, with any variant of rule and adversary.
     Q
@@ -54,7 +56,7 @@ def rates(
     Raises
     ------
     TypeError, ValueError
-        If the model is not one of the perceptron's, or Q is missing or too much.
+        If the model is not one of the perceptron's, R, b or Q is out of range, or Q is missing or too much.
 
     Examples
     --------
@@ -62,12 +64,19 @@ def rates(
     >>> round(float(dR), 8), round(float(db), 8)
     (0.02022693, 0.00113543)
     """
+    return unchecked_rates(*_checked_state(R, b, Q, mixture, rule, adversary), mixture, rule, adversary)
+
+
+def unchecked_rates(
+    R: Any, b: Any, Q: Any, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+) -> tuple[Any, ...]:
+    """Return what `rates` does, at any R: a search for fixed points also looks where there are no classifiers."""
     R, b, Q = _state(R, b, Q, mixture, rule, adversary)
     if _is_seed(rule, adversary):
         return _seed_rates(R, b, mixture, rule, adversary)
     root = np.sqrt(Q)
     along_B = along_w = squares = pull = np.zeros(R.shape)
-    for share, tau, variance, epsilon in _groups(mixture, adversary):
+    for share, tau, variance, epsilon in _groups(mixture, rule, adversary):
         D1, slope, _, _ = _averages(rule, *_law(R, b, Q, mixture, tau, variance, epsilon), 1)
         D2 = _averages(rule, *_law(R, b, Q, mixture, tau, variance, epsilon), 2)[0]
         half_rho = mixture.rho / 2
@@ -108,6 +117,13 @@ def jacobian(
     TypeError, ValueError
         If the model is not one of the perceptron's, or Q is missing or too much.
     """
+    return unchecked_jacobian(*_checked_state(R, b, Q, mixture, rule, adversary), mixture, rule, adversary)
+
+
+def unchecked_jacobian(
+    R: Any, b: Any, Q: Any, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+) -> Array:
+    """Return what `jacobian` does, at any R."""
     R, b, Q = _state(R, b, Q, mixture, rule, adversary)
     if _is_seed(rule, adversary):
         return _seed_jacobian(R, b, mixture, rule, adversary)
@@ -117,7 +133,7 @@ def jacobian(
     value_w, value_squares = np.zeros(R.shape), np.zeros(R.shape)
     zero, one = np.zeros(R.shape), np.ones(R.shape)
     by_R, by_Q = np.stack([one, zero, zero], -1), np.stack([zero, zero, one], -1)
-    for share, tau, variance, epsilon in _groups(mixture, adversary):
+    for share, tau, variance, epsilon in _groups(mixture, rule, adversary):
         m, v = _law(R, b, Q, mixture, tau, variance, epsilon)
         D1, slope, curvature, third = _averages(rule, m, v, 1)
         D2, D2_m, D2_mm, _ = _averages(rule, m, v, 2)
@@ -152,6 +168,23 @@ def jacobian(
     return J
 
 
+def _checked_state(
+    R: Any, b: Any, Q: Any, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+) -> tuple[Any, Any, Any]:
+    """Return a state of which R and b are numbers in their ranges, with DataArrays broadcast by their dims."""
+    given = by_dims({"R": R, "b": b} | ({} if Q is None else {"Q": Q}))
+    arrays = {name: checked_array(name, value) for name, value in given.items()}
+    R, b, Q = arrays["R"], arrays["b"], arrays.get("Q")
+    _state(R, b, Q, mixture, rule, adversary)
+    length = np.sqrt(1.0 if Q is None else Q)
+    outside = np.abs(R) > length * (1 + 1e-6)  # the tolerance of a trajectory
+    if np.any(outside):
+        bad = float(np.broadcast_to(R, outside.shape)[outside].flat[0])
+        allowed = "[-1, 1]" if Q is None else "[-sqrt(Q), sqrt(Q)]"
+        raise ValueError(f"R = {bad!r} is out of range: allowed is in {allowed}")
+    return R, b, Q
+
+
 def _state(
     R: Any, b: Any, Q: Any, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
 ) -> tuple[Array, Array, Array]:
@@ -172,9 +205,14 @@ def _is_seed(rule: LearningRule, adversary: Adversary) -> bool:
     return rule == seed and adversary.law is None and adversary.fraction == 1
 
 
-def _groups(mixture: GaussianMixture, adversary: Adversary) -> list[tuple[float, float, float, float]]:
+def _groups(
+    mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+) -> list[tuple[float, float, float, float]]:
     """Return share, label, variance and epsilon of the groups of examples that are attacked alike."""
-    factors, weights = (np.ones(1), np.ones(1)) if adversary.law is None else adversary.law.nodes()
+    from odeflow.order_parameters.perceptron.variant_averages import law_scales
+
+    scales = law_scales(rule, mixture.rho, mixture.v1, mixture.v2, adversary.epsilon)
+    [(_, factors, weights)] = quadratures(adversary.law, *scales)
     sizes = [(adversary.fraction * w, adversary.epsilon * x) for x, w in zip(factors, weights, strict=True)]
     sizes.append((1 - adversary.fraction, 0.0))
     classes = ((mixture.p, 1.0, mixture.v1), (1 - mixture.p, -1.0, mixture.v2))

@@ -21,7 +21,16 @@ from odeflow.model import LearningRule
 from odeflow.numerics.compilation import LANES, inlined
 from odeflow.numerics.elementary import erfcx, exp
 
-__all__ = ["UpdateFactor", "averages", "factor", "lane_averages", "lane_factors", "plain_factor", "update_factor"]
+__all__ = [
+    "UpdateFactor",
+    "averages",
+    "factor",
+    "lane_averages",
+    "lane_factors",
+    "law_scales",
+    "plain_factor",
+    "update_factor",
+]
 
 _CLOSED_LINE, _CLOSED_SLOPE, _CLOSED_ERF, _QUADRATURE = range(4)
 _ERF_SQUARED, _TANH_SQUARED, _TANH_SLOPE, _LINEAR_LOGISTIC, _ERF_LOGISTIC, _TANH_LOGISTIC = range(6)
@@ -82,6 +91,26 @@ def update_factor(rule: LearningRule) -> UpdateFactor:
         ("tanh", "logistic"): _TANH_LOGISTIC,
     }[kind]
     return UpdateFactor(_QUADRATURE, function, 0.0, 0.0, cut, _REACH[function])
+
+
+def law_scales(
+    rule: LearningRule, rho: npt.ArrayLike, v1: npt.ArrayLike, v2: npt.ArrayLike, epsilon: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return over which factors of epsilon the averages vary, at least, and up to which factor: for `odeflow.laws`.
+
+    u has the standard deviation sqrt(v Q) and moves by epsilon sqrt(Q) times the factor, through 0 where rho R / 2 - tau b is
+    as large. An f without kinks varies over 1/2 or more itself; free weights are taken to have Q < 1e4 for that.
+    """
+    kinked = rule.update == "non_robust" or rule.activation == "sign" or rule.loss == "perceptron"
+    kinked |= rule.activation == "linear" and rule.loss == "hinge"
+    own = 0.0 if kinked else 0.25 if rule.normalised else 0.25e-4
+    rho, v1, v2, epsilon = np.broadcast_arrays(
+        *(np.atleast_1d(np.asarray(x, np.float64)) for x in (rho, v1, v2, epsilon))
+    )
+    width = np.sqrt(np.minimum(v1, v2) + own)
+    margin = rho / 2 + 4 * np.sqrt(1 + np.maximum(v1, v2))
+    with np.errstate(divide="ignore", over="ignore"):
+        return width / epsilon, margin / epsilon
 
 
 def plain_factor(rule: LearningRule, u: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
