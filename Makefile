@@ -54,6 +54,7 @@ external: $(VENV)/installed-external
 
 docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python .ci/offline docs/_build/html
 	@echo docs/_build/html/index.html
 
 bench: $(VENV)/installed-benchmark

@@ -24,6 +24,7 @@ from deepcheck.attacks.base import Bounds, Model, checked_bounds
 from deepcheck.attacks.calls import decided
 from deepcheck.attacks.checks import warn_of_probabilities
 from deepcheck.defences.base import Defence
+from odeflow.parameters import a
 
 __all__ = ["InBounds", "load_own", "tried"]
 
@@ -104,11 +105,11 @@ def load_own(
             )
     elif weights is not None:
         raise TypeError(
-            f"model = {target!r} returned a {type(made).__name__}, which takes no weights: allowed is a torch.nn.Module"
+            f"model = {target!r} returned {a(type(made).__name__)}, which takes no weights: allowed is a torch.nn.Module"
         )
     elif not callable(made):
         raise TypeError(
-            f"model = {target!r} returned a {type(made).__name__}, which is not callable: allowed is a torch.nn.Module, or "
+            f"model = {target!r} returned {a(type(made).__name__)}, which is not callable: allowed is a torch.nn.Module, or "
             "a function from images to logits"
         )
     model: Model = made
@@ -193,7 +194,7 @@ def _made(target: str) -> Any:
             return found
         if not callable(found):
             raise TypeError(
-                f"model = {target!r} is a {type(found).__name__}, which is not callable: allowed is a factory"
+                f"model = {target!r} is {a(type(found).__name__)}, which is not callable: allowed is a factory"
             )
         try:
             return found()

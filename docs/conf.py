@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
+    "sphinx-mathjax-offline",  # copies MathJax into the pages, so that formulas need no network
 ]
 exclude_patterns = ["_build"]
 default_role = "py:obj"  # docstrings write names in single backticks

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from odeflow.laws import Law, from_record
 from odeflow.parameters import (
+    a,
     checked,
     checked_count,
     checked_number,
@@ -184,7 +185,7 @@ def check_parts(**parts: object) -> None:
     for name, part in parts.items():
         if not isinstance(part, kinds[name]):
             hint = "; for this one there is odeflow.anisotropic" if type(part).__name__ == "Mixture" else ""
-            raise TypeError(f"{name} = {part!r} is of the wrong type: allowed is a {kinds[name].__name__}{hint}")
+            raise TypeError(f"{name} = {part!r} is of the wrong type: allowed is {a(kinds[name].__name__)}{hint}")
         if isinstance(part, Adversary) and part.norm != "l2":
             raise ValueError(
                 f"norm = {part.norm!r}: allowed is 'l2', because the seed model's data have no axes; "

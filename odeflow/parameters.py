@@ -23,6 +23,7 @@ __all__ = [
     "LABELS",
     "Parameter",
     "Range",
+    "a",
     "as_numbers",
     "by_dims",
     "checked",
@@ -299,6 +300,11 @@ def checked_count(name: str, value: object, least: int, where: str = "") -> int:
     if as_float != int(as_float) or as_float < least:
         raise ValueError(f"{name} = {value!r} is out of range{where}: allowed is a whole number >= {least}")
     return int(as_float)
+
+
+def a(noun: str) -> str:
+    """Return a noun with its article: a Committee, an Adversary."""
+    return f"{'an' if noun[:1].lower() in tuple('aeio') else 'a'} {noun}"
 
 
 Result = TypeVar("Result", "xr.Dataset", "xr.DataArray")

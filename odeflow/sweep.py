@@ -200,8 +200,9 @@ def sweep(
         seed = checked_seed(rng, record)
         most_runs = int(np.max(grid.values.get("runs", options["runs"])))
         computation = Simulations(parts, options, alpha, most_runs, seed)
-    template = _template(compute, parts, options, grid, computation, alpha, seed)
     task = _Task(parts, grid, computation, executor, chunk, progress, overwrite)
+    check_memory(2 * task.nbytes, "each point of the grid needs", "fewer output times or runs are allowed")
+    template = _template(compute, parts, options, grid, computation, alpha, seed)
     if target is None:
         return _in_memory(task, template)
     return _in_store(task, template, target)
@@ -327,7 +328,7 @@ def _in_memory(task: _Task, template: xr.Dataset) -> xr.Dataset:
     check_memory(
         size * task.nbytes,
         f"the grid has {size:,} points of {task.nbytes:,} bytes, which need",
-        'give store="FILE.nc", or a smaller grid',
+        'allowed is store="FILE.nc", or a smaller grid',
     )
     values = {name: np.empty((size, *variable.sizes), variable.dtype) for name, variable in variables.items()}
     for index, rows in task.results(np.arange(size)):

@@ -13,7 +13,7 @@ from odeflow.anisotropic.mixture import LABELS_OF_CLASSES, Mixture
 from odeflow.integrate import IntegrationError, checked_alpha
 from odeflow.model import Adversary, LearningRule, checked_count, checked_number, numeric_parameters
 from odeflow.numerics.threads import blas_threads
-from odeflow.parameters import label
+from odeflow.parameters import a, label
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def check_model(rule: object, adversary: object) -> None:
     """Raise a TypeError if rule or adversary is not what its name says; warn of an epsilon in the wrong units."""
     for name, part, kind in (("rule", rule, LearningRule), ("adversary", adversary, Adversary)):
         if not isinstance(part, kind):
-            raise TypeError(f"{name} = {part!r} is of the wrong type: allowed is a {kind.__name__}")
+            raise TypeError(f"{name} = {part!r} is of the wrong type: allowed is {a(kind.__name__)}")
     if isinstance(adversary, Adversary) and adversary.norm == "linf" and adversary.epsilon > 1:
         warnings.warn(
             f"epsilon = {adversary.epsilon:g} in L-infinity is more than the whole range of pixel values in [0, 1]; "

@@ -2,7 +2,9 @@
 
 import importlib
 import math
+import re
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import odeflow
 from odeflow import Adversary, Committee, GaussianMixture, LearningRule
 from odeflow._moved import MOVED
-from odeflow.parameters import LABELS, Range, checked, described, number, parameter_of
+from odeflow.parameters import LABELS, Range, a, checked, described, number, parameter_of
 
 PARTS: list[Any] = [GaussianMixture, LearningRule, Adversary, Committee]
 
@@ -96,3 +98,19 @@ def test_old_paths_lead_to_the_same_modules(old: str) -> None:
     assert new.__spec__ is not None
     assert new.__spec__.name == new.__name__ == f"odeflow.{MOVED[old]}"
     assert getattr(odeflow, old) is new or callable(getattr(odeflow, old))
+
+
+def test_articles() -> None:
+    """Nothing says "a Adversary": a name that is filled in has its article from the one function."""
+    assert (a("Adversary"), a("Committee"), a("int"), a("ndarray")) == (
+        "an Adversary",
+        "a Committee",
+        "an int",
+        "a ndarray",
+    )
+    root = Path(odeflow.__file__).parents[1]
+    files = [path for package in ("odeflow", "deepcheck", "studies") for path in (root / package).rglob("*.py")]
+    bare = [str(path) for path in files if re.search(r"\ban? \{[^}]*__name__", path.read_text(encoding="utf-8"))]
+    assert not bare
+    with pytest.raises(TypeError, match="allowed is an Adversary"):
+        odeflow.integrate(odeflow.GaussianMixture(), odeflow.LearningRule(), 1.0, alpha=[1.0])  # type: ignore[arg-type]
