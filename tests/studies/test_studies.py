@@ -6,23 +6,37 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+import odeflow.plot
 import studies
 from odeflow import GaussianMixture, LearningRule, integrate, load
 from odeflow.model import Adversary
+from odeflow.plot import WIDTHS, save_figure
 from studies import STUDIES, Claim
 from studies.__main__ import main
 from studies.registry import Outcome, Study, find_studies
+from tests.odeflow.figure_checks import outside, small
 
 
 # Those that train nets take minutes each even so; in small form they are in the tests of each of them.
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.whole if study.long else ()) for name, study in STUDIES.items()]
 )
-def test_every_study_keeps_its_claims(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_study_keeps_its_claims(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: dict[int, Figure] = {}
+
+    def kept(figure: Figure, path: Path, **options: Any) -> Path:
+        figures[id(figure)] = figure
+        return save_figure(figure, path, **options)
+
+    monkeypatch.setattr(odeflow.plot, "save_figure", kept)
     assert main(["run", name, "--quick", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "pass  " in printed
@@ -37,6 +51,11 @@ def test_every_study_keeps_its_claims(name: str, tmp_path: Path, capsys: pytest.
     assert all(claim["rival"] for claim in claims)
     assert bool(json.loads(data.attrs["parts"])) is STUDIES[name].long
     assert data.attrs["seed"]
+    assert figures
+    for figure in figures.values():
+        assert figure.get_size_inches()[0] in WIDTHS.values()
+        assert small(figure) == {}
+        assert outside(figure) == []
 
 
 def test_a_scenario_holds_what_its_figure_shows(tmp_path: Path) -> None:
