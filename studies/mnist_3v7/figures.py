@@ -24,12 +24,13 @@ NAMES = {"l2": "$w/|w|_2$", "linf": r"$\mathrm{sign}\,w$"}  # of the unit pertur
 
 def figures(data: xr.Dataset, shape: tuple[int, ...]) -> dict[str, Figure]:
     """Return all figures by name; `shape` is that of an image: channels, height, width."""
-    return {
-        "outputs": _figure_of_outputs(data),
-        "errors": _figure_of_errors(data),
-        "weights": _figure_of_weights(data, shape),
-        "digits": _figure_of_digits(data, shape),
-    }
+    with style():
+        return {
+            "outputs": _figure_of_outputs(data),
+            "errors": _figure_of_errors(data),
+            "weights": _figure_of_weights(data, shape),
+            "digits": _figure_of_digits(data, shape),
+        }
 
 
 def final(data: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:

@@ -44,8 +44,7 @@ def figure(data: xr.Dataset) -> Figure:
                 ax.yaxis.label.set_size(7.5)
             plane.plot([], [], "*", color="0.4", markeredgecolor="k", markersize=7, label=r"least $S$")
             handles, labels = plane.get_legend_handles_labels()
-            plane.legend(handles, labels, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-            plane.set_title(title, fontsize=8, pad=32)
+            plane.legend(handles, labels, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.08), title=title)
         label_panels(axes.flat)
         axes[0, 1].set_xlim(left=-0.004)
         for ax in axes[:, 1]:
