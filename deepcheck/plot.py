@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepcheck.evaluation.thresholds import accepted
-from odeflow.plot import new_figure, style
+from odeflow.plot import looks, new_figure, style
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_attacks", "plot_confidences", "plot_distal", "plot_images", "plot_robustness_curves", "plot_roc"]
 
-_DASHES = ("-", "--", "-.", ":")
 _NORMS = {"linf": r"$L_\infty$", "l2": r"$L_2$", "l1": r"$L_1$", "l0": r"$L_0$"}
 
 
@@ -49,7 +48,7 @@ def plot_attacks(table: xr.Dataset) -> Figure:
     share, error = table["robust_accuracy"].values, table["standard_error"].values
     accuracy, spread = table["accuracy"].item(), table["accuracy_standard_error"].item()
     with style():
-        figure, axes = new_figure(width=3.4, height=0.6 + 0.135 * (y[-1] + 1))
+        figure, axes = new_figure(width="single", height=0.6 + 0.135 * (y[-1] + 1))
         ax = axes[0, 0]
         first, second = (line["color"] for line in _lines(2))
         ax.axvspan(accuracy - spread, accuracy + spread, color="0.75", alpha=0.5, linewidth=0)
@@ -70,7 +69,7 @@ def plot_attacks(table: xr.Dataset) -> Figure:
         ]
         ax.set_yticks(y, names)
         for text, group in zip(ax.get_yticklabels(), worst, strict=True):
-            text.set_fontsize(7 if group else 6.5)
+            text.set_fontsize(7)
             text.set_color("black" if group else "0.3")
         ax.tick_params(axis="y", which="both", length=0, pad=6)
         ax.minorticks_off()
@@ -104,7 +103,7 @@ def plot_roc(curves: Mapping[str, xr.Dataset]) -> Figure:
                 f"curves[{name!r}] lacks fpr, tpr or auc: allowed is what deepcheck.evaluation.roc returns"
             )
     with style():
-        figure, axes = new_figure(width=3.2, height=3.0)
+        figure, axes = new_figure(width="single", height=3.2)
         ax = axes[0, 0]
         ax.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, zorder=1)
         for (name, curve), line in zip(curves.items(), _lines(len(curves)), strict=True):
@@ -138,15 +137,16 @@ def plot_robustness_curves(curves: Mapping[str, xr.DataArray]) -> Figure:
         if curve.dims != ("epsilon",):
             raise ValueError(f"curves[{name!r}] has the dims {curve.dims}: allowed is one dim epsilon")
     with style():
-        figure, axes = new_figure()
+        figure, axes = new_figure(width="single")
         ax = axes[0, 0]
-        for (name, curve), line in zip(curves.items(), _lines(len(curves)), strict=True):
+        for (name, curve), look in zip(curves.items(), looks(len(curves)), strict=True):
             epsilon, error = curve["epsilon"].values, curve.values
-            ax.plot(epsilon, error, marker="o" if len(epsilon) <= 30 else None, label=name, clip_on=False, **line)
+            marked = {"marker": look.marker} if len(epsilon) <= 30 else {}
+            ax.plot(epsilon, error, label=name, clip_on=False, **look.line(), **marked)
             if "accepted" in curve.coords:
                 count = np.where(curve["accepted"].values > 0, curve["accepted"].values, np.nan)
                 spread = np.sqrt(error * (1 - error) / count)
-                ax.fill_between(epsilon, error - spread, error + spread, color=line["color"], alpha=0.2, linewidth=0)
+                ax.fill_between(epsilon, error - spread, error + spread, color=look.color, alpha=0.2, linewidth=0)
         ax.set(ylim=(0, 1), xlabel=r"size of the perturbation $\varepsilon$", ylabel="robust error")
         ax.set_xlim(left=0)
         ax.legend()
@@ -183,7 +183,7 @@ def plot_confidences(confidences: Mapping[str, npt.ArrayLike], *, tau: float | N
             raise ValueError(f"confidences[{name!r}] has values out of range: allowed is [0, 1]")
     edges = np.linspace(0, 1, bins + 1)
     with style():
-        figure, axes = new_figure()
+        figure, axes = new_figure(width="single")
         ax = axes[0, 0]
         for (name, values), line in zip(arrays.items(), _lines(len(arrays)), strict=True):
             count = np.histogram(np.minimum(values, 1), edges)[0] / max(len(values), 1)
@@ -274,7 +274,7 @@ def plot_images(
         for ax, image, text in zip(axes.flat, images, texts, strict=False):
             colour: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1} if len(image) == 1 else {}
             ax.imshow(np.moveaxis(image, 0, -1).squeeze(-1) if len(image) == 1 else np.moveaxis(image, 0, -1), **colour)
-            ax.set_title(text, fontsize=6.5, pad=2)
+            ax.set_title(text, fontsize=7, pad=2)
     return figure  # type: ignore[no-any-return]
 
 
@@ -331,13 +331,8 @@ def _with_share(text: str, value: float) -> str:
 
 
 def _lines(count: int) -> list[dict[str, Any]]:
-    """Return the looks of so many lines: the style's colours, then the same with dashes."""
-    from matplotlib import rcParams
-
-    colors = rcParams["axes.prop_cycle"].by_key()["color"]  # "C0" would be looked up when the style has gone
-    return [
-        {"color": colors[i % len(colors)], "linestyle": _DASHES[i // len(colors) % len(_DASHES)]} for i in range(count)
-    ]
+    """Return the looks of so many lines: no two of the same colour and dash."""
+    return [look.line() for look in looks(count)]
 
 
 def _check_mapping(name: str, value: object) -> None:

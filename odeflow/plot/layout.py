@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from odeflow.plot.sheet import new_figure
+from odeflow.plot.sheet import new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,20 +70,22 @@ def label_panels(axes: Iterable[Axes]) -> None:
     """Put the letters (a), (b), ... above the left corners of panels, if there are several."""
     panels = list(axes)
     if len(panels) > 1:
-        for i, ax in enumerate(panels):
-            letter = chr(ord("a") + i) if i < 26 else f"a{chr(ord('a') + i - 26)}"
-            ax.set_title(f"({letter})", loc="left")
+        with style():
+            for i, ax in enumerate(panels):
+                letter = chr(ord("a") + i) if i < 26 else f"a{chr(ord('a') + i - 26)}"
+                ax.set_title(f"({letter})", loc="left")
 
 
 def legend_above(figure: Figure, handles: Sequence[Any], texts: Sequence[str], **more: Any) -> None:
     """Put a legend above the panels, in as many columns as the width has room for."""
     if not handles:
         return
-    for columns in range(len(handles), 0, -1):
-        legend = figure.legend(handles, texts, loc="outside upper center", ncols=columns, **more)
-        if columns == 1 or legend.get_window_extent().width <= 0.97 * figure.bbox.width:
-            return
-        legend.remove()
+    with style():
+        for columns in range(len(handles), 0, -1):
+            legend = figure.legend(handles, texts, loc="outside upper center", ncols=columns, **more)
+            if columns == 1 or legend.get_window_extent().width <= 0.97 * figure.bbox.width:
+                return
+            legend.remove()
 
 
 def covers_data(ax: Axes) -> bool:
@@ -111,14 +113,17 @@ def covers_data(ax: Axes) -> bool:
 
 def clear_legend(figure: Figure, ax: Axes) -> None:
     """Make room above the data where the legend of a panel would cover them; if that does not help, put it on top."""
-    for _ in range(4):
-        figure.draw_without_rendering()
-        if not covers_data(ax):
-            return
-        low, high = ax.get_ylim()
-        ax.set_ylim(low, high + 0.18 * (high - low))
-    handles, texts = ax.get_legend_handles_labels()
-    ax.legend(handles, texts, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    with style():
+        for _ in range(4):
+            figure.draw_without_rendering()
+            if not covers_data(ax):
+                return
+            low, high = ax.get_ylim()
+            transform = ax.yaxis.get_transform()
+            bottom, top = transform.transform((low, high))
+            ax.set_ylim(low, float(transform.inverted().transform(top + 0.18 * (top - bottom))))
+        handles, texts = ax.get_legend_handles_labels()
+        ax.legend(handles, texts, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
 def add_title(figure: Figure, text: str) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from odeflow.plot.sheet import style
+
 __all__ = ["Look", "looks"]
 
 Dash = str | tuple[float, tuple[float, ...]]
@@ -54,7 +56,8 @@ def looks(count: int, *, ordered: bool = False) -> list[Look]:
     """
     from matplotlib import colormaps, rcParams
 
-    cycle = rcParams["axes.prop_cycle"].by_key().get("color", ["black"])
+    with style():
+        cycle = rcParams["axes.prop_cycle"].by_key().get("color", ["black"])
     if ordered:
         cycle = [tuple(color) for color in colormaps["viridis"](np.linspace(0, 0.85, max(count, 1)))]
     kinds = len(_DASHES)

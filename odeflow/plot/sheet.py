@@ -29,7 +29,7 @@ WIDTHS = {"single": 3.4, "double": 7.0}
 Width = float | Literal["single", "double"] | None
 """What a width can be: a name, inches, or None for the natural one."""
 
-_LEAST_WIDTH, _LARGEST_WIDTH = 1.5, 30.0
+_LEAST_WIDTH, _LARGEST_WIDTH = 0.5, 30.0
 
 
 @cache

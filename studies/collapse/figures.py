@@ -38,7 +38,7 @@ def figures(data: xr.Dataset) -> dict[str, Figure]:
 
 def _mixtures(data: xr.Dataset) -> Figure:
     """Draw recall, b and E over epsilon, and the critical epsilon over rho and alpha."""
-    figure, axes = new_figure(2, 3, width=7.2, height=4.9)
+    figure, axes = new_figure(2, 3, width="double", height=5.2)
     (recall, bias, error), (deep, over_rho, over_alpha) = axes
     colors = {"|w| = 1": "C0", "free |w|": "0.2"}
     theory = {
@@ -122,7 +122,7 @@ def _marker(net: str) -> dict[str, Any]:
 def _images(data: xr.Dataset) -> Figure:
     """Draw the recall over epsilon: linear classifiers in each norm, and convolutional nets."""
     norms = [norm for norm in ("l2", "linf") if norm in data.image_norm]
-    figure, axes = new_figure(1, len(norms) + 1, width=2.4 * (len(norms) + 1), height=3.4)
+    figure, axes = new_figure(1, len(norms) + 1, width="double", height=3.6)
     names = {"l2": "$L_2$", "linf": r"$L_\infty$"}
     pairs = list(dict.fromkeys(data.classes.values.tolist()))
     for ax, norm in zip(axes[0], norms, strict=False):
@@ -159,7 +159,7 @@ def _images(data: xr.Dataset) -> Figure:
             ax.set(
                 xlabel=r"$\varepsilon\,/\,\frac{1}{2}\|m_+-m_-\|$", ylabel="recall of the minority", ylim=(-0.04, 1.04)
             )
-            ax.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.3))
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3))
         digits = "MNIST" if data.attrs["data_set"] == "mnist" else "the digits of scikit-learn, not MNIST"
         figure.suptitle(
             f"{digits}: 70 % of the training images in the majority\npoints: mean and s.d. over runs", fontsize=8

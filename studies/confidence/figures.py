@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit
 
-from odeflow.plot import draw_lines, draw_points, new_figure, style
+from odeflow.plot import draw_lines, draw_points, label_panels, legend_above, looks, new_figure, style
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,14 +37,14 @@ def figures(data: xr.Dataset) -> dict[str, Figure]:
 
 def _figure_of_theory(data: xr.Dataset) -> Figure:
     """Draw the share over the level, theory and linear nets, and the share against what is accepted."""
-    figure, axes = new_figure(1, 3, width=7.2, height=2.5)
+    figure, axes = new_figure(1, 3, width="double", height=2.6)
     epsilon = data.epsilon.item()
     one = data.sel(p=SHOWN, delta=epsilon).isel(alpha=-1, simulated_alpha=-1)
     for ax, (rule, text) in zip(axes[0], RULES.items(), strict=False):
-        for color, (training, name) in enumerate(TRAININGS.items()):
+        for look, (training, name) in zip(looks(len(TRAININGS)), TRAININGS.items(), strict=True):
             last = one.sel(rule=rule, training=training)
-            draw_lines(_at_time(data, rule, training), ax, color=f"C{color}", label=name)
-            draw_points(last.simulated_share.rename(measured_level="level"), ax, color=f"C{color}", **OPEN)
+            draw_lines(_at_time(data, rule, training), ax, label=name, **look.line())
+            draw_points(last.simulated_share.rename(measured_level="level"), ax, **look.points())
         _levels(ax)
         ax.set_title(text)
         ax.set_ylabel("share of attacked examples")
@@ -52,14 +52,15 @@ def _figure_of_theory(data: xr.Dataset) -> Figure:
     title = f"lines: theory\npoints: $N={data.N.item()}$\n" + rf"$\alpha={alpha:g}$, $\delta={epsilon:g}$"
     axes[0, 0].legend(title=title, loc="lower left", title_fontsize=7)
     plane = axes[0, 2]
-    for color, (training, name) in enumerate(TRAININGS.items()):
-        for rule, dashes in (("fixed", "-"), ("free", (0, (4, 2.5)))):
-            last = one.sel(rule=rule, training=training)
-            text = f"{name}, {RULES[rule]}"
-            plane.plot(last.share.values, last.clean_share.values, linestyle=dashes, color=f"C{color}", label=text)
+    cases = [(training, rule) for training in TRAININGS for rule in RULES]
+    for look, (training, rule) in zip(looks(len(cases)), cases, strict=True):
+        last = one.sel(rule=rule, training=training)
+        text = f"{TRAININGS[training]}, {RULES[rule]}"
+        plane.plot(last.share.values, last.clean_share.values, label=text, **look.line())
     plane.set(xlabel="share wrong, attacked", ylabel="share right, clean", xlim=(0, None), ylim=(0, 1))
     plane.set_title(rf"at the same level, $\alpha={data.alpha.values[-1]:g}$")
-    plane.legend(loc="lower right", fontsize=6)
+    plane.legend(loc="lower right")
+    label_panels(axes[0])
     return figure  # type: ignore[no-any-return]
 
 
@@ -72,20 +73,21 @@ def _at_time(data: xr.Dataset, rule: str, training: str) -> xr.DataArray:
 
 def _figure_of_images(data: xr.Dataset) -> Figure:
     """Draw the share over the level and over delta, measured and predicted, what is accepted, and the AUC."""
-    figure, axes = new_figure(2, 2, width=6.4, height=5.0)
+    figure, axes = new_figure(2, 2, width="double", height=5.0)
     size = data.net_epsilon.item()
     over, along, kept, area = axes.flat
-    for color, (net, name) in enumerate(NETS.items()):
+    for look, (net, name) in zip(looks(len(NETS)), NETS.items(), strict=True):
         one = data.sel(net=net).rename(seed="run")
-        points: dict[str, Any] = {"color": f"C{color}", **OPEN}
+        points: dict[str, Any] = look.points()
+        color = look.color
         at = one.sel(net_delta=size)
         level = one.sel(level=0.9, measured_level=0.9, method="nearest")
         for ax, here, dim in ((over, at, "level"), (along, level, "net_delta")):
-            draw_lines(here.linear_share.mean("run"), ax, color=f"C{color}", linewidth=1.1)
-            draw_lines(here.gaussian_share.mean("run"), ax, color=f"C{color}", linewidth=0.9, linestyle="--")
+            draw_lines(here.linear_share.mean("run"), ax, color=color, linewidth=1.1)
+            draw_lines(here.gaussian_share.mean("run"), ax, color=color, linewidth=0.9, linestyle="--")
             values = here.net_share.rename(measured_level="level") if dim == "level" else here.net_share
             draw_points(values, ax, label=name, **points)
-        draw_points(one.net_accepted.sel(bound=0.05), kept, linestyle="-", label=name, **points)
+        draw_points(one.net_accepted.sel(bound=0.05), kept, linestyle=look.dash, label=name, **points)
     _levels(over)
     over.set(ylabel="share of attacked images", title=rf"$\delta=\varepsilon={size:g}$")
     along.set(ylabel="share of attacked images", title="wrong with a confidence of 0.9 or more")
@@ -98,7 +100,8 @@ def _figure_of_images(data: xr.Dataset) -> Figure:
     for text, dashes in (("locally linear prediction", "-"), ("Gaussian prediction", "--")):
         handles += over.plot([], [], color="0.3", linestyle=dashes, linewidth=1.0)
         texts.append(text)
-    figure.legend(handles, texts, loc="outside upper center", ncols=len(handles))
+    label_panels(axes.flat)
+    legend_above(figure, handles, texts)
     return figure  # type: ignore[no-any-return]
 
 
@@ -108,19 +111,20 @@ def _draw_auc(data: xr.Dataset, ax: Axes) -> None:
     for net in data.net.values:
         color = 0 if "standard" in net else 1 if "AT" in net and "CCAT" not in net else 2
         one = data.sel(net=net)
-        mark = {"marker": "s" if net.startswith("linear") else "o", "color": f"C{color}", **OPEN}
+        mark: dict[str, Any] = {"marker": looks(3)[color].marker, "color": f"C{color}"}
+        mark |= {"fillstyle": "left"} if net.startswith("linear") else OPEN
         ax.plot(one.net_share.isel(measured_level=0).values.ravel(), one.net_auc.values.ravel(), linestyle="", **mark)
-    ax.plot([], [], "s", color="0.3", label="linear nets", **OPEN)
+    ax.plot([], [], "o", color="0.3", label="linear nets", fillstyle="left")
     ax.plot([], [], "o", color="0.3", label="convolutional nets", **OPEN)
     ax.axhline(0.5, color="0.3", linewidth=0.7, linestyle=":")
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.05), xlabel="adversarial error", ylabel="AUC of right against wrong")
     ax.set_title(r"attacked images, all $\delta$")
-    ax.legend(loc="upper right", fontsize=6.5)
+    ax.legend(loc="upper right")
 
 
 def _margins(data: xr.Dataset) -> Figure:
     """Draw the distribution of the confidence in the right class without and with attack, of all seeds."""
-    figure, axes = new_figure(1, len(NETS), width=7.2, height=2.3)
+    figure, axes = new_figure(1, len(NETS), width="double", height=2.3)
     edges = np.linspace(0, 1, 21)
     size = data.net_epsilon.item()
     shown = [0.0, size, min(data.net_delta.values, key=lambda delta: abs(delta - 2 * size))]
@@ -130,12 +134,13 @@ def _margins(data: xr.Dataset) -> Figure:
             counts = np.histogram(values, edges)[0] / len(values)
             ax.stairs(counts, edges, fill=True, color=f"C{color}", alpha=0.25)
             text = "no attack" if not delta else rf"$\delta={delta:g}$"
-            ax.stairs(counts, edges, color=f"C{color}", label=text)
+            ax.stairs(counts, edges, linewidth=1.1, label=text, **looks(len(shown))[color].line())
         ax.axvline(0.5, color="0.3", linewidth=0.7, linestyle=":")
         ax.set(xlim=(0, 1), ylim=(LEAST, 1.1), yscale="log", xlabel="confidence in the right class", title=name)
     axes[0, 0].set_ylabel("share of the images")
     handles, texts = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside upper center", ncols=3)
+    label_panels(axes[0])
+    legend_above(figure, handles, texts)
     return figure  # type: ignore[no-any-return]
 
 

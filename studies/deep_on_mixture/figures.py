@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from odeflow.plot import draw_lines, draw_points, new_figure, style, symbol
+from odeflow.plot import draw_lines, draw_points, label_panels, legend_above, new_figure, style, symbol
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MARKS = {"linear": "o", "two layers": "s", "three layers": "^"}
+DASHES: dict[str, Any] = {"linear": "-", "two layers": (0, (4, 1.6)), "three layers": (0, (1, 1.2))}
 COLORS = {"linear": "C0", "two layers": "C1", "three layers": "C2"}
 TEXTS = {"linear": "linear nets", "two layers": "one hidden layer", "three layers": "two hidden layers"}
 TRAININGS = {"standard": "standard training", "epsilon=1, FGSM": r"AT, $\varepsilon=1$"}
@@ -69,7 +71,7 @@ def _points(one: xr.Dataset, name: str, ax: Axes, **look: Any) -> None:
 
 def _scenario(data: xr.Dataset, p: float) -> Figure:
     """Draw a training in each row; E, S, R_eff and b_eff over alpha to 100, and the robustness curve."""
-    figure, axes = new_figure(len(TRAININGS), len(PANELS), width=7.4, height=3.9)
+    figure, axes = new_figure(len(TRAININGS), len(PANELS), width="double", height=3.9)
     sizes = sorted(np.unique(data.N))
     for row, (training, title) in enumerate(TRAININGS.items()):
         for ax, (name, (theory, text)) in zip(axes[row], PANELS.items(), strict=True):
@@ -83,9 +85,9 @@ def _scenario(data: xr.Dataset, p: float) -> Figure:
                         if net == "linear":
                             _line(one, theory, ax, color="black", zorder=1)
                         else:
-                            _line(one, f"own_{theory}", ax, color=color, linestyle="--", linewidth=1)
+                            _line(one, f"own_{theory}", ax, color=color, linestyle=DASHES[net], linewidth=1)
                     face = color if sizes[-1] == N else "white"
-                    _points(one, name, ax, color=color, markerfacecolor=face, markersize=2.8)
+                    _points(one, name, ax, color=color, fmt=MARKS[net], markerfacecolor=face, markersize=2.8)
                 pgd = _one(data, net=net, N=sizes[-1], training=training.replace("FGSM", "PGD"))
                 if pgd is not None and "PGD" in pgd.training.item():
                     _points(pgd.sel(alpha=slice(0, 100)), name, ax, color=color, fmt="x", elinewidth=0, capsize=0)
@@ -114,7 +116,9 @@ def _legend(figure: Figure, data: xr.Dataset, p: float, sizes: list[int]) -> Non
     there = set(data.net.values)
     handles = [Line2D([], [], color="black", label="theory")]
     handles += [
-        Line2D([], [], color=color, marker="o", linestyle="" if net == "linear" else "--", label=TEXTS[net])
+        Line2D(
+            [], [], color=color, marker=MARKS[net], linestyle="" if net == "linear" else DASHES[net], label=TEXTS[net]
+        )
         for net, color in COLORS.items()
         if net in there
     ]
@@ -124,12 +128,12 @@ def _legend(figure: Figure, data: xr.Dataset, p: float, sizes: list[int]) -> Non
         handles.append(Line2D([], [], **look, marker="o", linestyle="", label=f"$N={N}$ (mean, s.d. of the nets)"))
     if any("PGD" in training for training in data.training.values):
         handles.append(Line2D([], [], **GREY, marker="x", linestyle="", label="trained with PGD (mean)"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=4, title=f"$p={p:g}$", title_fontsize=8)
+    legend_above(figure, handles, [str(one.get_label()) for one in handles], title=f"$p={p:g}$")
 
 
 def _longer(data: xr.Dataset) -> Figure:
     """Draw R_eff over long learning at N = 100: a prior in each row, a training in each column."""
-    figure, axes = new_figure(2, len(LATER), width=7.4, height=3.5)
+    figure, axes = new_figure(2, len(LATER), width="double", height=3.5)
     for row, p in zip(axes, np.unique(data.p), strict=True):
         for ax, (training, title) in zip(row, LATER.items(), strict=True):
             for net in ("two layers", "three layers"):
@@ -140,8 +144,8 @@ def _longer(data: xr.Dataset) -> Figure:
                 warm = "after" in training
                 if warm or net == "two layers":
                     _line(one, "R", ax, **(look if warm else look | {"color": "black"}), zorder=1)
-                _line(one, "own_R", ax, **look, linestyle="--")
-                _points(one, "R_eff", ax, color=COLORS[net])
+                _line(one, "own_R", ax, **look, linestyle=DASHES[net])
+                _points(one, "R_eff", ax, color=COLORS[net], fmt=MARKS[net])
             _axes(ax, "R_eff", "", last=p == data.p.max())
             with style():
                 ax.set_title(title.replace(", after", ",\nafter") if p == data.p.min() else "", fontsize=8)
@@ -152,17 +156,17 @@ def _longer(data: xr.Dataset) -> Figure:
     handles = [Line2D([], [], color="0.3", label="theory"), Line2D([], [], **GREY, linestyle="--")]
     handles[1].set_label("theory with the nets' own rates")
     handles += [
-        Line2D([], [], color=COLORS[net], marker="o", linestyle="", label=f"{TEXTS[net]}, $N=100$ (mean, s.d.)")
+        Line2D([], [], color=COLORS[net], marker=MARKS[net], linestyle="", label=f"{TEXTS[net]}, $N=100$ (mean, s.d.)")
         for net in ("two layers", "three layers")
     ]
     with style():
-        figure.legend(handles=handles, loc="outside upper center", ncols=4)
+        legend_above(figure, handles, [str(one.get_label()) for one in handles])
     return figure  # type: ignore[no-any-return]
 
 
 def _predictions(data: xr.Dataset) -> Figure:
     """Draw the measured S of each deep net at alpha = 100 and three predictions of it."""
-    figure, axes = new_figure(1, len(PREDICTIONS), width=6.8, height=2.5)
+    figure, axes = new_figure(1, len(PREDICTIONS), width="double", height=2.7)
     deep = data.isel(setting=data.net != "linear").sel(alpha=100)
     for ax, (name, text) in zip(axes[0], PREDICTIONS.items(), strict=True):
         ax.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, zorder=0)
@@ -174,11 +178,12 @@ def _predictions(data: xr.Dataset) -> Figure:
                 face = {"markerfacecolor": color if not attacked else "white"}
                 label = f"{TEXTS[net]}, " + ("adversarial training" if attacked else "standard training")
                 x, y = one[name].values.ravel(), one.measured_adversarial_error.values.ravel()
-                ax.plot(x, y, "o", color=color, markersize=2.4, markeredgewidth=0.6, label=label, **face)
+                ax.plot(x, y, MARKS[net], color=color, markersize=2.4, markeredgewidth=0.6, label=label, **face)
         with style():
             ax.set(xlim=(0.15, 1.02), ylim=(0.15, 1.02))
-            ax.set_xlabel(f"$S$ predicted: {text}", fontsize=7.5)
+            ax.set_xlabel(f"$S$ predicted: {text}", fontsize=7)
     with style():
         axes[0, 0].set_ylabel(r"$S$ measured with PGD, $\varepsilon_\mathrm{test}=1$", fontsize=8)
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        label_panels(axes[0])
+        legend_above(figure, *axes[0, 0].get_legend_handles_labels())
     return figure  # type: ignore[no-any-return]

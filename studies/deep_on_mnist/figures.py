@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from odeflow.plot import new_figure, style
+from odeflow.plot import label_panels, legend_above, looks, new_figure, style
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -16,6 +16,8 @@ __all__ = ["figures"]
 
 COLORS = {"linear": "C0", "convolutional": "C1", "residual": "C2"}
 SPACES = {"linf": r"L_\infty", "l2": "L_2"}
+MARKS = {"linear": "o", "convolutional": "s", "residual": "^"}
+DASHES: dict[str, Any] = {"linear": "-", "convolutional": (0, (4, 1.6)), "residual": (0, (5, 1.4, 1, 1.4))}
 POINTS: dict[str, Any] = {"fmt": "o", "zorder": 3, "elinewidth": 0.8, "capthick": 0.8, "markeredgewidth": 0.9}
 
 
@@ -37,7 +39,7 @@ def _curves(data: xr.Dataset) -> Figure:
     """Draw a training in each panel, a norm in each row."""
     norms = list(dict.fromkeys(data.norm.values.tolist()))
     columns = max(len(_trainings(data, norm)) for norm in norms)
-    figure, axes = new_figure(len(norms), columns, width=max(1.8 * columns, 5.4), height=1.75 * len(norms) + 0.6)
+    figure, axes = new_figure(len(norms), columns, width="double", height=1.75 * len(norms) + 0.6)
     for row, norm in enumerate(norms):
         trainings = _trainings(data, norm)
         for ax in axes[row, len(trainings) :]:
@@ -55,13 +57,14 @@ def _curves(data: xr.Dataset) -> Figure:
     handles = []
     for net, color in COLORS.items():
         handles += axes[0, 0].plot(
-            [], [], "o", color=color, label="linear: exact" if net == "linear" else f"{net}: PGD"
+            [], [], MARKS[net], color=color, label="linear: exact" if net == "linear" else f"{net}: PGD"
         )
     handles += axes[0, 0].plot([], [], color=COLORS["linear"], label="linear: theory on data")
-    handles += axes[0, 0].plot([], [], color="0.4", label="deep: locally linear")
+    handles += axes[0, 0].plot([], [], color="0.4", linestyle=DASHES["convolutional"], label="deep: locally linear")
     handles += axes[0, 0].plot([], [], color="0.4", linestyle=":", label="deep: Gaussian margins")
     title = f"{data.attrs['title']}; mean and s.d. over seeds"
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, title=title, title_fontsize=8)
+    label_panels([ax for ax in axes.flat if ax.axison])
+    legend_above(figure, handles, [str(one.get_label()) for one in handles], title=title)
     return figure  # type: ignore[no-any-return]
 
 
@@ -71,9 +74,9 @@ def _draw(ax: Any, one: xr.Dataset) -> None:
     if net == "linear":
         ax.plot(one.size_epsilon, one.theory, color=COLORS[net])
     else:
-        ax.plot(one.size_epsilon, one.locally_linear.mean("run"), color=COLORS[net])
+        ax.plot(one.size_epsilon, one.locally_linear.mean("run"), color=COLORS[net], linestyle=DASHES[net])
         ax.plot(one.size_epsilon, one.gaussian.mean("run"), color=COLORS[net], linestyle=":", linewidth=0.9)
-    _points(ax, one.test_epsilon, one.measured, color=COLORS[net])
+    _points(ax, one.test_epsilon, one.measured, color=COLORS[net], fmt=MARKS[net], markerfacecolor="white")
 
 
 def _points(ax: Any, x: xr.DataArray, values: xr.DataArray, **options: Any) -> None:
@@ -86,7 +89,7 @@ def _points(ax: Any, x: xr.DataArray, values: xr.DataArray, **options: Any) -> N
 def _why(data: xr.Dataset) -> Figure:
     """Draw the error of the prediction, how far the convolutional nets are from linear, and how many images are near."""
     norms = list(dict.fromkeys(data.norm.values.tolist()))
-    figure, axes = new_figure(len(norms), 3, width=7.0, height=1.8 * len(norms) + 0.2)
+    figure, axes = new_figure(len(norms), 3, width="double", height=1.8 * len(norms) + 0.2)
     texts = {
         "gap": "predicted less measured $S$",
         "nonlinearity": "deviation from linear",
@@ -97,15 +100,19 @@ def _why(data: xr.Dataset) -> Figure:
             for k, epsilon in enumerate(_trainings(data, norm)):
                 chosen = (data.norm == norm) & (data.epsilon == epsilon) & (data.net == "convolutional")
                 one = data.isel(case=np.flatnonzero(chosen)[0])
-                color = "0.35" if not epsilon else f"C{k - 1}"
+                look = looks(len(_trainings(data, norm)))[k]
+                color = look.color
                 label = "standard" if not epsilon else rf"AT, $\varepsilon={epsilon:g}$"
-                _points(ax, one.test_epsilon, one[name], color=color, linestyle="-", linewidth=0.9, label=label)
+                _points(
+                    ax, one.test_epsilon, one[name], linestyle=look.dash, linewidth=0.9, label=label, **look.points()
+                )
                 if epsilon:
                     ax.axvline(epsilon, color=color, linewidth=0.8, linestyle=":", zorder=0)
             ax.set_ylabel(text, fontsize=8)
             ax.set_xlabel(rf"$\varepsilon_\mathrm{{test}}$, ${SPACES[norm]}$", fontsize=8)
             ax.set_xlim(0, None)
         axes[row, 0].axhline(0, color="0.8", linewidth=0.8, zorder=0)
-        axes[row, 2].legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        axes[row, 2].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    label_panels(axes.flat)
     figure.suptitle(f"{data.attrs['title']}, convolutional nets; mean and s.d. over seeds", fontsize=8)
     return figure  # type: ignore[no-any-return]

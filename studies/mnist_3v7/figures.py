@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.special import expit
 
-from odeflow.plot import draw_lines, draw_points, new_figure, style
+from odeflow.plot import draw_lines, draw_points, label_panels, legend_above, looks, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,12 +24,13 @@ NAMES = {"l2": "$w/|w|_2$", "linf": r"$\mathrm{sign}\,w$"}  # of the unit pertur
 
 def figures(data: xr.Dataset, shape: tuple[int, ...]) -> dict[str, Figure]:
     """Return all figures by name; `shape` is that of an image: channels, height, width."""
-    return {
-        "outputs": _figure_of_outputs(data),
-        "errors": _figure_of_errors(data),
-        "weights": _figure_of_weights(data, shape),
-        "digits": _figure_of_digits(data, shape),
-    }
+    with style():
+        return {
+            "outputs": _figure_of_outputs(data),
+            "errors": _figure_of_errors(data),
+            "weights": _figure_of_weights(data, shape),
+            "digits": _figure_of_digits(data, shape),
+        }
 
 
 def final(data: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
@@ -41,7 +42,7 @@ def final(data: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
 
 def _figure_of_outputs(data: xr.Dataset) -> Figure:
     """Draw the distribution of the output for each class, without and with each attack: of the first run, in theory."""
-    figure, axes = new_figure(data.sizes["attack"], data.sizes["training"], width=7.0, height=5.0)
+    figure, axes = new_figure(data.sizes["attack"], data.sizes["training"], width="double", height=5.0)
     for column, training in zip(axes.T, data.training.values, strict=True):
         one = data.sel(training=training)
         reach = float((abs(one.output_mean) + 3 * one.output_sd).max())
@@ -54,7 +55,7 @@ def _figure_of_outputs(data: xr.Dataset) -> Figure:
             ax.set(xlabel="", ylabel="", xlim=(-reach, reach), ylim=(0, 1.1 * ax.dataLim.y1))
             ax.tick_params(labelbottom=ax is column[-1])
         above: dict[str, Any] = {"ha": "center", "va": "bottom", "transform": column[0].transAxes}
-        column[0].text(0.5, 1.17, _training(data, training), fontsize=9, **above)
+        column[0].text(0.5, 1.17, _training(data, training), fontsize=8, **above)
         column[-1].set_xlabel(r"output $w\cdot\xi-b$")
     for ax, attack in zip(axes[:, 0], data.attack.values, strict=True):
         ax.set_ylabel(f"{_attack(data, attack)}\nprobability density", fontsize=8)
@@ -72,7 +73,7 @@ def _draw_outputs(panel: xr.Dataset, ax: Axes, reach: float) -> None:
         z = (x - line.output_mean.item()) / line.output_sd.item()
         density = np.exp(-(z**2) / 2) / (np.sqrt(2 * np.pi) * line.output_sd.item())
         gaussian = xr.DataArray(density, {"output": x}, "output")
-        draw_lines(gaussian, ax, color=f"C{color}", label=f"{line.digit.item()}, theory")
+        draw_lines(gaussian, ax, label=f"{line.digit.item()}, theory", **looks(2)[color].line())
     ax.axvline(0, color="0.3", linewidth=0.7, linestyle=":")
 
 
@@ -80,15 +81,15 @@ def _figure_of_errors(data: xr.Dataset) -> Figure:
     """Draw the adversarial error over test epsilon at the end of training, and over learning time."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-    figure, axes = new_figure(2, data.sizes["norm"], width=7.0, height=4.8)
+    figure, axes = new_figure(2, data.sizes["norm"], width="double", height=4.8)
     for (above, below), norm in zip(axes.T, data.norm.values, strict=True):
-        for color, training in enumerate(data.training.values):
+        for look, training in zip(looks(data.sizes["training"]), data.training.values, strict=True):
             at: dict[str, Any] = {"norm": norm, "training": training}
-            points: dict[str, Any] = {"color": f"C{color}", "markerfacecolor": "white"}
+            points: dict[str, Any] = look.points()
             theory, simulated = (end.sel(at).swap_dims(level="test_epsilon") for end in final(data))
-            draw_lines(theory, above, color=f"C{color}", label=_training(data, training))
+            draw_lines(theory, above, label=_training(data, training), **look.line())
             draw_points(simulated, above, **points)
-            draw_lines(data.adversarial_error.sel(at | {"level": 1}), below, color=f"C{color}")
+            draw_lines(data.adversarial_error.sel(at | {"level": 1}), below, **look.line())
             simulated = data.simulated_adversarial_error.sel(at | {"simulated_level": 1})
             draw_points(simulated.rename(simulated_examples="examples"), below, **points)
         epsilon = _epsilon(data, norm)
@@ -101,6 +102,7 @@ def _figure_of_errors(data: xr.Dataset) -> Figure:
         below.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         below.xaxis.set_minor_formatter(NullFormatter())
         below.set_ylabel(rf"$S$ at $\varepsilon_\mathrm{{test}}={epsilon:g}$ in {SYMBOLS[norm]}")
+    label_panels(axes.flat)
     runs = f"lines: theory, points: SGD, mean and s.d. of {data.sizes['run']} runs"
     _legend(figure, axes[0, 0], f"{data.attrs['title']}; {runs}")
     return figure  # type: ignore[no-any-return]
@@ -108,7 +110,7 @@ def _figure_of_errors(data: xr.Dataset) -> Figure:
 
 def _figure_of_weights(data: xr.Dataset, shape: tuple[int, ...]) -> Figure:
     """Draw the unit perturbations of each training as images: those of SGD's first run, and in theory."""
-    figure, _ = new_figure(width=7.0, height=3.0)
+    figure, _ = new_figure(width="double", height=3.0)
     figure.clear()
     with style():
         for block, training in zip(figure.subfigures(1, data.sizes["training"]), data.training.values, strict=True):
@@ -123,7 +125,7 @@ def _figure_of_weights(data: xr.Dataset, shape: tuple[int, ...]) -> Figure:
                 row[0].set_ylabel(NAMES[norm], fontsize=8)
                 if norm == "l2":
                     bar = block.colorbar(image, ax=list(row), location="bottom", aspect=30, pad=0.03)
-                    bar.ax.tick_params(labelsize=6)
+                    bar.ax.tick_params(labelsize=7)
                     bar.ax.locator_params(nbins=5)
             for ax, text in zip(axes[0], sources, strict=True):
                 ax.set_title(text, fontsize=7, pad=3)
@@ -137,7 +139,7 @@ def _figure_of_weights(data: xr.Dataset, shape: tuple[int, ...]) -> Figure:
 def _figure_of_digits(data: xr.Dataset, shape: tuple[int, ...]) -> Figure:
     """Draw test images before and after the attacks on the first run's classifiers, and what these say."""
     rows = [("standard", "none"), *((training, norm) for norm in SYMBOLS for training in ("standard", norm))]
-    figure, axes = new_figure(len(rows), data.sizes["shown"], width=7.0, height=6.9)
+    figure, axes = new_figure(len(rows), data.sizes["shown"], width="double", height=6.9)
     figure.get_layout_engine().set(h_pad=0.02, hspace=0)
     pixels = np.stack([data.shown_image.sel(training=training, attack=attack) for training, attack in rows])
     beyond = np.ceil(20 * max(-pixels.min(), pixels.max() - 1)) / 20  # how far they leave [0, 1]
@@ -196,4 +198,4 @@ def _attack(data: xr.Dataset, attack: str) -> str:
 def _legend(figure: Figure, ax: Axes, title: str) -> None:
     with style():
         handles, texts = ax.get_legend_handles_labels()
-        figure.legend(handles, texts, loc="outside upper center", ncols=len(handles), title=title, title_fontsize=8)
+        legend_above(figure, handles, texts, title=title)

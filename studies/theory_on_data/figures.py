@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from odeflow.plot import draw_lines, draw_points, new_figure, style, symbol
+from odeflow.plot import draw_lines, draw_points, legend_above, new_figure, style, symbol
 from studies.theory_on_data.plan import DUAL, SAMPLES, THEORIES
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ TITLES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 def figure(data: xr.Dataset) -> Figure:
     """Draw a setting in each row: S over the test epsilon; norm, b and E over training."""
     rows = data.sizes["setting"]
-    drawn, axes = new_figure(rows, 4, width=7.0, height=0.8 + 1.2 * rows)
+    drawn, axes = new_figure(rows, 4, width="double", height=0.8 + 1.2 * rows)
     looks: dict[str, dict[str, Any]] = {
-        "Gaussian": {"color": "C0", "markerfacecolor": "white"},
-        "images": {"color": "C1"},
+        "Gaussian": {"color": "C0", "fmt": "o", "markerfacecolor": "white"},
+        "images": {"color": "C1", "fmt": "s"},
     }
     colors = {"eta -> 0": {"color": "0.55", "linestyle": "--"}, "with noise": {"color": "C0"}}
     for row, ax_row in enumerate(axes):
@@ -52,5 +52,5 @@ def figure(data: xr.Dataset) -> Figure:
         title = (
             f"{TITLES[images]}, {classes.replace('vs', 'against')}; points: mean and s.d. of {data.runs.values[0]} runs"
         )
-        drawn.legend(handles, texts, loc="outside upper center", ncols=4, title=title, title_fontsize=8)
+        legend_above(drawn, handles, texts, title=title)
     return drawn  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from odeflow.plot import new_figure, style
+from odeflow.plot import label_panels, new_figure, style
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["figure"]
 
 COLORS = {"linear": "C0", "two layers": "C1", "convolutional": "C1"}
+MARKS = {"linear": "o", "two layers": "s", "convolutional": "s"}
 POINTS: dict[str, Any] = {"fmt": "o", "zorder": 3, "elinewidth": 0.8, "capthick": 0.8, "markeredgewidth": 0.9}
 
 
 def figure(data: xr.Dataset) -> Figure:
     """Draw S over E, above, and S over the training epsilon, below; for the mixture and for images."""
-    drawn, axes = new_figure(2, 2, width=6.4, height=5.0)
+    drawn, axes = new_figure(2, 2, width="double", height=5.2)
     titles = {"mixture": r"mixture, $p=0.7$", "images": str(data.attrs["title"])}
     with style():
         for column, (world, title) in enumerate(titles.items()):
@@ -40,11 +41,11 @@ def figure(data: xr.Dataset) -> Figure:
             plane.set(xlabel="classification error $E$", ylabel=S)
             best.set(xlabel=r"training $\varepsilon$", ylabel=S)
             for ax in (plane, best):
-                ax.yaxis.label.set_size(8)
+                ax.yaxis.label.set_size(7.5)
             plane.plot([], [], "*", color="0.4", markeredgecolor="k", markersize=7, label=r"least $S$")
             handles, labels = plane.get_legend_handles_labels()
-            plane.legend(handles, labels, fontsize=6.5, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-            plane.set_title(title, fontsize=8, pad=30)
+            plane.legend(handles, labels, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.08), title=title)
+        label_panels(axes.flat)
         axes[0, 1].set_xlim(left=-0.004)
         for ax in axes[:, 1]:
             ax.set_ylim(bottom=0)
@@ -59,15 +60,17 @@ def _draw(plane: Any, best: Any, data: xr.Dataset, world: str, net: str, labelle
     training = chosen[f"{world}_training"].values
     spread = {"yerr": S.std(run, ddof=1), "color": color}
     text = {"linear": "linear nets", "two layers": "nets with a hidden layer", "convolutional": "convolutional nets"}
-    plane.errorbar(E.mean(run), S.mean(run), xerr=E.std(run, ddof=1), label=text[net], **spread, **POINTS)
+    plane.errorbar(
+        E.mean(run), S.mean(run), xerr=E.std(run, ddof=1), label=text[net], **spread, **POINTS | {"fmt": MARKS[net]}
+    )
     plane.plot(E.mean(run), S.mean(run), color=color, linewidth=0.6, linestyle=":")
-    best.errorbar(training, S.mean(run), **spread, **POINTS)
+    best.errorbar(training, S.mean(run), **spread, **POINTS | {"fmt": MARKS[net]})
     points = np.stack([E.mean(run), S.mean(run)], axis=1)
     extent = np.ptp(data[f"{world}_adversarial_error"].mean(run).values)
     for point, epsilon in zip(points, training, strict=True):
-        if all(np.abs(point - other).max() > 0.05 * extent for other in labelled):  # no text on text
+        if all(np.abs(point - other).max() > 0.08 * extent for other in labelled):  # no text on text
             labelled.append(point)
-            text_of = {"textcoords": "offset points", "fontsize": 5.5, "color": color, "zorder": 5}
+            text_of = {"textcoords": "offset points", "fontsize": 7, "color": color, "zorder": 5}
             plane.annotate(f"{epsilon:g}", point, (4, 4), **text_of)
     at = int(np.argmin(S.mean(run).values))
     _star(plane, E.mean(run)[at], S.mean(run)[at], color)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 
 from odeflow import (
     Adversary,
@@ -28,7 +28,7 @@ from odeflow import (
     simulate,
     sweep,
 )
-from odeflow.plot import looks, new_figure, plot, save_figure, style, width_of
+from odeflow.plot import clear_legend, label_panels, looks, new_figure, plot, save_figure, style, width_of
 from tests.odeflow.figure_checks import covered, outside, overlapping, small, written
 
 if TYPE_CHECKING:
@@ -236,3 +236,23 @@ def test_values_of_contours_are_whole_and_apart() -> None:
 def test_text_is_of_one_family() -> None:
     families = {tuple(text.get_fontfamily()) for text in written(plot(theory()))}
     assert families == {("STIXGeneral",)}
+
+
+def test_looks_are_those_of_the_sheet_wherever_they_are_asked_for() -> None:
+    assert [to_hex(look.color) for look in looks(2)] == ["#0072b2", "#d55e00"]
+    figure, axes = new_figure(1, 2, width="single")
+    label_panels(axes[0])
+    assert {text.get_fontsize() for text in written(figure) if text.get_text() in ("(a)", "(b)")} == {8}
+
+
+def test_a_legend_gets_room_on_a_logarithmic_axis_too() -> None:
+    figure, axes = new_figure(width="single")
+    ax = axes[0, 0]
+    for power in range(6):
+        ax.plot([0, 1], [10.0**power, 10.0**power], label=f"curve {power}")
+    ax.set_yscale("log")
+    ax.legend()
+    assert covered(figure) == [ax]
+    clear_legend(figure, ax)
+    assert covered(figure) == []
+    assert ax.get_ylim()[0] > 0

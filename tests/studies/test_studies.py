@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+import odeflow.plot
 import studies
 from odeflow import GaussianMixture, LearningRule, integrate, load
 from odeflow.model import Adversary
+from odeflow.plot import WIDTHS, save_figure
 from studies import STUDIES, Claim, finite_size, phase_diagram, scenarios, tradeoff, variants
 from studies.__main__ import main
 from studies.common.power import altered, noticed_changes, power_lines
 from studies.registry import Outcome, Study, contest, find_studies
+from tests.odeflow.figure_checks import outside, small
 
 # Claims that do not hold in the quick form, by the beginning of their statements; findings.md discusses them.
 FAILING = {"confidence": ("and nearer to that curve than to the line",)}
@@ -44,8 +48,15 @@ def _simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     "name", [pytest.param(name, marks=pytest.mark.whole if study.long else ()) for name, study in STUDIES.items()]
 )
 def test_every_study_runs_and_its_claims_beat_rivals(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    figures: dict[int, Figure] = {}
+
+    def kept(figure: Figure, path: Path, **options: Any) -> Path:
+        figures[id(figure)] = figure
+        return save_figure(figure, path, **options)
+
+    monkeypatch.setattr(odeflow.plot, "save_figure", kept)
     status = main(["run", name, "--quick", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
     assert "pass  " in printed
@@ -65,6 +76,11 @@ def test_every_study_runs_and_its_claims_beat_rivals(
         assert f"rival: {claim['rival']}: " in printed
     assert bool(json.loads(data.attrs["parts"])) is STUDIES[name].long
     assert data.attrs["seed"]
+    assert figures
+    for figure in figures.values():
+        assert figure.get_size_inches()[0] in WIDTHS.values()
+        assert small(figure) == {}
+        assert outside(figure) == []
 
 
 @pytest.mark.parametrize("parameter", ["rho", "eta_w"])
