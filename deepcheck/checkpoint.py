@@ -21,7 +21,7 @@ from deepcheck import models
 from deepcheck.checks import CheckpointError
 from odeflow.provenance import write_bytes
 
-__all__ = ["CheckpointError", "load_into", "load_model", "read", "read_tensors", "write"]
+__all__ = ["CheckpointError", "check_finite", "load_into", "load_model", "read", "read_tensors", "write"]
 
 _VERSION = 1
 MODEL = "model."
@@ -51,7 +51,12 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
     tensors, header = _opened(path)
     if "deepcheck" not in header:
         raise CheckpointError(f"{str(path)!r} is a safetensors file, but no checkpoint of deepcheck")
-    info: dict[str, Any] = json.loads(header["deepcheck"])
+    try:
+        info: dict[str, Any] = json.loads(header["deepcheck"])
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{str(path)!r} has information that is no JSON: {error}") from None
+    if not isinstance(info, dict):
+        raise CheckpointError(f"{str(path)!r} has information that is no object of JSON, but {type(info).__name__}")
     if info.get("version") != _VERSION:
         raise CheckpointError(f"{str(path)!r} has format {info.get('version')}: allowed is {_VERSION}")
     return tensors, info
@@ -77,11 +82,27 @@ def load_model(path: str | os.PathLike[str], *, device: torch.device | str = "cp
     Raises
     ------
     CheckpointError
-        If the file is not a whole checkpoint.
+        If the file is not a whole checkpoint, or its tensors are not those of the network that it describes: these are
+        compared before there is such a network, so that a file cannot ask for more memory than it has itself.
     """
     tensors, info = read(path)
     if "model" not in info:
         raise CheckpointError(f"{str(path)!r} holds no network")
+    state = _state_in(tensors)
+    try:
+        shapes = models.shapes_of(info["model"], tensors=len(state))
+    except ValueError as error:
+        raise CheckpointError(f"{str(path)!r} describes no network of its {len(state)} tensors: {error}") from None
+    different = {
+        name: f"{name}: {_shape(state, name)} and not {_shape(shapes, name)}"
+        for name in sorted(state.keys() | shapes.keys())
+        if _shape(state, name) != _shape(shapes, name)
+    }
+    if different:
+        first = "; ".join(list(different.values())[:3])
+        raise CheckpointError(
+            f"{str(path)!r} does not hold the tensors of its network: {len(different)} differ: {first}"
+        )
     network = models.from_spec(info["model"])
     _fill(network, tensors, path)
     return network.to(device).eval()
@@ -102,6 +123,20 @@ def load_into(network: models.Network, path: str | os.PathLike[str]) -> None:
     _fill(network, tensors, path)
 
 
+def check_finite(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+    """Raise if weights are complex, infinite or NaN.
+
+    Raises
+    ------
+    CheckpointError
+        It names the first.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_complex() or not tensor.isfinite().all():
+            kind = "complex" if tensor.is_complex() else "not finite"
+            raise CheckpointError(f"{os.fspath(path)!r} holds weights that are {kind}: {name}")
+
+
 def _opened(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a safetensors file, and its header."""
     try:
@@ -111,8 +146,20 @@ def _opened(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(f"{str(path)!r} is no whole safetensors file (truncated?): {error}") from None
 
 
+def _state_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a network among those of a checkpoint."""
+    return {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
+
+
+def _shape(tensors: Mapping[str, Tensor | torch.Size], name: str) -> tuple[int, ...] | None:
+    """Return the shape of a tensor, or that of a shape; None if there is none."""
+    found = tensors.get(name)
+    return None if found is None else tuple(found.shape if isinstance(found, Tensor) else found)
+
+
 def _fill(network: models.Network, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
-    state = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
+    state = _state_in(tensors)
+    check_finite(state, path)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -222,6 +222,7 @@ def _fill(net: nn.Module, weights: str | os.PathLike[str], target: str) -> None:
             f"weights = {os.fspath(weights)!r} do not fit model = {target!r}: {found}; allowed are the {len(wanted)} "
             "tensors of its state dict"
         )
+    checkpoint.check_finite(tensors, weights)
     net.load_state_dict(tensors)
 
 

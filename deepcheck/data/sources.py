@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import logging
 import math
 import os
@@ -46,6 +47,8 @@ _FILES = {
     "mnist": tuple(_MNIST_SHA256),
     "cifar10": (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"),
 }
+_LARGEST = 1 << 28
+"""Bytes of a file; the largest of MNIST unpacks to 47 million."""
 _CIFAR10_RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, green and blue planes
 
 
@@ -261,7 +264,7 @@ def _read_idx(path: Path, item: tuple[int, ...]) -> npt.NDArray[np.uint8]:
 
     The header is big-endian: 0x0800 + the number of dimensions, then the size of each. The items follow in C order.
     """
-    content = _decompressed(path) if path.suffix == ".gz" else path.read_bytes()
+    content = _content(path)
     dimensions = 1 + len(item)
     header = struct.Struct(f">{1 + dimensions}I")
     if len(content) < header.size:
@@ -281,9 +284,20 @@ def _read_idx(path: Path, item: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=header.size).reshape(count, *item)
 
 
+def _content(path: Path) -> bytes:
+    """Return what a file holds, decompressed; no more than a data set can have."""
+    if path.stat().st_size > _LARGEST:
+        raise _bad(path, f"has {path.stat().st_size} bytes: allowed are {_LARGEST}")
+    return _decompressed(path) if path.suffix == ".gz" else path.read_bytes()
+
+
 def _decompressed(path: Path) -> bytes:
     try:
-        return gzip.decompress(path.read_bytes())
+        with gzip.GzipFile(fileobj=io.BytesIO(path.read_bytes())) as file:
+            content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise _bad(path, f"unpacks to more than {_LARGEST} bytes: it is no file of MNIST")
+        return content
     except EOFError:
         raise _bad(path, "is truncated: its compressed data have no end") from None
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -311,6 +325,8 @@ def _cifar10_part(paths: Sequence[Path]) -> tuple[npt.NDArray[np.uint8], npt.NDA
 def _read_records(path: Path) -> npt.NDArray[np.uint8]:
     """Return the records of a file of CIFAR-10, shape (n, 3073), mapped and not read: the images are copied only once."""
     size = path.stat().st_size
+    if size > _LARGEST:
+        raise _bad(path, f"has {size} bytes: allowed are {_LARGEST}")
     if size == 0 or size % _CIFAR10_RECORD:
         raise _bad(path, f"has {size} bytes, not a multiple of {_CIFAR10_RECORD} (a label, an image): is it truncated?")
     return np.asarray(np.memmap(path, np.uint8, mode="r")).reshape(-1, _CIFAR10_RECORD)

@@ -32,5 +32,13 @@ def load_detector(path: str | os.PathLike[str]) -> Detector:
     tensors, info = checkpoint.read(path)
     if FILE not in info:
         raise checkpoint.CheckpointError(f"{str(path)!r} holds no detector: allowed is a file that Detector.save wrote")
-    kind = DETECTORS[checked_choice("detector", info[FILE]["name"], DETECTORS)]
-    return kind(**info[FILE]["options"]).restored(tensors)
+    about = info[FILE]
+    if not isinstance(about, dict) or not isinstance(about.get("options"), dict):
+        raise checkpoint.CheckpointError(f"{str(path)!r} describes no detector: {about!r}"[:300])
+    kind = DETECTORS[checked_choice("detector", about.get("name"), DETECTORS)]
+    try:
+        return kind(**about["options"]).restored(tensors)
+    except (TypeError, KeyError, RuntimeError) as error:
+        raise checkpoint.CheckpointError(
+            f"{str(path)!r} holds no whole detector: {' '.join(str(error).split())}"
+        ) from None

@@ -23,7 +23,7 @@ from deepcheck.models.normalisation import Normalisation, checked_channels
 from deepcheck.models.residual import preact_resnet18, resnet_ccat, wrn28_10
 from odeflow.model import checked_count
 
-__all__ = ["NAMES", "Ensemble", "Network", "build", "from_spec"]
+__all__ = ["NAMES", "Ensemble", "Network", "build", "from_spec", "shapes_of"]
 
 _BODIES: dict[str, tuple[Callable[..., tuple[nn.Module, int]], int]] = {
     "linear": (linear, 1),
@@ -105,6 +105,23 @@ def build(
         raise ValueError(f"name = {name!r} is unknown{_guess(name, NAMES)}: allowed is one of {', '.join(NAMES)}")
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f"generator = {generator!r} is of the wrong type: allowed is a torch.Generator, or None")
+    network = _without_weights(name, num_classes, in_shape, mean, std, options)
+    if generator is None:
+        generator = _fresh_generator()
+    for module in (network.body, network.head):
+        _initialise(module.to_empty(device="cpu"), generator)
+    return network
+
+
+def _without_weights(
+    name: str,
+    num_classes: int,
+    in_shape: Sequence[int],
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    options: dict[str, int],
+) -> Network:
+    """Return a network whose body and head are on the meta device: they have shapes and take no memory."""
     make_body, least = _BODIES[name]
     num_classes = checked_count("num_classes", num_classes, 2)
     shape = _checked_shape(in_shape, least, name)
@@ -117,10 +134,6 @@ def build(
     with torch.device("meta"):  # no weights yet: PyTorch would draw them from the global random numbers
         body, d = make_body(shape, **options)
         head = nn.Linear(d, num_classes)
-    if generator is None:
-        generator = _fresh_generator()
-    for module in (body, head):
-        _initialise(module.to_empty(device="cpu"), generator)
     spec = {"name": name, "num_classes": num_classes, "in_shape": list(shape), **options, "mean": mean, "std": std}
     return Network(spec, normalisation, body, head)
 
@@ -136,6 +149,46 @@ def from_spec(spec: Mapping[str, Any]) -> Network:
     if "members" in spec:
         return Ensemble([from_spec(member) for member in spec["members"]])
     return build(**spec)
+
+
+def shapes_of(spec: Mapping[str, Any], *, tensors: int) -> dict[str, torch.Size]:
+    """Return the shapes of the tensors of the network that a `spec` describes, without making it.
+
+    Parameters
+    ----------
+    spec
+        It may come from a file of anyone.
+    tensors
+        How many tensors there may be: a network of more blocks or members is not followed.
+
+    Raises
+    ------
+    ValueError
+        If it is not the spec of a network, or of one of more tensors; one line says why.
+    """
+    try:
+        if not isinstance(spec, Mapping):
+            raise TypeError(f"{type(spec).__name__} is no description of a network")
+        if "members" in spec:
+            members = list(spec["members"])
+            if len(members) > tensors:
+                raise ValueError(f"{len(members)} members have more than {tensors} tensors")
+            found = [shapes_of(member, tensors=tensors) for member in members]
+            return {f"_members.{k}.{name}": shape for k, one in enumerate(found) for name, shape in one.items()}
+        arguments = dict(spec)
+        name, num_classes, in_shape = (arguments.pop(key) for key in ("name", "num_classes", "in_shape"))
+        mean, std = (arguments.pop(key, None) for key in ("mean", "std"))
+        if name not in NAMES:
+            raise ValueError(f"name = {name!r} is unknown")
+        for key in ("blocks", "depth"):
+            if checked_count(key, arguments.get(key, 1), 1) > tensors:
+                raise ValueError(f"{key} = {arguments[key]} for {tensors} tensors")
+        network = _without_weights(name, num_classes, in_shape, mean, std, arguments)
+    except KeyError as error:
+        raise ValueError(f"{error.args[0]} is missing") from None
+    except (TypeError, RuntimeError, OverflowError, RecursionError) as error:
+        raise ValueError(next(iter(str(error).splitlines()), type(error).__name__)) from None
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from deepcheck.checkpoint import CheckpointError
 from deepcheck.training.recipe import Recipe, recorded
 from deepcheck.training.step import Learner
 
-__all__ = ["BEST", "LAST", "REPORT", "check_same", "packed", "unpack"]
+__all__ = ["BEST", "LAST", "REPORT", "check_same", "packed", "progress_of", "unpack"]
 
 LAST, BEST, REPORT = "last.safetensors", "best.safetensors", "training.json"
 CURRENT, STATE, OPTIMISER, GENERATOR = "current.", "method.", "optimiser.", "generator."
@@ -63,21 +63,38 @@ def unpack(
             f"{str(path)!r} cannot be resumed: it lacks {', '.join(sorted(missing))} (are they weights alone?)"
         )
     momenta: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in part(OPTIMISER).items():
-        index, key = name.split(".", 1)
-        momenta.setdefault(int(index), {})[key] = tensor
     groups = learner.optimiser.state_dict()["param_groups"]
     try:
+        for name, tensor in part(OPTIMISER).items():
+            index, key = name.split(".", 1)
+            momenta.setdefault(int(index), {})[key] = tensor
         learner.network.load_state_dict(part(current))
         if learner.average is not None:
             learner.average.network.load_state_dict(part(checkpoint.MODEL))
         if learner.state is not None:
             learner.state.load_state_dict(part(STATE))
         learner.optimiser.load_state_dict({"state": momenta, "param_groups": groups})
-    except (RuntimeError, ValueError) as error:
+        for name, generator in generators.items():
+            generator.set_state(tensors[GENERATOR + name])
+    except (RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(f"{str(path)!r} cannot be resumed: {' '.join(str(error).split())}") from None
-    for name, generator in generators.items():
-        generator.set_state(tensors[GENERATOR + name])
+
+
+def progress_of(information: Mapping[str, Any], path: Path) -> tuple[int, float, int, list[Any]]:
+    """Return the epochs that are done, the best score, the epoch of that, and the history of a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If one is missing, or of another type.
+    """
+    kinds: dict[str, Any] = {"epoch": int, "best": (int, float), "best_epoch": int, "history": list}
+    for name, kind in kinds.items():
+        value = information.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise CheckpointError(f"{str(path)!r} cannot be resumed: it has {name} = {value!r}"[:300])
+    epoch, best, best_epoch, history = (information[name] for name in kinds)
+    return epoch, best, best_epoch, history
 
 
 def check_same(information: Mapping[str, Any], recipe: Recipe, source: Mapping[str, Any], path: Path) -> None:
@@ -93,7 +110,10 @@ def check_same(information: Mapping[str, Any], recipe: Recipe, source: Mapping[s
     given = {**_flat(asdict(recipe)), **source}
     found: dict[str, Any] = dict.fromkeys(given)
     if information.get("recipe"):
-        found |= _flat(asdict(Recipe(method=type(recipe.method)()))) | _flat(recorded(information["recipe"]))
+        try:
+            found |= _flat(asdict(Recipe(method=type(recipe.method)()))) | _flat(recorded(information["recipe"]))
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"{str(path)!r} cannot be resumed: its recipe is none: {error}") from None
     found |= {name: information.get(name) for name in source}
     names = list(given) if given["method"] == found["method"] else [*Recipe.__dataclass_fields__, *source]
     different = [

@@ -19,7 +19,7 @@ from deepcheck.attacks.base import Model
 from deepcheck.data import Images
 from deepcheck.device import choose, describe, exact_float32, memory_advice
 from deepcheck.training import parallel
-from deepcheck.training.checkpointing import BEST, LAST, REPORT, check_same, packed, unpack
+from deepcheck.training.checkpointing import BEST, LAST, REPORT, check_same, packed, progress_of, unpack
 from deepcheck.training.recipe import Recipe
 from deepcheck.training.step import Learner
 from deepcheck.training.validation import accuracies
@@ -249,8 +249,7 @@ class _Run:
         check_same(information, self.recipe, self.source, path)
         first = self.group.rank == 0
         unpack(tensors, self.learner, self.generators if first else {"order": self.order}, path)
-        self.epoch, self.best, self.best_epoch = (information[name] for name in ("epoch", "best", "best_epoch"))
-        self.history = information["history"]
+        self.epoch, self.best, self.best_epoch, self.history = progress_of(information, path)
         if self.learner.average is not None:
             self.learner.average.steps = self.epoch * self.steps * self.recipe.method.replays()
         if not first:  # the checkpoint has the random numbers of the first process

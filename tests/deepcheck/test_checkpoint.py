@@ -185,3 +185,97 @@ def test_an_interrupted_write_leaves_the_old_file(
         written(tmp_path, network(seed=1))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+# --- files of anyone ---
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+def linear_spec(**changes: Any) -> dict[str, Any]:
+    return network().spec | changes
+
+
+@pytest.mark.parametrize(
+    "info", ["", "{", "nonsense", DEEP, "[1]", "3", "null", '"a"', '{"version": [1]}', '{"version": 1.5}']
+)
+def test_information_of_another_type_is_one_error(info: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    save_file({"model.head.weight": torch.zeros(3)}, path, metadata={"deepcheck": info})
+    for load in (checkpoint.read, checkpoint.load_model, lambda path: checkpoint.load_into(network(), path)):
+        with pytest.raises(CheckpointError, match=re.escape(str(path))) as error:
+            load(path)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        (3, "int is no description of a network"),
+        (None, "NoneType is no description"),
+        ([], "list is no description"),
+        ({}, "name is missing"),
+        (linear_spec(name=["linear"]), "name = .* is unknown"),
+        (linear_spec(name="linaer"), "name = 'linaer' is unknown"),
+        (linear_spec(num_classes="ten"), "num_classes = 'ten'"),
+        (linear_spec(in_shape=3), "in_shape = 3 is of the wrong type"),
+        (linear_spec(in_shape=[1, 8]), r"in_shape = \[1, 8\] has 2 numbers"),
+        (linear_spec(mean="no"), "mean"),
+        (linear_spec(mean=[1.0, 2.0]), "mean"),
+        (linear_spec(flavour=1), "option flavour = 1 is unknown"),
+        (linear_spec(num_classes=10**6), "hold the tensors of its network: 2 differ: head.bias"),
+        (linear_spec(num_classes=10**30), "network"),
+        (linear_spec(in_shape=[1, 10**6, 10**6]), "head.weight"),
+        (linear_spec(name="conv_small", width=10**6), "does not hold the tensors of its network"),
+        (linear_spec(name="madry_mnist", width=10**9), "network"),
+        (linear_spec(name="resnet_ccat", channels=10**6), "does not hold the tensors"),
+        (linear_spec(name="resnet_ccat", blocks=10**6), "blocks = 1000000 for 2 tensors"),
+        (linear_spec(name="wrn28_10", depth=6 * 10**6 + 4), "depth = 6000004 for 2 tensors"),
+        (linear_spec(name="wrn28_10", depth=[4]), "depth"),
+        ({"members": 3}, "network"),
+        ({"members": []}, "does not hold the tensors"),
+        ({"members": [linear_spec()] * 1000}, "1000 members have more than 2 tensors"),
+        ({"members": [{"members": [3]}]}, "int is no description"),
+    ],
+)
+def test_a_spec_of_another_network_is_refused_before_it_takes_memory(spec: Any, says: str, tmp_path: Path) -> None:
+    """A net of width 10^6 would be terabytes: shapes are compared before there are weights."""
+    net = network()
+    tensors = {checkpoint.MODEL + name: tensor for name, tensor in net.state_dict().items()}
+    path = checkpoint.write(tmp_path / "net.safetensors", tensors, {"model": spec})
+    with pytest.raises(CheckpointError, match=says) as error:
+        checkpoint.load_model(path)
+    assert str(path) in str(error.value)
+    assert len(str(error.value)) < 1000
+    with pytest.raises(CheckpointError, match="which does not fit into"):
+        checkpoint.load_into(net, path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1j])
+def test_weights_that_are_no_numbers_are_refused(value: Any, tmp_path: Path) -> None:
+    net = network()
+    tensors = {checkpoint.MODEL + name: tensor.clone() for name, tensor in net.state_dict().items()}
+    name = f"{checkpoint.MODEL}head.weight"
+    if isinstance(value, complex):
+        tensors[name] = tensors[name] + value
+    else:
+        tensors[name][3, 5] = value
+    path = checkpoint.write(tmp_path / "net.safetensors", tensors, {"model": net.spec})
+    for load in (checkpoint.load_model, lambda path: checkpoint.load_into(network(), path)):
+        with pytest.raises(CheckpointError, match=r"holds weights that are (not finite|complex): head\.weight"):
+            load(path)
+
+
+def test_an_ensemble_has_the_shapes_that_it_describes(tmp_path: Path) -> None:
+    net = models.Ensemble([network("conv_small"), network("linear", 1)])
+    shapes = models.shapes_of(net.spec, tensors=len(net.state_dict()))
+    assert shapes == {name: tensor.shape for name, tensor in net.state_dict().items()}
+    assert equal(checkpoint.load_model(written(tmp_path, net)), net)
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_every_network_has_the_shapes_that_it_describes(name: str) -> None:
+    options = {"width": 1, "depth": 10} if name == "wrn28_10" else {"channels": 2} if "resnet" in name else {}
+    net = network(name, **options)
+    expected = {key: tensor.shape for key, tensor in net.state_dict().items()}
+    assert models.shapes_of(net.spec, tensors=len(expected)) == expected

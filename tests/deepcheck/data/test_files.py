@@ -3,6 +3,7 @@
 import gzip
 import struct
 import sys
+import tracemalloc
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,23 @@ def test_a_wrong_idx_file(tmp_path: Path, position: int, content: bytes, says: s
 def test_a_wrong_gzip_file(tmp_path: Path, content: bytes, says: str) -> None:
     with pytest.raises(DataError, match=rf"{MNIST[1]}\.gz' {says}"):
         load("mnist", data_dir=mnist_with(tmp_path, 1, content, compress=False))
+
+
+def test_a_small_file_that_unpacks_to_much_is_refused(tmp_path: Path) -> None:
+    """A file of some kilobytes with 256 MiB of zeros, and one that is as large itself: not more than the limit is read."""
+    zeros = gzip.compress(bytes(1 << 20), mtime=0)
+    bomb = zeros * 300  # members of one stream
+    tracemalloc.start()
+    with pytest.raises(DataError, match=rf"{MNIST[0]}\.gz' unpacks to more than 268435456 bytes"):
+        load("mnist", data_dir=mnist_with(tmp_path, 0, bomb, compress=False))
+    assert tracemalloc.get_traced_memory()[1] < 700e6
+    tracemalloc.stop()
+    (write_mnist(tmp_path / "plain", compress=False) / MNIST[2]).open("r+b").truncate(1 << 40)
+    with pytest.raises(DataError, match=rf"{MNIST[2]}' has 1099511627776 bytes: allowed are 268435456"):
+        load("mnist", data_dir=tmp_path / "plain")
+    (write_cifar10(tmp_path / "cifar") / "test_batch.bin").open("r+b").truncate(1 << 40)
+    with pytest.raises(DataError, match=r"test_batch\.bin' has 1099511627776 bytes: allowed are"):
+        load("cifar10", data_dir=tmp_path / "cifar")
 
 
 def test_images_and_labels_that_do_not_belong_together(tmp_path: Path) -> None:
