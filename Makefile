@@ -45,9 +45,10 @@ lowest:
 	$(PYTHON) .ci/lowest > lowest.txt
 	$(MAKE) VENV=.venv-lowest CONSTRAINTS=lowest.txt lowest-tests
 
+# -W default: old releases warn of the new releases of what they depend on
 lowest-tests: $(VENV)/installed
 	$(PIP) --group theory
-	$(BIN)/python -m pytest -W default tests/odeflow tests/properties/test_integrate_against_scipy.py odeflow
+	$(BIN)/python -m pytest -W default tests/test_packaging.py tests/odeflow tests/properties/test_integrate_against_scipy.py odeflow
 
 external: $(VENV)/installed-external
 	$(BIN)/python -m pytest tests/external
