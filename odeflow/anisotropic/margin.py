@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from odeflow.anisotropic.lasso import ConvergenceError, lasso, product, rounding, rounding_of_product, separates
 
-__all__ = ["covariance_product", "max_margin"]
+__all__ = ["certified_gap", "covariance_product", "max_margin"]
 
 Array = npt.NDArray[np.float64]
 
@@ -82,7 +82,7 @@ def max_margin(
     for solve in (_by_cholesky, _by_eigenvectors, _scaled) if C.ndim == 2 else (_diagonal,):
         w = solve(C, mu, epsilon)
         if w is not None:
-            gap = _gap(C, mu, epsilon, w)
+            gap = certified_gap(C, mu, epsilon, w)
             if gap <= rtol:
                 return w, gap
     raise ConvergenceError(
@@ -176,7 +176,7 @@ def _secular(resolvent: Callable[[float], tuple[Array, float]], mu: Array, mu_C_
         kappa = new
 
 
-def _gap(C: Array, mu: Array, epsilon: float, w: Array) -> float:
+def certified_gap(C: Array, mu: Array, epsilon: float, w: Array) -> float:
     """Return the certified gap of a w for L2, with the least c for which z = mu - c Cw is allowed, up to rounding."""
     g = covariance_product(C, w)
     length = float(np.linalg.norm(w))

@@ -34,9 +34,11 @@ import numpy.typing as npt
 
 from odeflow.anisotropic.errors import checked_norm, dual_norm
 from odeflow.anisotropic.lasso import SEPARATE, ConvergenceError, rounding
-from odeflow.anisotropic.margin import covariance_product, max_margin
+from odeflow.anisotropic.margin import certified_gap, covariance_product, max_margin
 from odeflow.anisotropic.mixture import Mixture
+from odeflow.anisotropic.reduction import Subproblem, grown
 from odeflow.model import GaussianMixture, checked_number
+from odeflow.numerics.threads import blas_threads
 from odeflow.optimal import _stationary_biases
 from odeflow.parameters import label
 from odeflow.provenance import provenance
@@ -56,6 +58,8 @@ _MIXES = (0.001, *(k / 8 for k in range(1, 8)), 0.999)
 """Values of lambda that are tried first. Not 0 and 1: where one class does not vary, the other one must decide."""
 _STEPS = 1000  # of a descent
 _STARTS = 3  # of descents, besides the best classifier with lambda in [0, 1]
+_LARGE = 1000
+"""Dimension from which on a problem in L2 is solved in a subspace: below, it takes a second or two as it is."""
 _RIDGE = 1e-6  # relative, in comparisons of two variances of which both may vanish
 
 
@@ -123,7 +127,8 @@ def optimal_classifier(mixture: Mixture, epsilon: float = 0.0, norm: str = "l2",
     epsilon = checked_number("epsilon", epsilon, least=0)
     norm = checked_norm(norm)
     rtol = checked_number("rtol", rtol, above=0, below=1)
-    best = _Problem(mixture, epsilon, norm, rtol).best()
+    with blas_threads(mixture.N):
+        best = _Problem(mixture, epsilon, norm, rtol).best()
     length = float(np.linalg.norm(best.w)) or 1.0
     reach = epsilon * float(dual_norm(best.w, norm))
     data = {
@@ -191,6 +196,10 @@ class _Problem:
 
     def best(self) -> _Classifier:
         """Return the best classifier that is found; a constant one if that is as good."""
+        if self.norm == "l2" and self.epsilon > 0 and not self.mixture.diagonal and self.mixture.N >= _LARGE:
+            best = self.by_subspace()
+            if best is not None:
+                return best
         constant = self.constant()
         if self.shared:
             best = self.at(0.5)._replace(mix=math.nan)
@@ -204,6 +213,49 @@ class _Problem:
             if min(best.u) < 0:
                 best = best._replace(gap=math.nan, mix=best.own_mix)
         return best if best.S < constant.S else constant
+
+    def by_subspace(self) -> _Classifier | None:
+        """Return the best classifier of a large problem in L2, or None where no small subspace holds it."""
+        plus, minus = self.mixture.covariances
+        variances = np.diagonal(plus) + np.diagonal(minus)
+        least = 1e-6 * float(variances.mean()) or 1.0
+        best: _Classifier | None = None
+
+        def seeds(small: Subproblem | None) -> tuple[Array, float] | None:
+            nonlocal best
+            if small is None:
+                return np.column_stack([self.mu, self.mu / (variances + least)]), 0.5
+            problem = _Problem(small.mixture, self.epsilon, self.norm, self.rtol / 10)
+            inside = problem.best()
+            before, w = best, small.basis @ inside.w
+            best = self.with_best_bias(w, mix=inside.mix)
+            if not w.any():
+                return None
+            if min(best.variances) == 0:
+                raise ConvergenceError("a class does not vary in the subspace: this is for the whole problem")
+            length = float(np.linalg.norm(w))
+            products = [product @ inside.w for product in small.products]
+            t = [u / math.sqrt(v) for u, v in zip(best.u, best.variances, strict=True)]
+            left = 2 * (self.mu - self.epsilon * w / length) - t[0] * products[0] - t[1] * products[1]
+            mix = 0.5 if self.shared else min(max(best.own_mix, 0.0), 1.0)
+            if self.shared or min(best.u) >= 0:
+                share = inside.mix if 0 <= inside.mix <= 1 else 0.5
+                gap = certified_gap(share * plus + (1 - share) * minus, self.mu, self.epsilon, w)
+                best = best._replace(gap=gap)
+                done = gap <= self.rtol
+            else:
+                done = before is not None and 0.01 * self.rtol * best.S >= before.S - best.S
+            if done:
+                return None
+            return np.column_stack([left, left / (variances + least), *products]), mix
+
+        try:
+            found = grown(self.mixture, seeds)
+        except ConvergenceError:
+            return None
+        if not found or best is None:
+            return None
+        return best if best.S < self.constant().S else self.constant()
 
     def constant(self) -> _Classifier:
         """Return the majority label."""
