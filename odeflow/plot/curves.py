@@ -127,7 +127,8 @@ def _draw(one: _Series, name: str, ax: Axes, look: Look, label: str | None) -> N
     if "run" in values.dims:
         draw_points(values, ax, label=label, **look.points())
     else:
-        draw_lines(values, ax, label=label, **look.line())
+        alone = {"marker": look.marker} if int(values.notnull().sum()) == 1 else {}  # a line of one point is not seen
+        draw_lines(values, ax, label=label, **look.line(), **alone)
 
 
 def _legend(figure: Figure, series: Sequence[_Series], by_key: dict[str, Look], levels: Sequence[Source]) -> None:
@@ -157,9 +158,10 @@ def _legend(figure: Figure, series: Sequence[_Series], by_key: dict[str, Look], 
             handles.append(Line2D([], [], **_LEVEL | _MARK | {"linestyle": "-" if stable else "--"}))
             handles[-1].set_markerfacecolor("0.35" if stable else "white")
             texts.append(text)
-    if any("stable" not in level.data for level in levels):
+    numbers = [level.made_by for level in levels if "stable" not in level.data]
+    if numbers:
         handles.append(Line2D([], [], **_LEVEL, linestyle=":"))
-        texts.append("reference")
+        texts.append("optimal classifier" if {*numbers} == {"optimal_classifier"} else "reference")
     legend_above(figure, handles, texts)
 
 

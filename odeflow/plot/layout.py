@@ -67,13 +67,13 @@ def inner_labels_off(axes: Sequence[Axes]) -> None:
 
 
 def label_panels(axes: Iterable[Axes]) -> None:
-    """Put the letters (a), (b), ... above the left corners of panels, if there are several."""
+    """Put the letters (a), (b), ... above the left corners of panels, before what stands there, if there are several."""
     panels = list(axes)
     if len(panels) > 1:
         with style():
             for i, ax in enumerate(panels):
                 letter = chr(ord("a") + i) if i < 26 else f"a{chr(ord('a') + i - 26)}"
-                ax.set_title(f"({letter})", loc="left")
+                ax.set_title(f"({letter}) {ax.get_title(loc='left')}".rstrip(), loc="left")
 
 
 def legend_above(figure: Figure, handles: Sequence[Any], texts: Sequence[str], **more: Any) -> None:

@@ -16,7 +16,17 @@ from odeflow.parameters import LABELS
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["ERRORS", "FEW", "Source", "differing", "drawn_of", "parameters_of", "shared", "source_of"]
+__all__ = [
+    "ERRORS",
+    "FEW",
+    "Source",
+    "configuration_of",
+    "differing",
+    "drawn_of",
+    "parameters_of",
+    "shared",
+    "source_of",
+]
 
 ERRORS = ("error", "adversarial_error")
 FEW = 7
@@ -36,6 +46,8 @@ class Source:
     """Variables that are drawn."""
     parameters: dict[str, Any]
     """Everything that is the same in the whole result, numbers and words."""
+    made_by: str = ""
+    """The function that made it, where that is known."""
 
     @property
     def simulated(self) -> bool:
@@ -97,7 +109,7 @@ def source_of(result: xr.Dataset | xr.DataArray) -> Source:
     names = tuple(str(name) for name in data.data_vars if name != "stable")
     if not any(set(data[name].dims) - {"run"} for name in names) and "study" in result.attrs:
         names = ()
-    return Source(data, names, parameters_of(result))
+    return Source(data, names, parameters_of(result), str(configuration_of(result).get("function", "")))
 
 
 def drawn_of(result: xr.Dataset) -> xr.Dataset:
@@ -135,11 +147,7 @@ def drawn_of(result: xr.Dataset) -> xr.Dataset:
 def parameters_of(result: xr.Dataset) -> dict[str, Any]:
     """Return everything that is the same in the whole result: coordinates without dims, and the configuration's rest."""
     values = {str(name): array.item() for name, array in result.coords.items() if not array.dims}
-    try:
-        configuration = json.loads(result.attrs.get("configuration", "{}"))
-    except (TypeError, ValueError):
-        configuration = {}
-    for part in configuration.values() if isinstance(configuration, dict) else ():
+    for part in configuration_of(result).values():
         if isinstance(part, dict):
             swept = {*map(str, result.coords)}
             values |= {
@@ -148,6 +156,15 @@ def parameters_of(result: xr.Dataset) -> dict[str, Any]:
                 if isinstance(value, str | bool | int | float) and key not in swept and key not in result.data_vars
             }
     return values
+
+
+def configuration_of(result: xr.Dataset) -> dict[str, Any]:
+    """Return what made a result, as far as its attributes say so."""
+    try:
+        read = json.loads(result.attrs.get("configuration", "{}"))
+    except (TypeError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
 
 
 def differing(sources: Sequence[Source]) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from odeflow.parameters import LABELS, checked_count
-from odeflow.plot.sources import ERRORS, drawn_of
+from odeflow.plot.sources import ERRORS, configuration_of, drawn_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -145,7 +144,7 @@ def _symbol(name: Hashable, values: xr.DataArray | None = None) -> str:
 def _parameter_rows(result: xr.Dataset) -> list[list[str]]:
     """Return symbol, meaning and value of each parameter that is the same in the whole result."""
     found: dict[str, Any] = {str(name): array.item() for name, array in result.coords.items() if not array.dims}
-    configuration = _configuration(result)
+    configuration = configuration_of(result)
     for part in configuration.values():
         if isinstance(part, Mapping):
             known = {name: value for name, value in part.items() if name in LABELS and name not in result.variables}
@@ -160,14 +159,6 @@ def _parameter_rows(result: xr.Dataset) -> list[list[str]]:
         tex = LABELS[name][1] if name in LABELS else ""
         rows.append([f"${tex}$" if tex else "", escaped(text), _parameter(value)])
     return rows
-
-
-def _configuration(result: xr.Dataset) -> dict[str, Any]:
-    try:
-        read = json.loads(result.attrs.get("configuration", "{}"))
-    except (TypeError, ValueError):
-        return {}
-    return read if isinstance(read, dict) else {}
 
 
 def _parameter(value: Any) -> str:

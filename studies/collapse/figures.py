@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from odeflow.plot import draw_lines, draw_points, new_figure, style, symbol
+from odeflow.plot import draw_lines, draw_points, label_panels, looks, new_figure, style, symbol
 from studies.collapse.claims import critical_at
 from studies.collapse.measure import END, RECALL, SHOWN_RHO
 
@@ -27,6 +27,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "20 ReLU, N = 1000, random start": {"color": "C1", "fmt": "<"},
     "20 ReLU, N = 1000, trained start": {"color": "C4", "fmt": ">"},
 }
+_DASHES: dict[str, Any] = {"|w| = 1": "-", "free |w|": (0, (4, 1.6))}
 _EPSILON = r"$\varepsilon/(\rho/2)$"
 _CRITICAL = r"critical $\varepsilon/(\rho/2)$"
 
@@ -49,7 +50,7 @@ def _mixtures(data: xr.Dataset) -> Figure:
     for ax, name in ((recall, "recall"), (bias, "b"), (error, "error")):
         draw_lines(line[f"theory_{name}"], ax, color="C0", label=theory["|w| = 1"])
     free = data.sel(rule="free |w|", size=slice(0, 1.4))
-    draw_lines(free.theory_recall, deep, color="0.2", label=theory["free |w|"])
+    draw_lines(free.theory_recall, deep, color="0.2", linestyle=_DASHES["free |w|"], label=theory["free |w|"])
     for k in range(data.sizes["case"]):
         one = data.isel(case=k).sel(time=END)
         net = one.net.item()
@@ -69,8 +70,8 @@ def _mixtures(data: xr.Dataset) -> Figure:
                 over_rho.errorbar(one.rho + _shift(net), found.mean(), found.std(ddof=1), **_marker(net))
     for rule, color in colors.items():
         line = data.sel(rule=rule)
-        draw_lines(line.theory_critical.sel(share=RECALL), over_rho, color=color)
-        draw_lines(line.theory_critical_in_time.sel(share=RECALL), over_alpha, color=color)
+        draw_lines(line.theory_critical.sel(share=RECALL), over_rho, color=color, linestyle=_DASHES[rule])
+        draw_lines(line.theory_critical_in_time.sel(share=RECALL), over_alpha, color=color, linestyle=_DASHES[rule])
         for ax, name, x in (
             (over_rho, "theory_critical", "line_rho"),
             (over_alpha, "theory_critical_in_time", "line_alpha"),
@@ -101,6 +102,7 @@ def _mixtures(data: xr.Dataset) -> Figure:
         over_alpha.set(xlabel=symbol("alpha"), ylabel=_CRITICAL, xscale="log", ylim=(0, 1.6))
         over_rho.set_title("bands: recall 0.05 to 0.2", loc="left", fontsize=8)
         over_alpha.set_title(r"$\rho=2$", loc="left")
+        label_panels(axes.flat)
         handles: dict[str, Any] = {}
         for ax in (recall, deep):
             handles |= {text: handle for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -132,12 +134,13 @@ def _images(data: xr.Dataset) -> Figure:
                 .swap_dims(image_point="image_epsilon")
                 .dropna("image_epsilon", subset=["image_recall"])
             )
-            color = f"C{pairs.index(one.classes.item())}"
+            of_pair = looks(len(pairs))[pairs.index(one.classes.item())]
+            color = of_pair.color
             for theory, dash in (("eta -> 0", ":"), ("with noise", "-")):
                 draw_lines(
                     one.image_theory_recall.sel(image_theory=theory), ax, color=color, linestyle=dash, linewidth=1
                 )
-            draw_points(one.image_recall.rename(image_run="run"), ax, color=color, label=one.classes.item())
+            draw_points(one.image_recall.rename(image_run="run"), ax, label=one.classes.item(), **of_pair.points())
         with style():
             ax.set_title(f"linear, {names[norm]}", loc="left")
             ax.plot([], [], color="0.3", linewidth=1, label="theory with noise")
@@ -160,6 +163,7 @@ def _images(data: xr.Dataset) -> Figure:
                 xlabel=r"$\varepsilon\,/\,\frac{1}{2}\|m_+-m_-\|$", ylabel="recall of the minority", ylim=(-0.04, 1.04)
             )
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3))
+        label_panels(axes[0])
         digits = "MNIST" if data.attrs["data_set"] == "mnist" else "the digits of scikit-learn, not MNIST"
         figure.suptitle(
             f"{digits}: 70 % of the training images in the majority\npoints: mean and s.d. over runs", fontsize=8

@@ -95,6 +95,7 @@ def _scenario(data: xr.Dataset, p: float) -> Figure:
         with style():
             axes[row, 0].set_title(title, loc="left", fontsize=8)
     with style():
+        label_panels(axes.flat)
         _legend(figure, data, p, [int(N) for N in sizes])
     return figure  # type: ignore[no-any-return]
 
@@ -161,6 +162,7 @@ def _longer(data: xr.Dataset) -> Figure:
     ]
     with style():
         legend_above(figure, handles, [str(one.get_label()) for one in handles])
+    label_panels(axes.flat)
     return figure  # type: ignore[no-any-return]
 
 

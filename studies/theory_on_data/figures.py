@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from odeflow.plot import draw_lines, draw_points, legend_above, new_figure, style, symbol
+from odeflow.plot import draw_lines, draw_points, label_panels, legend_above, new_figure, style, symbol
 from studies.theory_on_data.plan import DUAL, SAMPLES, THEORIES
 
 if TYPE_CHECKING:
@@ -52,5 +52,6 @@ def figure(data: xr.Dataset) -> Figure:
         title = (
             f"{TITLES[images]}, {classes.replace('vs', 'against')}; points: mean and s.d. of {data.runs.values[0]} runs"
         )
+        label_panels(axes.flat)
         legend_above(drawn, handles, texts, title=title)
     return drawn  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ from odeflow import (
     branches,
     fixed_points,
     integrate,
+    optimal_classifier,
     phase_boundary,
     robustness_curve,
     simulate,
@@ -93,6 +94,20 @@ def test_fixed_points_are_levels_of_trajectories() -> None:
             for one in value:
                 assert one not in level or level[one] == ("-" if stable else "--")
     assert [line.get_marker() for line in figure.axes[1].lines if line.get_marker() in ("^", "v")] == ["v", "^"]
+
+
+def test_a_classifier_is_a_level() -> None:
+    best = optimal_classifier(MIXTURE, 1.0)
+    figure = plot(ATTACKED, best)
+    assert texts(figure) == ["optimal classifier"]
+    heights = [line.get_ydata()[0] for line in curves(figure.axes[2])[2:]]
+    assert heights == [best.error.item(), best.adversarial_error.item()]
+
+
+def test_a_single_time_is_seen() -> None:
+    line = plot(ATTACKED.isel(alpha=[-1])).axes[0].lines[0]
+    assert line.get_marker() == "o"
+    assert plot(ATTACKED).axes[0].lines[0].get_marker() == "None"
 
 
 def test_fixed_points_of_one_model_are_a_plane() -> None:
