@@ -42,7 +42,7 @@ def blas_threads(N: int) -> Any:
 def map_blocks(work: Callable[[int, int, Flag], None], count: int, *, least: int, progress: str | None = None) -> None:
     """Call ``work(first, last, stop)`` for consecutive blocks that cover ``range(count)``.
 
-    An exception, or Ctrl-C, sets the flag `stop` and ends it after the blocks that are already running.
+    An exception in a block, or Ctrl-C, sets the flag `stop` and ends it after the blocks that are already running.
 
     Parameters
     ----------
@@ -72,8 +72,8 @@ def map_blocks(work: Callable[[int, int, Flag], None], count: int, *, least: int
                 bar.update(last - first)
             return
         with ThreadPoolExecutor(max(n_threads, 1)) as pool:
-            futures = {pool.submit(work, first, last, stop): last - first for first, last in blocks}
             try:
+                futures = {pool.submit(work, first, last, stop): last - first for first, last in blocks}
                 for future in as_completed(futures):
                     future.result()
                     bar.update(futures[future])

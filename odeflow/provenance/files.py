@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import signal
+import threading
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -24,6 +26,7 @@ __all__ = [
     "check_target",
     "empty",
     "hidden",
+    "in_hand",
     "placed",
     "recover",
     "release",
@@ -114,13 +117,13 @@ def hidden(target: Path, kind: str) -> Path:
 # A folder in the hands of one.
 
 
-def take(folder: Path, *, patience: float = 0.0) -> BaseFileLock:
+def take(folder: Path) -> BaseFileLock:
     """Make a folder, if it is not there, and keep all others out; the lock ends with this process, however it ends.
 
     Raises
     ------
     InUse
-        If another has it for longer than `patience` seconds.
+        If another has it.
     OSError
         If it cannot be made.
     """
@@ -128,7 +131,7 @@ def take(folder: Path, *, patience: float = 0.0) -> BaseFileLock:
 
     while True:
         folder.mkdir(exist_ok=True)
-        lock = FileLock(folder / "lock", timeout=patience, thread_local=False)
+        lock = FileLock(folder / "lock", timeout=0, thread_local=False)
         try:
             lock.acquire()
         except Timeout:
@@ -192,18 +195,38 @@ def replacing(target: Path) -> Iterator[Path]:
     SaveError
         If writing fails.
     """
+    with in_hand(target) as folder, placed(target, folder) as new:
+        yield new
+
+
+@contextmanager
+def in_hand(target: Path) -> Iterator[Path]:
+    """Give the hidden folder beside a target, in which it is written, when no other has it.
+
+    Raises
+    ------
+    SaveError
+        If it cannot be made, or if another has it for very long.
+    """
     folder = hidden(target, "new")
+    lock = None
+    end = time.monotonic() + _PATIENCE
     try:
-        lock = take(folder, patience=_PATIENCE)
-    except InUse:
-        raise SaveError(f"{str(target)!r} could not be saved: another process has it in use") from None
-    except OSError as error:
-        raise SaveError(f"{str(target)!r} could not be saved: {error}") from error
-    try:
-        with placed(target, folder) as new:
-            yield new
+        while lock is None:
+            try:
+                with uninterrupted():
+                    lock = take(folder)
+            except InUse:
+                if time.monotonic() > end:
+                    raise SaveError(f"{str(target)!r} could not be saved: another process has it in use") from None
+                time.sleep(0.02)
+            except OSError as error:
+                raise SaveError(f"{str(target)!r} could not be saved: {error}") from error
+        yield folder
     finally:
-        release(folder, lock)
+        if lock is not None:
+            with uninterrupted():
+                release(folder, lock)
 
 
 @contextmanager
@@ -259,10 +282,23 @@ def write_bytes(target: Path, content: bytes | memoryview) -> None:
         os.fsync(file.fileno())
 
 
-def uninterrupted(work: Callable[[], None]) -> None:
-    """Call `work` where Ctrl-C does not reach it: in a library that does not survive an exception at any place.
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of a block: of calls of a library that does not survive an exception at any place.
 
-    Ctrl-C comes when it has returned; what takes long must be done in pieces.
+    What takes long must be done in pieces.
     """
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(work).result()
+    waiting: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():  # the others never hear of a signal
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if callable(signal.getsignal(number)):
+                    before[number] = signal.getsignal(number)
+                    signal.signal(number, waiting.__setitem__)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for signalled, frame in waiting.items():
+        before[signal.Signals(signalled)](signalled, frame)

@@ -21,10 +21,9 @@ from odeflow.provenance.files import (
     SaveError,
     check_target,
     hidden,
+    in_hand,
     recover,
-    release,
     replacing,
-    take,
     uninterrupted,
 )
 
@@ -78,8 +77,8 @@ def save(result: xr.Dataset, path: str | os.PathLike[str]) -> Path:
         If writing fails, say because the disk is full.
     """
     target = check_target(path)
-    with replacing(target) as new:
-        uninterrupted(lambda: _write(result, new))
+    with replacing(target) as new, uninterrupted():
+        _write(result, new)
     return target
 
 
@@ -162,9 +161,8 @@ def _bring_back(source: Path) -> None:
     """Bring a Zarr store back that a kill has left in the hidden folder, between the two renames of `save`."""
     folder = hidden(source, "new")
     if (folder / f"old{source.suffix}").exists():
-        lock = take(folder, patience=_PATIENCE)
-        recover(source, folder)
-        release(folder, lock)
+        with in_hand(source):
+            recover(source, folder)
 
 
 def opened(source: Path) -> xr.Dataset:

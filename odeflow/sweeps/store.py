@@ -18,7 +18,6 @@ import os
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
@@ -41,6 +40,7 @@ __all__ = ["Store"]
 _LOGGER = logging.getLogger(__name__)
 _BOX_BYTES = 2**24  # of results are held at once when the target is read or written
 _END = object()
+_HELD = 4  # parts, when the target is written
 _DIGEST = 32  # bytes, at the beginning of a part
 
 
@@ -100,23 +100,24 @@ class Store:
         self._part = np.full(grid.size, -1, np.int32)
         self._row = np.zeros(grid.size, np.int32)
         self._parts = 0
-        self._read = lru_cache(maxsize=4)(self._read_part)
+        self._held: dict[int, Rows] = {}
+        self._lock: BaseFileLock | None = None
 
     def __enter__(self) -> Self:
         """Check that the store is of this sweep, and find out which points it has."""
-        self._lock = _taken(self.target, self._folder)
         try:
+            with uninterrupted():
+                self._lock = _taken(self.target, self._folder)
             recover(self.target, self._folder)
             if self._overwrite:
                 self._discard()
             self._check()
             if not self._is_whole:
                 self._begin()
-        except OSError as error:
+        except BaseException as error:
             self._leave()
-            raise SaveError(f"{str(self._folder)!r} cannot be used: {error}") from error
-        except BaseException:
-            self._leave()
+            if isinstance(error, OSError) and not isinstance(error, SaveError):
+                raise SaveError(f"{str(self._folder)!r} cannot be used: {error}") from error
             raise
         return self
 
@@ -163,7 +164,8 @@ class Store:
                 with placed(self.target, self._folder) as new:  # what a kill leaves there goes with the journal
                     pieces = self._write_zarr(new) if self.target.suffix == ".zarr" else self._write_netcdf(new)
                     _run_uninterrupted(pieces)
-                    uninterrupted(lambda: sign(new))
+                    with uninterrupted():
+                        sign(new)
             except RuntimeError as error:  # h5py's
                 raise SaveError(f"{str(self.target)!r} could not be saved: {error}") from error
             except _Damaged as error:
@@ -176,8 +178,11 @@ class Store:
     # The journal.
 
     def _leave(self) -> None:
-        has_journal = manifest_file(self.target).exists()
-        release(self._folder, self._lock, keep=has_journal and not self._is_whole)
+        with uninterrupted():
+            if self._lock is not None:
+                has_journal = manifest_file(self.target).exists()
+                release(self._folder, self._lock, keep=has_journal and not self._is_whole)
+                self._lock = None
 
     def _discard(self) -> None:
         """Remove what stands there: the result first, so that a kill leaves nothing that is not what it was."""
@@ -263,6 +268,14 @@ class Store:
             points: npt.NDArray[np.float64] = np.load(file, allow_pickle=False)
             return points, {name: np.load(file, allow_pickle=False) for name in self._variables}
 
+    def _read(self, part: int) -> Rows:
+        """Return the variables of a part; the last few are held."""
+        if part not in self._held:
+            if len(self._held) == _HELD:
+                self._held.pop(next(iter(self._held)))
+            self._held[part] = self._read_part(part)[1]
+        return self._held[part]
+
     # The target.
 
     def _box_points(self) -> int:
@@ -277,7 +290,7 @@ class Store:
             for name, variable in self._variables.items()
         }
         for source in np.unique(part).tolist():
-            _, rows = self._read(source)
+            rows = self._read(source)
             here: Any = np.flatnonzero(part == source)
             for name, values in gathered.items():
                 extent = (slice(size) for size in rows[name].shape[1:])
@@ -341,16 +354,13 @@ class _Damaged(Exception):
 def _run_uninterrupted(pieces: Generator[None]) -> None:
     """Do work in pieces, between which Ctrl-C ends it; the generator is closed by then, and with it what it has open."""
     is_left = True
-
-    def step() -> None:
-        nonlocal is_left
-        is_left = next(pieces, _END) is not _END
-
     try:
         while is_left:
-            uninterrupted(step)
+            with uninterrupted():
+                is_left = next(pieces, _END) is not _END
     finally:
-        uninterrupted(pieces.close)
+        with uninterrupted():
+            pieces.close()
 
 
 @contextmanager
