@@ -155,9 +155,8 @@ def test_checkpoints_of_other_types_are_refused_in_one_line(digits: Images, tmp_
         ({"best_epoch": 0.5}, {}, "it has best_epoch = 0.5"),
         ({"history": 3}, {}, "it has history = 3"),
     ]
-    changes += [
-        ({"recipe": value}, {}, "its recipe is none") for value in (3, "all", [1], {"method": {}}, {"method": 3})
-    ]
+    recipes: list[Any] = [3, "all", [1], {"method": {}}, {"method": 3}]
+    changes += [({"recipe": one}, {}, "its recipe is none") for one in recipes]
     (generator,) = (name for name in tensors if name == "generator.order")
     changes += [
         ({}, {generator: torch.zeros(3, dtype=torch.uint8)}, "cannot be resumed"),
