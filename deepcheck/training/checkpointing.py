@@ -110,10 +110,11 @@ def check_same(information: Mapping[str, Any], recipe: Recipe, source: Mapping[s
     given = {**_flat(asdict(recipe)), **source}
     found: dict[str, Any] = dict.fromkeys(given)
     if information.get("recipe"):
+        theirs = information["recipe"]
         try:
-            found |= _flat(asdict(Recipe(method=type(recipe.method)()))) | _flat(recorded(information["recipe"]))
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"{str(path)!r} cannot be resumed: its recipe is none: {error}") from None
+            found |= _flat(asdict(Recipe(method=type(recipe.method)()))) | _flat(recorded(dict(theirs.items())))
+        except (TypeError, KeyError, AttributeError):
+            raise CheckpointError(f"{str(path)!r} cannot be resumed: its recipe is none: {theirs!r}"[:300]) from None
     found |= {name: information.get(name) for name in source}
     names = list(given) if given["method"] == found["method"] else [*Recipe.__dataclass_fields__, *source]
     different = [

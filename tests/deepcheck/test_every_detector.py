@@ -203,6 +203,16 @@ def test_what_is_no_detector_s_file_is_refused(net: models.Network, tmp_path: Pa
     unknown = checkpoint.write(tmp_path / "a.safetensors", {}, {"detector": {"name": "mahalanobi", "options": {}}})
     with pytest.raises(ValueError, match=r"'mahalanobi' is unknown \(did you mean 'mahalanobis'\?\)"):
         load_detector(unknown)
+    wrongs: list[Any] = [3, [], {"name": "mahalanobis"}, {"name": "mahalanobis", "options": 3}]
+    for about in wrongs:
+        wrong = checkpoint.write(tmp_path / "b.safetensors", {}, {"detector": about})
+        with pytest.raises(checkpoint.CheckpointError, match="describes no detector"):
+            load_detector(wrong)
+    wrong = checkpoint.write(
+        tmp_path / "b.safetensors", {}, {"detector": {"name": "mahalanobis", "options": {"flavour": 1}}}
+    )
+    with pytest.raises(checkpoint.CheckpointError, match="holds no whole detector"):
+        load_detector(wrong)
 
 
 # one by one

@@ -9,8 +9,10 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from deepcheck import checkpoint
 from deepcheck.checkpoint import CheckpointError
@@ -140,6 +142,33 @@ def test_former_recipes_of_no_known_method_are_refused(digits: Images, tmp_path:
         checkpoint.write(tmp_path / LAST, tensors, {**information, "recipe": recipe_of_an_early_version})
         with pytest.raises(CheckpointError, match="seed = 3 and not 0"):
             train(tiny(epochs=1), digits, out=tmp_path, device="cpu", resume=True)
+
+
+def test_checkpoints_of_other_types_are_refused_in_one_line(digits: Images, tmp_path: Path) -> None:
+    options = tiny(epochs=1)
+    train(options, digits, out=tmp_path, device="cpu")
+    tensors, information = checkpoint.read(tmp_path / LAST)
+    changes: list[tuple[dict[str, Any], dict[str, torch.Tensor], str]] = [
+        ({"epoch": "1"}, {}, "it has epoch = '1'"),
+        ({"epoch": None}, {}, "it has epoch = None"),
+        ({"best": []}, {}, "it has best = "),
+        ({"best_epoch": 0.5}, {}, "it has best_epoch = 0.5"),
+        ({"history": 3}, {}, "it has history = 3"),
+    ]
+    recipes: list[Any] = [3, "all", [1], {"method": {}}, {"method": 3}]
+    changes += [({"recipe": one}, {}, "its recipe is none") for one in recipes]
+    (generator,) = (name for name in tensors if name == "generator.order")
+    changes += [
+        ({}, {generator: torch.zeros(3, dtype=torch.uint8)}, "cannot be resumed"),
+        ({}, {generator: torch.zeros(3)}, "cannot be resumed"),
+        ({}, {"optimiser.first": torch.zeros(3)}, "cannot be resumed"),
+        ({}, {"optimiser.a.b": torch.zeros(3)}, "cannot be resumed"),
+    ]
+    for about, others, says in changes:
+        checkpoint.write(tmp_path / LAST, tensors | others, information | about)
+        with pytest.raises(CheckpointError, match=says) as error:
+            train(options, digits, out=tmp_path, device="cpu", resume=True)
+        assert "\n" not in str(error.value)
 
 
 def test_interrupted_before_the_first_checkpoint(
