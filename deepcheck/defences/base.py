@@ -130,13 +130,11 @@ class Adaptive:
             )
         logits = torch.cat(parts) if parts else attacked.new_zeros(0, 2)
         some = decided(logits)
-        if len(attacked):
-            checked_logits(logits[some][:1], 1, labels) if bool(some.any()) else checked_logits(logits[:1], 1, labels)
+        checked_logits(logits[some], int(some.sum()), labels)
+        warn_of_undecided(int((~some).sum()))
         confidence, prediction = logits.softmax(1).max(1)
-        if not bool(some.all()):
-            warn_of_undecided(int((~some).sum()))
-            true = labels.repeat(len(attacked) // max(len(labels), 1))
-            prediction, confidence = torch.where(some, prediction, true), confidence.masked_fill(~some, 0)
+        prediction = torch.where(some, prediction, labels.repeat(len(attacked) // max(len(labels), 1)))  # not broken
+        confidence = confidence.masked_fill(~some, 0)
         shape = (*found.objective.shape[:-1], 1, len(images))
         best = (found.restart_objective == found.objective.unsqueeze(-2)).byte().argmax(-2, keepdim=True)
         return Attacked(

@@ -1,11 +1,13 @@
 """Choice of the device, and advice where memory is short."""
 
 import re
+from typing import Any
 
 import pytest
 import torch
 
-from deepcheck.device import choose, describe, memory_advice
+from deepcheck.attacks import PGD, Square
+from deepcheck.device import choose, describe, exact_float32, memory_advice
 
 
 @pytest.fixture
@@ -79,3 +81,54 @@ def test_other_errors_pass() -> None:
     assert caught.value is error
     with memory_advice(8):
         pass
+
+
+def tf32() -> list[str]:
+    """How float32 is multiplied on a GPU: in products of matrices, and in convolutions."""
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(cudnn, "conv") and hasattr(cuda, "fp32_precision"):
+        parts: list[Any] = [cuda, cudnn.conv, cudnn.rnn]
+        return [part.fp32_precision for part in parts]
+    return ["tf32" if part.allow_tf32 else "ieee" for part in (cuda, cudnn)]
+
+
+def test_float32_is_not_tf32_and_torch_is_left_as_it_was() -> None:
+    before = tf32()
+    with exact_float32():
+        assert set(tf32()) == {"ieee"}
+    assert tf32() == before
+    failing = exact_float32()(lambda: {}["key"])
+    with pytest.raises(KeyError):
+        failing()
+    assert tf32() == before
+    with exact_float32(), exact_float32():
+        pass
+    assert tf32() == before
+
+
+@pytest.mark.parametrize("attack", [PGD("linf", steps=2, relative_step_size=1.0), Square("linf", queries=2)], ids=repr)
+def test_an_attack_is_in_float32_forwards_and_backwards(attack: PGD | Square) -> None:
+    seen: list[set[str]] = []
+
+    class Watched(torch.autograd.Function):
+        @staticmethod
+        def forward(_: Any, x: torch.Tensor) -> torch.Tensor:
+            seen.append(set(tf32()))
+            return x.clone()
+
+        @staticmethod
+        def backward(_: Any, *gradients: Any) -> Any:
+            seen.append(set(tf32()))
+            return gradients[0]
+
+    images, before = torch.rand(3, 1, 2, 2), tf32()
+    attack(
+        lambda x: Watched.apply(x).flatten(1),  # type: ignore[no-untyped-call]
+        images,
+        torch.tensor([0, 1, 2]),
+        epsilon=0.1,
+        generator=torch.Generator(),
+    )
+    assert len(seen) >= 2
+    assert all(one == {"ieee"} for one in seen)
+    assert tf32() == before

@@ -237,7 +237,9 @@ def test_sizes_that_cannot_be_run_are_refused(epsilons: Any, error: type[Excepti
 def test_a_suite_has_every_norm_at_the_sizes_of_the_threats(name: str) -> None:
     threats, planned = THREATS[name], suite(name)
     sizes = {"linf": threats.linf, "l2": (threats.l2,), "l1": (threats.l1,), "l0": (threats.l0,)}
-    expected = {f"{kind}_{norm}": size for norm, size in sizes.items() for kind in ("pgd", "confidence")}
+    expected = {
+        f"{kind}_{norm}": size for norm, size in sizes.items() for kind in ("pgd", "margin", "targeted", "confidence")
+    }
     expected |= {"curve_linf": threats.curve, "curve_confidence": threats.curve}
     expected |= {"square_linf": threats.linf, "square_l2": (threats.l2,), "noise_linf": threats.linf}
     assert {name: one.epsilons for name, one in planned.items()} == expected
@@ -245,7 +247,10 @@ def test_a_suite_has_every_norm_at_the_sizes_of_the_threats(name: str) -> None:
         kind, norm = attack.split("_")
         assert isinstance(one.attack.norm, Norm)
         assert one.attack.norm.name == ("linf" if norm == "confidence" else norm)
-        wanted = "cross_entropy" if kind == "pgd" or attack == "curve_linf" else "wrong_confidence"
+        wanted = {"pgd": "cross_entropy", "margin": "margin", "targeted": "targeted_margin"}.get(
+            kind, "wrong_confidence"
+        )
+        wanted = "cross_entropy" if attack == "curve_linf" else wanted
         assert one.attack.objective.name == wanted  # type: ignore[attr-defined]
 
 
@@ -254,13 +259,14 @@ def test_steps_restarts_and_queries_are_those_of_the_table() -> None:
     steps = {name: one.attack.steps for name, one in planned.items() if isinstance(one.attack, PGD)}
     norms = ("linf", "l2", "l1", "l0")
     assert steps == {
-        **{f"pgd_{norm}": 40 for norm in norms},
+        **{f"{kind}_{norm}": 40 for norm in norms for kind in ("pgd", "margin", "targeted")},
         **{f"confidence_{norm}": 200 for norm in norms},
-        "curve_linf": 20,
-        "curve_confidence": 20,
+        "curve_linf": 40,
+        "curve_confidence": 40,
     }
     restarts = {name: one.attack.restarts for name, one in planned.items()}  # type: ignore[attr-defined]
-    once = {"curve_linf": 1, "curve_confidence": 2, "square_linf": 1, "square_l2": 1, "noise_linf": 1}
+    once = {f"targeted_{norm}": 9 for norm in norms}
+    once |= {"curve_linf": 1, "curve_confidence": 2, "square_linf": 1, "square_l2": 1, "noise_linf": 1}
     assert restarts == {name: once.get(name, 3) for name in planned}
     square, noise = planned["square_l2"].attack, planned["noise_linf"].attack
     assert isinstance(square, Square)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deepcheck.attacks import registry
 from deepcheck.attacks.base import Attack, Attacked
+from deepcheck.attacks.calls import NotFiniteWarning, ProbabilityWarning
 from deepcheck.attacks.norms import NORMS
 from deepcheck.attacks.objectives import Objective
 from deepcheck.evaluation import suite
@@ -18,6 +19,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "pgd": {"steps": 4, "restarts": 2},
     "bim": {"steps": 4},
     "mim": {"steps": 4},
+    "targeted_pgd": {"steps": 4, "restarts": 3},
     "square": {"queries": 12, "restarts": 2},
     "uniform_noise": {"draws": 4},
     "deepfool": {"steps": 8},
@@ -127,17 +129,20 @@ def test_in_ball_and_box_and_what_the_model_says(
     value = getattr(attack, "objective")  # noqa: B009
     assert isinstance(value, Objective)
     eps = torch.finfo(dtype).eps
-    # a pixel in half precision is rounded by at most eps / 4 in [1/2, 1], and so is each of 24
-    rounding = {"linf": 1.0, "l2": 24**0.5, "l1": 24.0, "l0": 0.0}[norm] * eps / 4 if eps > 1e-6 else 0.0
     for epsilon, z, objective, each, prediction, confidence, length in zip(
         EPSILONS[norm], *(getattr(found, field) for field in FIELDS), strict=True
     ):
         exact = NORMS[norm].length(z.double() - images.double())
-        assert (exact <= epsilon * (1 + 10 * min(eps, 1e-6)) + rounding).all()
+        # in the precision of the images, and not up to rounding; in double precision the length itself is rounded
+        assert (exact <= epsilon * (1 + (1e-12 if dtype is torch.float64 else 0))).all()
         with torch.no_grad():
             logits = model(z)
             logits = logits.float() if eps > 1e-6 else logits
-        torch.testing.assert_close(objective, value(logits, labels), rtol=1e-5, atol=1e-5)
+        aims = [torch.full_like(labels, k) for k in range(4)] if value.targeted else [None]
+        off = torch.stack([(objective - value(logits, labels, aim)).abs() for aim in aims]).amin(0)
+        assert (
+            off < 1e-5 * (1 + objective.abs())
+        ).all()  # of targets that the attack chooses, it is that of one of them
         assert ((objective - each).abs().amin(0) < 1e-5).all()  # it is that of one of the restarts
         chosen = (objective - each).abs().argmin(0)[None]
         torch.testing.assert_close(confidence.gather(0, chosen)[0], logits.softmax(1).amax(1), rtol=1e-5, atol=1e-5)
@@ -282,18 +287,122 @@ def test_whatever_the_caller_is_in(call: Call, mode: None) -> None:
         ({"epsilon": -0.1}, "epsilon = -0.1 is not allowed"),
         ({"images": torch.full((5, *SHAPE), 2.0)}, "images have pixels in [2, 2]: allowed is [0.0, 1.0]"),
         ({"labels": torch.full((5,), 9)}, "labels have the value 9, but the model has 4 classes"),
-        ({"targets": torch.zeros(5, dtype=torch.int64)}, "targets are not allowed: the objective has none"),
+        ({"targets": torch.zeros(5, dtype=torch.int64)}, "targets are not allowed: the "),
         ({"batch_size": 0}, "batch_size = 0 is out of range"),
         ({"indices": torch.arange(4)}, "indices have the shape (4,): allowed is (5,) for 5 images"),
         ({"indices": torch.arange(5) - 1}, "indices have the value -1: allowed is 0 or more"),
         ({"indices": [0, 1, 2, 3, 4]}, "indices are of the wrong type list: allowed is a tensor of torch.int64"),
-        ({"generator": 3}, "generator = 3 is of the wrong type: allowed is a torch.Generator"),
+        ({"generator": 0}, "generator = 0 is of the wrong type: allowed is a torch.Generator"),
+        (
+            {"model": lambda x: (Rowwise()(x), x)},
+            "model returned a tuple for images of shape (1, 2, 3, 4): allowed is one",
+        ),
+        ({"model": lambda x: Rowwise()(x).argmax(1)}, "model returned a torch.int64 for images of shape"),
+        ({"model": lambda x: Rowwise()(x) * torch.nan}, "model returned logits that are not finite"),
     ],
 )
 def test_bad_input(call: Call, change: dict[str, Any], message: str) -> None:
     arguments = {"images": torch.zeros(5, *SHAPE), "labels": torch.zeros(5, dtype=torch.int64)} | change
     with pytest.raises((ValueError, TypeError), match=re.escape(message)):
-        call(Rowwise(), **arguments)
+        call(**({"model": Rowwise()} | arguments))
+
+
+def test_the_model_is_never_given_no_images(call: Call) -> None:
+    """Not even once every example is broken, which these are at once; and it flattens as most nets do."""
+
+    class Flattens(Rowwise):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.view(x.size(0), -1))
+
+    model, images = Flattens(), pictures()
+    labels = (model(images).argmax(1) + 1) % 4
+    for size in (15, 7, 1):
+        found = call(model, images, labels, batch_size=size)
+        assert (found.prediction != labels).any(1).all()
+
+
+class Partly(Rowwise):
+    """A net without finite logits for images of a mean brightness beyond a bound."""
+
+    def __init__(self, what: float, bound: float) -> None:
+        super().__init__()
+        self.what, self.bound = what, bound
+
+    def forward(self, x: Tensor) -> Tensor:
+        lost = x.flatten(1).mean(1, keepdim=True) > self.bound
+        return super().forward(x).masked_fill(lost, self.what)
+
+
+@pytest.mark.filterwarnings("ignore::deepcheck.attacks.calls.NotFiniteWarning")
+@pytest.mark.parametrize("what", [float("nan"), float("inf"), -float("inf")])
+def test_points_without_finite_logits_are_not_kept_and_not_broken(call: Call, what: float) -> None:
+    images = pictures(40)
+    bound = float(images.flatten(1).mean(1).max()) + 1e-9
+    model = Partly(what, bound)
+    labels = classified(Rowwise(), images)
+    found = call(model, images, labels)
+    logits = Rowwise()(found.images.flatten(0, 1))
+    assert found.images.isfinite().all()
+    assert found.confidence.isfinite().all()
+    assert (found.images.flatten(2).mean(2) <= bound).all()
+    turned = (logits.argmax(1) != labels.repeat(2)).view(2, -1)
+    assert torch.equal((found.prediction != labels).any(1), turned)  # what counts as broken is a class that it gives
+
+
+@pytest.mark.parametrize("what", [float("nan"), float("inf")])
+def test_points_without_finite_logits_are_said(call: Call, what: float) -> None:
+    """Everything but the images themselves: no attack can find anything."""
+
+    class Only(Rowwise):
+        def forward(self, x: Tensor) -> Tensor:
+            same = (x[:, None] == images.to(x.dtype)).flatten(2).all(2).any(1, keepdim=True)
+            return super().forward(x).masked_fill(~same, what)
+
+    images = pictures()
+    labels = Rowwise()(images).argmax(1)
+    with pytest.warns(
+        NotFiniteWarning, match="logits that are not finite at [0-9]+ of the points that the attack tried"
+    ):
+        found = call(Only(), images, labels)
+    assert torch.equal(found.images, images.expand_as(found.images))
+    assert (found.prediction == labels).all()
+
+
+@pytest.mark.filterwarnings("ignore::deepcheck.attacks.calls.NotFiniteWarning")
+def test_an_image_without_finite_logits_is_refused_wherever_it_stands(call: Call) -> None:
+    class Lost(Rowwise):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).masked_fill(x[:, 0, 0, :1] > 0.999, torch.nan)
+
+    images = pictures() * 0.4
+    images[11, 0, 0, 0] = 1.0
+    images[11, 0, 0, 1:] = 0.0
+    labels = torch.zeros(15, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"model returned logits that are not finite for 1 of the images as they are"):
+        call(Lost(), images, labels, epsilon=[0.0])
+
+
+def test_a_masked_class_is_allowed(call: Call) -> None:
+    class Masked(Rowwise):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([super().forward(x), torch.full((len(x), 1), -torch.inf, dtype=x.dtype)], 1)
+
+    images = pictures()
+    labels = classified(Rowwise(), images)
+    found = call(Masked(), images, labels)
+    assert (found.prediction < 4).all()
+    assert found.images.isfinite().all()
+    assert (found.prediction[1] != labels).any()
+
+
+def test_probabilities_are_warned_of(call: Call) -> None:
+    class Softmax(Rowwise):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).softmax(1)
+
+    images = pictures()
+    with pytest.warns(ProbabilityWarning, match="model returned outputs that sum to 1, as probabilities do"):
+        call(Softmax(), images, classified(Rowwise(), images))
 
 
 def test_a_configuration_is_its_text_and_takes_options_by_name(name: str, norm: str) -> None:

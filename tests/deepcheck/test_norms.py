@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from deepcheck.attacks.norms import L0, L1, L2, NORMS, LInf, Norm, norm
+from deepcheck.attacks.norms import L0, L1, L2, NORMS, LInf, Norm, moved, norm, rounded
 
 CONVEX = [LInf(), L2(), L1()]
 ALL = [*CONVEX, L0(), L1(coordinates=3), L0(coordinates=3)]
@@ -150,7 +150,53 @@ def test_confinement_to_cube_and_box_gives_the_nearest_point() -> None:
     confined = LInf().confinement(images, 0.2, (0.0, 1.0))(points.clone())
     low, high = (images - 0.2).clamp(min=0), (images + 0.2).clamp(max=1)
     expected = torch.minimum(torch.maximum(points, low), high)
-    assert torch.equal(confined, expected)
+    torch.testing.assert_close(confined, expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("of", ALL, ids=repr)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_confined_points_are_inside_in_the_numbers_that_they_are_given_in(of: Norm, dtype: torch.dtype) -> None:
+    """Not up to rounding: the length in double precision of what is returned is at most epsilon."""
+    images = pictures(200, dtype)
+    wide = images.float() if dtype in (torch.float16, torch.bfloat16) else images
+    points = wide + normals(200, 2, 3, 4, dtype=wide.dtype)
+    for epsilon in (1e-3, 0.1, 0.3, 1.0, 2.7, 8.0):
+        inside = rounded(of.confinement(wide, epsilon, (0.0, 1.0))(points.clone()), wide, dtype)
+        assert inside.dtype is dtype
+        assert inside.min() >= 0
+        assert inside.max() <= 1
+        length = of.length(inside.double() - images.double())
+        assert (length <= epsilon * (1 + (1e-12 if dtype is torch.float64 else 0))).all()
+        assert length.max() >= 0.5 * (math.floor(epsilon) if of.name == "l0" else min(epsilon, 1.0))  # it moves
+
+
+def test_sums_are_rounded_towards_the_images() -> None:
+    images, delta = pictures(400, torch.float32), normals(400, 2, 3, 4, dtype=torch.float32)
+    z = moved(images, delta)
+    size, exact = delta.double().abs(), (z.double() - images.double()).abs()
+    assert (exact <= size).all()
+    torch.testing.assert_close(z, images + delta, rtol=3e-7, atol=1e-7)
+    plain = ((images + delta).double() - images.double()).abs()
+    assert (plain > size).any()  # or this would test nothing
+
+
+@pytest.mark.parametrize("of", ALL, ids=repr)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_draws_in_half_precision_are_numbers(of: Norm, dtype: torch.dtype) -> None:
+    drawn = of.uniform(torch.empty(500, 400, dtype=dtype), 3.0, generator())
+    assert drawn.dtype is dtype
+    assert drawn.isfinite().all()
+    assert (of.length(drawn.double()) <= 3.0 * 1.02).all()
+
+
+def test_steps_of_an_attack_move_many_entries_at_first_and_few_in_the_end() -> None:
+    for of in (L1(coordinates=5, shares=(0.1, 0.001)), L0(coordinates=5, shares=(0.1, 0.001))):
+        counts = [int((of.during(t, 1000).steepest(normals(1, 1000)) != 0).sum()) for t in (0.0, 0.25, 0.5, 0.75, 1.0)]
+        assert counts == [100, 32, 10, 3, 1]
+        assert int((of.steepest(normals(1, 1000)) != 0).sum()) == 5
+    assert L1(coordinates=5).during(0.5, 1000) == L1(coordinates=5)
+    with pytest.raises(ValueError, match=re.escape("shares = 0.0 is out of range")):
+        L1(shares=(0.1, 0.0))
 
 
 def test_confinement_to_few_entries_does_not_touch_the_others() -> None:
@@ -163,10 +209,11 @@ def test_confinement_to_few_entries_does_not_touch_the_others() -> None:
     assert changed.max() == 5
 
 
-def test_few_entries_are_those_that_change_most_within_the_box() -> None:
+def test_few_entries_are_those_by_which_the_point_comes_nearest() -> None:
     images = torch.tensor([[0.9, 0.5, 0.2, 0.5]])
-    points = torch.tensor([[9.0, 0.8, -0.3, 0.5]])  # changes in the box: 0.1, 0.3, 0.2, 0
-    expected = torch.tensor([[0.9, 0.8, 0.0, 0.5]])
+    # changes in the box: 0.1, 0.3, 0.2, 0; by them the squares of the distances fall by 8.1^2 - 8^2, 0.3^2, 0.5^2 - 0.3^2
+    points = torch.tensor([[9.0, 0.8, -0.3, 0.5]])
+    expected = torch.tensor([[1.0, 0.5, 0.0, 0.5]])
     torch.testing.assert_close(L0().confinement(images, 2, (0.0, 1.0))(points), expected)
 
 

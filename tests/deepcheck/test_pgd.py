@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepcheck.attacks.norms import NORMS, LInf
+from deepcheck.attacks.norms import L1, L2, NORMS, LInf, Norm
 from deepcheck.attacks.pgd import PGD, fgsm, mim, pgd
 from deepcheck.attacks.starts import UniformBall, Zero
 from tests.deepcheck.pgd_cases import ATTACKS, CONVEX, EPSILON, UNBOUNDED, Linear, Smooth, generator, margin, pictures
@@ -66,17 +66,17 @@ def test_with_few_entries_a_linear_model_loses_its_largest_gains(name: str) -> N
     assert ((attacked.images != images).flatten(1).sum(1) <= k).all()
 
 
-@pytest.mark.parametrize(("norm", "share"), [("l2", 0.99), ("l1", 0.0)])
-def test_with_a_box_no_attack_finds_more_than_there_is(norm: str, share: float) -> None:
+@pytest.mark.parametrize(("norm", "share"), [(L2(), 0.99), (L1(shares=(0.3, 0.1)), 0.99)])
+def test_with_a_box_no_attack_finds_more_than_there_is(norm: Norm, share: float) -> None:
     """Ball and box together: the best change is t w, or the largest slopes first, each at most up to the box's edge.
 
-    Projection onto the ball, then the box, is not projection onto both: what is found is less, for L2 not much.
+    Projection onto ball and box together finds nearly all of it; onto the ball, then the box, loses most of it in L1.
     """
-    model, epsilon = Linear(24), EPSILON[norm]
+    model, epsilon = Linear(24), EPSILON[norm.name]
     images, labels = pictures(40, K=2)
     slope, x = ((1 - 2 * labels)[:, None] * (model.W[1] - model.W[0]).detach()), images.flatten(1)
     size, room = slope.abs(), torch.where(slope > 0, 1 - x, x)
-    if norm == "l1":
+    if norm.name == "l1":
         order = size.argsort(dim=1, descending=True)
         size, room = size.gather(1, order), room.gather(1, order)
         best = (epsilon - (room.cumsum(1) - room)).clamp(min=0).minimum(room)

@@ -57,7 +57,7 @@ def test_norms_may_be_given_by_name() -> None:
         ({"backtracking": 1.0}, "backtracking = 1.0 is out of range: allowed is a finite number and > 1"),
         ({"start": "zero"}, "start = 'zero' is not allowed: a Start, say Zero() or UniformBall() is"),
         ({"keep": "first"}, "keep = 'first' is not allowed: best or last is"),
-        ({"targets": "random"}, "targets = 'random' is not allowed: given or least_likely is"),
+        ({"targets": "random"}, "targets = 'random' is not allowed: given, least_likely or likeliest is"),
         ({"bounds": (1.0, 0.0)}, "bounds = (1.0, 0.0) is not allowed: two numbers, the lower first, are"),
         ({"bounds": (0.0, math.nan)}, "bounds = (0.0, nan) is not allowed: two numbers, the lower first, are"),
         ({"bounds": (0.0, 0.5, 1.0)}, "bounds = (0.0, 0.5, 1.0) is not allowed: two numbers, the lower first, are"),

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from deepcheck import models
+from deepcheck.attacks import PGD, NotFiniteWarning
 from deepcheck.data import load
+from deepcheck.evaluation import Planned, evaluate
 from deepcheck.evaluation.run import split
 from deepcheck.evaluation.sanity import Check, sanity_checks
 
+CROSS, LEFT = "steps can cross the ball", "a longer attack finds no more"
 EVAL, REPEATS, GRADIENTS, LARGE, STEPS, BLACK = (
     "the model is in eval mode",
     "the output repeats",
@@ -231,3 +234,79 @@ def test_bad_input_is_refused(options: dict[str, Any], message: str) -> None:
     given = {"model": Planes(), "images": images, "labels": labels, "epsilon": 0.1, "generator": generator(), **options}
     with pytest.raises(ValueError, match=message):
         sanity_checks(**given)
+
+
+@pytest.mark.parametrize(("share", "failed"), [(0.02, {CROSS, LEFT}), (0.25, set())])
+def test_what_is_claimed_by_too_short_steps_fails(share: float, failed: set[str]) -> None:
+    """10 steps of a fiftieth of the ball find nothing, and say that a net is robust which is not."""
+    images, labels = grey()
+    net = Planes().eval()
+    planned = {"pgd": Planned(PGD("linf", "margin", steps=10, relative_step_size=share), (0.1,))}
+    records = evaluate(net, (images, labels), planned)
+    checks = sanity_checks(
+        net, images, labels, epsilon=0.1, generator=generator(), steps=10, queries=50, planned=planned, records=records
+    )
+    assert len(checks) == 8
+    assert {check.name for check in checks if not check.passed} == failed
+    text = {check.name: check.found for check in checks}
+    if failed:
+        assert text[CROSS] == "attacks whose steps are too short together: pgd"
+        assert text[LEFT].endswith(" more of the examples fall to other attacks")
+    with pytest.raises(ValueError, match="records have 20 examples: allowed are those of 40 images, or more"):
+        sanity_checks(
+            net,
+            images.repeat(2, 1, 1, 1),
+            labels.repeat(2),
+            epsilon=0.1,
+            generator=generator(),
+            steps=2,
+            queries=2,
+            records=records,
+        )
+
+
+class Ordinary(Planes):
+    """It flattens as most nets do, and normalises in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x -= 0.25
+        x += 0.25
+        return super().forward(x.view(x.size(0), -1))
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode], ids=lambda one: one.__name__)
+def test_an_ordinary_net_in_whatever_mode_passes_and_changes_nothing(mode: Any) -> None:
+    net = Ordinary().eval()
+    images, labels = grey()
+    with mode():
+        mine = images.clone().requires_grad_()
+        checks = sanity_checks(net, mine, labels + 0, epsilon=0.1, generator=generator(), steps=10, queries=100)
+    assert [str(check) for check in checks if not check.passed] == []
+    assert torch.equal(mine, images)
+
+
+def test_nets_that_are_none_are_refused() -> None:
+    images, labels = grey(4)
+    for net, error, message in (
+        (lambda x: (Planes()(x),), TypeError, "model returned a tuple for images of shape"),
+        (lambda x: Planes()(x) / 0, ValueError, "model returned logits that are not finite"),
+    ):
+        with pytest.raises(error, match=message):
+            sanity_checks(net, images, labels, epsilon=0.1, generator=generator(), steps=2, queries=2)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="generator = 0 is of the wrong type: allowed is a"):
+        sanity_checks(Planes(), images, labels, epsilon=0.1, generator=0)  # type: ignore[arg-type]
+
+
+def test_a_net_without_numbers_beyond_some_contrast_is_not_broken_by_that() -> None:
+    """Where an attack leads to images for which a linear net has no class, they are not misclassified."""
+
+    class Contrast(Planes):
+        def forward(self, x: Tensor) -> Tensor:
+            lost = (x - 0.5).abs().flatten(1).mean(1, keepdim=True) > 7e-4
+            return (super().forward(x) * torch.tensor([1e6] + 30 * [1.0])).masked_fill(lost, torch.nan)
+
+    images, labels = grey()
+    attack = PGD("linf", "margin", steps=20, relative_step_size=0.25)
+    with pytest.warns(NotFiniteWarning):
+        found = attack(Contrast(), images, labels, epsilon=1e-3, generator=generator())
+    assert (found.prediction == labels).all()

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from deepcheck.attacks.norms import NORMS, LInf
+from deepcheck.attacks.norms import NORMS
 
 cvxpy = pytest.importorskip("cvxpy", reason="compares with cvxpy: make external")
 
@@ -31,13 +31,19 @@ def test_a_projection_is_the_solution_of_the_least_squares_problem(name: str, ep
         assert float((projected - vector).square().sum()) <= problem.value + 1e-7
 
 
-def test_confinement_to_cube_and_box_is_the_nearest_point_of_both() -> None:
+@pytest.mark.parametrize(
+    ("name", "epsilon"), [("linf", 0.3), ("l2", 0.2), ("l2", 0.8), ("l2", 1.5), ("l1", 0.3), ("l1", 1.5), ("l1", 3.0)]
+)
+def test_confinement_is_the_nearest_point_of_ball_and_box_together(name: str, epsilon: float) -> None:
     draw = torch.Generator().manual_seed(1)
-    image = torch.rand(1, 12, generator=draw, dtype=torch.float64)
-    point = image + torch.randn(1, 12, generator=draw, dtype=torch.float64)
-    x = cvxpy.Variable(12)
-    constraints = [cvxpy.norm(x - image[0].numpy(), "inf") <= 0.3, x >= 0, x <= 1]
-    problem = cvxpy.Problem(cvxpy.Minimize(cvxpy.sum_squares(x - point[0].numpy())), constraints)
-    problem.solve()
-    confined = LInf().confinement(image, 0.3, (0.0, 1.0))(point.clone())
-    torch.testing.assert_close(confined[0], torch.tensor(x.value), rtol=0, atol=1e-4)
+    images = (1.6 * torch.rand(6, 12, generator=draw, dtype=torch.float64) - 0.3).clamp(0, 1)
+    points = images + torch.randn(6, 12, generator=draw, dtype=torch.float64)
+    confined = NORMS[name].confinement(images, epsilon, (0.0, 1.0))(points.clone())
+    for image, point, ours in zip(images, points, confined, strict=True):
+        x = cvxpy.Variable(12)
+        ball = cvxpy.norm(x - image.numpy(), "inf" if name == "linf" else ORDER[name]) <= epsilon
+        problem = cvxpy.Problem(cvxpy.Minimize(cvxpy.sum_squares(x - point.numpy())), [ball, x >= 0, x <= 1])
+        problem.solve(solver=cvxpy.CLARABEL)
+        assert problem.status == cvxpy.OPTIMAL
+        torch.testing.assert_close(ours, torch.tensor(x.value), rtol=0, atol=1e-4)
+        assert float((ours - point).square().sum()) <= problem.value + 1e-6

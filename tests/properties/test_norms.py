@@ -110,3 +110,72 @@ def test_confined_points_are_in_ball_and_box(
     assert ((confined >= 0) & (confined <= 1)).all()
     slack = 0 if norm.name == "l0" else 10 * torch.finfo(dtype).eps
     assert float(norm.length(confined - x)) <= epsilon + slack
+
+
+boxed = st.lists(st.tuples(numbers, st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=6)
+
+
+def rows_of(entries: list[tuple[float, float, float]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return delta, low <= 0 and high >= 0, shape (1, D)."""
+    delta, low, high = torch.tensor([entries], dtype=torch.float64).unbind(2)
+    return delta, -low, high
+
+
+def by_multiplier(norm: Norm, delta: Tensor, epsilon: float, low: Tensor, high: Tensor) -> Tensor:
+    """The conditions of Karush, Kuhn and Tucker, solved by bisection: clip(delta / (1 + t)) or clip((|delta| - t)_+)."""
+
+    def point(t: float) -> Tensor:
+        inner = delta / (1 + t) if norm.name == "l2" else delta.sign() * (delta.abs() - t).clamp(min=0)
+        return inner.clamp(low, high)
+
+    if float(norm.length(point(0.0))) <= epsilon:
+        return point(0.0)
+    least, most = 0.0, 1.0
+    while float(norm.length(point(most))) > epsilon:
+        most *= 4
+    for _ in range(200):
+        t = (least + most) / 2
+        least, most = (t, most) if float(norm.length(point(t))) > epsilon else (least, t)
+    return point(most)
+
+
+@pytest.mark.parametrize("norm", [L1(), L2()], ids=repr)
+@given(entries=boxed, epsilon=st.one_of(st.floats(1e-3, 4), st.integers(1, 4).map(float)))
+def test_the_projection_on_ball_and_box_satisfies_the_conditions_of_optimality(
+    norm: Norm, entries: list[tuple[float, float, float]], epsilon: float
+) -> None:
+    delta, low, high = rows_of(entries)
+    projected = norm.project_within(delta, epsilon, low, high)
+    torch.testing.assert_close(
+        projected, by_multiplier(norm, delta, epsilon, low, high), rtol=1e-9, atol=1e-9 * (1 + float(delta.abs().max()))
+    )
+    assert float(norm.length(projected)) <= epsilon * (1 + 1e-9)
+    assert ((projected >= low) & (projected <= high)).all()
+
+
+@pytest.mark.parametrize("norm", CONVEX, ids=repr)
+@given(entries=boxed, epsilon=st.floats(0, 4), seed=st.integers(0, 2**32))
+def test_no_random_point_of_ball_and_box_is_nearer(
+    norm: Norm, entries: list[tuple[float, float, float]], epsilon: float, seed: int
+) -> None:
+    delta, low, high = rows_of(entries)
+    points = norm.uniform(delta.expand(200, -1), epsilon, torch.Generator().manual_seed(seed)).clamp(low, high)
+    projected = norm.project_within(delta, epsilon, low, high)
+    nearest = distance(delta, projected)
+    points = torch.cat([points, (points + projected) / 2])  # a convex set: these are in it too
+    assert torch.linalg.vector_norm(points - delta, dim=1).min() >= nearest - 1e-9 * (1 + nearest)
+
+
+@given(entries=boxed, epsilon=st.integers(0, 6))
+def test_few_entries_in_the_box_by_trying_all_subsets(entries: list[tuple[float, float, float]], epsilon: int) -> None:
+    delta, low, high = rows_of(entries)
+    clipped, size = delta.clamp(low, high), min(epsilon, delta.numel())
+    for radius in (epsilon + 0.5, torch.tensor([epsilon + 0.5])):
+        projected = L0().project_within(delta, radius, low, high)
+        assert int((projected != 0).sum()) <= size
+        distances = []
+        for subset in itertools.combinations(range(delta.numel()), size):
+            candidate = torch.zeros_like(delta)
+            candidate[0, list(subset)] = clipped[0, list(subset)]
+            distances.append(distance(delta, candidate))
+        assert distance(delta, projected) == pytest.approx(min(distances), rel=1e-9, abs=1e-12)

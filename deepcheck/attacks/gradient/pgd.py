@@ -130,9 +130,8 @@ class PGD(BudgetAttack):
         if self.targets == "given":
             return super()._checked_targets(targets, labels)
         _check("targets", self.targets, self._objective.targeted, "given: the objective has no target")
-        _check(
-            "targets", targets, targets is None, f"None: the attack takes the {self.targets.replace('_', ' ')} class"
-        )
+        if targets is not None:
+            raise ValueError(f"targets are not allowed: the attack takes the {self.targets.replace('_', ' ')} class")
         return None
 
     def _chosen_targets(self, examples: Examples) -> Tensor | None:

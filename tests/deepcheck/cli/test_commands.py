@@ -123,7 +123,7 @@ def test_evaluation(net: str, capsys: pytest.CaptureFixture[str]) -> None:
     rest = lines[1 + len(expected) : -2]
     assert [line.split(":")[0] for line in rest[:2]] == ["uniform noise", "smooth noise"]
     assert rest[2:] == format_attack_table(attack_table(records)).splitlines()
-    assert lines[-2:] == ["checks against false robustness: 6 of 6 passed", "records.nc"]
+    assert lines[-2:] == ["checks against false robustness: 8 of 8 passed", "records.nc"]
 
 
 def test_an_evaluation_with_a_suite_images_and_a_figure(net: str, capsys: pytest.CaptureFixture[str]) -> None:
