@@ -75,4 +75,21 @@ def test_a_model_outside_is_refused_by_range(name: str, values: tuple[float, ...
         with pytest.raises(ValueError, match=f"{name} = .* is out of range: allowed is a finite number"):
             parts.get(name, LearningRule)(**{name: value})
         with pytest.raises(ValueError, match=f"{name} = .* is out of range"):
-            integrate_batch(alpha=[1.0], **{name: value})
+            integrate_batch(alpha=[1.0], **dict[str, Any]({name: value}))
+
+
+def test_an_error_at_rest_is_no_dip(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the error's last bit goes up and down there, and each of a thousand such dips was searched
+    from odeflow.fixed_points import relaxation
+
+    looks = []
+
+    def counted(*model: Any, **options: Any) -> Any:
+        looks.append(model)
+        return integrate(*model, **options)
+
+    monkeypatch.setattr(relaxation, "integrate", counted)
+    mixture = GaussianMixture(0.16826979584266513, 2.353770266508453, 1.3012389454881117, 3.6754682588493313)
+    rule = LearningRule(1.0913989360765854, 1.105491831371871, second_order=False)
+    assert relaxation.learning_time(mixture, rule, Adversary(22.88), error=0.1, alpha_max=100.0) == np.inf
+    assert len(looks) <= 3
