@@ -42,6 +42,14 @@ UPDATES: tuple[Update, ...] = get_args(Update)
 NORMS: tuple[Norm, ...] = get_args(Norm)
 
 
+MOST = 1e6
+"""Largest separation, variance, perturbation and learning rate of a model.
+
+With it, and the least variance 1 / MOST, squares and ratios of what a model holds stay far from the ends of floating point, and
+sums keep half of their digits: every function that takes a model answers within its accuracy, or says that it could not.
+"""
+
+
 @described
 @dataclass(frozen=True)
 class GaussianMixture:
@@ -61,9 +69,9 @@ class GaussianMixture:
     """
 
     p: float = number(0.5, "prior of the class +1", "p", above=0, below=1)
-    rho: float = number(2.0, "separation of the centres", r"\rho", least=0)
-    v1: float = number(1.0, "variance of the class +1", "v_1", above=0)
-    v2: float = number(1.0, "variance of the class -1", "v_2", above=0)
+    rho: float = number(2.0, "separation of the centres", r"\rho", least=0, most=MOST)
+    v1: float = number(1.0, "variance of the class +1", "v_1", least=1 / MOST, most=MOST)
+    v2: float = number(1.0, "variance of the class -1", "v_2", least=1 / MOST, most=MOST)
 
     def __post_init__(self) -> None:
         checked(self)
@@ -87,8 +95,8 @@ class LearningRule:
         If a field is not allowed.
     """
 
-    eta_w: float = number(0.04, "learning rate of the weights", r"\eta_w", above=0)
-    eta_b: float = number(0.2, "learning rate of the bias", r"\eta_b", above=0)
+    eta_w: float = number(0.04, "learning rate of the weights", r"\eta_w", above=0, most=MOST)
+    eta_b: float = number(0.2, "learning rate of the bias", r"\eta_b", above=0, most=MOST)
     second_order: bool = switch(
         True,
         "whether the terms in eta_w^2 of the theory are kept",
@@ -154,7 +162,7 @@ class Adversary:
         If a field is not allowed.
     """
 
-    epsilon: float = number(0.0, "size of the perturbation in training", r"\varepsilon", least=0)
+    epsilon: float = number(0.0, "size of the perturbation in training", r"\varepsilon", least=0, most=MOST)
     fraction: float = number(
         1.0, "fraction of the examples that are attacked", "f", least=0, most=1, note="The others are left as they are."
     )

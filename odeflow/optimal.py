@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from odeflow.errors import adversarial_error, classification_error
-from odeflow.model import GaussianMixture, check_parts, checked_number, parameters
+from odeflow.model import MOST, GaussianMixture, check_parts, checked_number, parameters
 from odeflow.parameters import label
 from odeflow.provenance import provenance
 
@@ -48,7 +48,7 @@ def optimal_classifier(mixture: GaussianMixture, epsilon: float = 0.0) -> xr.Dat
     Raises
     ------
     TypeError, ValueError
-        If epsilon is not a finite number >= 0.
+        If epsilon is not a number in [0, 1e6].
 
     References
     ----------
@@ -62,7 +62,7 @@ def optimal_classifier(mixture: GaussianMixture, epsilon: float = 0.0) -> xr.Dat
     import xarray as xr
 
     check_parts(mixture=mixture)
-    epsilon = checked_number("epsilon", epsilon, least=0)
+    epsilon = checked_number("epsilon", epsilon, least=0, most=MOST)
     candidates = np.array([*_stationary_biases(mixture, epsilon), -math.inf, math.inf])
     b = float(candidates[np.argmin(adversarial_error(1.0, candidates, mixture, epsilon))])
     data = {
@@ -81,7 +81,7 @@ def _stationary_biases(mixture: GaussianMixture, epsilon: float) -> list[float]:
     M = mixture.rho / 2 - epsilon
     a2 = 1 / v2 - 1 / v1
     a1 = M * (1 / v1 + 1 / v2)  # half the linear coefficient
-    a0 = M**2 * a2 + 2 * math.log(p / (1 - p) * math.sqrt(v2 / v1))
+    a0 = M**2 * a2 + 2 * (math.log(p) - math.log1p(-p)) + math.log(v2 / v1)
     discriminant = a1**2 - a2 * a0
     if discriminant < 0:
         return []

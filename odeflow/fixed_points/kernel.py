@@ -143,7 +143,7 @@ def _arc(low, high, h_low, h_high, curve, found):
 
 @scalar
 def _polish(M, b, prior, c1, c2, half_rho, kappa, epsilon):
-    """Return M and b after Newton steps on L = 0 and rho R/2 - epsilon - M = 0 together."""
+    """Return R and b after Newton steps for M and b on L = 0 and rho R/2 - epsilon - M = 0 together."""
     last = 1e-3
     for _ in range(8):
         L, L_b, _, L_M = balance(M, b, prior, c1, c2)
@@ -168,7 +168,8 @@ def _polish(M, b, prior, c1, c2, half_rho, kappa, epsilon):
         last = size
         if size < 1e-9:  # the next step would be its square
             break
-    return M, b
+    # (M + epsilon) / (rho / 2) would lose its digits where epsilon is large
+    return _overlap(kappa * (noise(M - b, c1)[0] + noise(M + b, c2)[0])), b
 
 
 @scalar
@@ -186,7 +187,7 @@ def _overlap_at_zero(low, high, c, half_rho, kappa, epsilon):
     )
     M = low
     for step in range(200):
-        M = 0.5 * (low + high) if step % 3 == 2 else low + (high - low) * h_low / (h_low - h_high)
+        M = 0.5 * (low + high) if step % 3 == 2 or h_low == h_high else low + (high - low) * h_low / (h_low - h_high)
         h = _excess_at_zero(M, c, half_rho, kappa, epsilon)
         if h > 0:
             low, h_low = M, h
@@ -194,7 +195,7 @@ def _overlap_at_zero(low, high, c, half_rho, kappa, epsilon):
             high, h_high = M, h
         if high - low <= 4e-16 * (1 + abs(M)) or h == 0:
             break
-    return (M + epsilon) / half_rho
+    return _overlap(2 * kappa * noise(M, c)[0])
 
 
 @scalar
@@ -231,7 +232,7 @@ def _moving(p, half_rho, v1, v2, kappa, epsilon, state):
         n += 1
 
     found = np.empty(MOST)
-    count = 0
+    count, room = 0, (MOST - 1) // 2 if symmetric else MOST
     for side in (-1.0, 1.0):
         curve = (side, shift, cx, cy, peak_y, half_rho, kappa, epsilon)
         order = ends[:n][ends[:n, 1] == side]
@@ -243,11 +244,11 @@ def _moving(p, half_rho, v1, v2, kappa, epsilon, state):
                 M = 0.5 * (middle + _other_margin(middle, side, shift, cx, cy, peak_y))
                 if not lowest < M < highest:
                     continue
-            for j in range(min(_arc(low, high, order[i, 2], order[i + 1, 2], curve, found), MOST - count)):
+            for j in range(min(_arc(low, high, order[i, 2], order[i + 1, 2], curve, found), room - count)):
                 y = _other_margin(found[j], side, shift, cx, cy, peak_y)
                 s, t = (found[j], y) if over_s else (y, found[j])
-                M, b = _polish(0.5 * (s + t), 0.5 * (t - s), prior, c1, c2, half_rho, kappa, epsilon)
-                state[count, 0] = (M + epsilon) / half_rho
+                R, b = _polish(0.5 * (s + t), 0.5 * (t - s), prior, c1, c2, half_rho, kappa, epsilon)
+                state[count, 0] = R
                 state[count, 1] = b
                 count += 1
     if symmetric:

@@ -244,7 +244,7 @@ def _overlap(s: float, t: float, model: dict[str, Any]) -> float:
     if not model["second_order"]:
         return 1.0
     c = model["eta_w"] / (2 * model["rho"]) * (noise_ratio(s, model["v1"]) + noise_ratio(t, model["v2"]))
-    return float(2 / (c + np.sqrt(c * c + 4)))
+    return float(2 / (c + np.hypot(c, 2)))
 
 
 def _distinct(margins: Iterable[tuple[float, float] | None]) -> list[tuple[float, float]]:
@@ -284,7 +284,7 @@ def _moved_fold(s: float, t: float, model: dict[str, Any]) -> tuple[float, float
         dQ = r_x * (noise_slope(x, v_x) - slope(x, v_x)) + r_y * (noise_slope(y, v_y) - slope(y, v_y)) * dy
         per_Q = model["eta_w"] / (2 * model["rho"])
         c = per_Q * (r_x + r_y)
-        dR = -2 / (c + np.sqrt(c * c + 4)) / np.sqrt(c * c + 4) * per_Q * dQ
+        dR = -2 / (c + np.hypot(c, 2)) / np.hypot(c, 2) * per_Q * dQ
         return float(model["rho"] / 2 * dR - (1 + dy) / 2)
 
     step = 1e-3

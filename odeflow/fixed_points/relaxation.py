@@ -131,7 +131,10 @@ def learning_time(
     gap, seen = look(alpha, {variable.name: values[variable.start_name] for variable in variables})
     if gap[0] <= 0:
         return 0.0
-    dips = np.flatnonzero((gap[1:-1] <= gap[:-2]) & (gap[1:-1] <= gap[2:])) + 1
+    dip = (gap[1:-1] <= gap[:-2]) & (gap[1:-1] <= gap[2:])
+    # between the times it may be deeper, but not by 10 times its depth: rounding of an error at rest makes no dip
+    dip &= gap[1:-1] <= 10 * (np.maximum(gap[:-2], gap[2:]) - gap[1:-1])
+    dips = np.flatnonzero(dip) + 1
     first = int(np.argmax(gap <= 0)) if np.any(gap <= 0) else alpha.size
     for i in [*dips[dips < first], first]:
         if i == alpha.size:
@@ -270,7 +273,7 @@ def _side(table: Array, R: Array, b: Array) -> npt.NDArray[np.int64]:
     """Return on which side of the barrier b stays: -1 below, 0 on it, 1 above, 2 not yet known."""
     _, rho, v1, v2, eta_w, _, epsilon, second_order = table.T
     c = np.where(rho > 0, second_order * eta_w / np.maximum(rho, 1e-300) * np.maximum(v1, v2) * _DELTA_MAX, np.inf)
-    least = np.minimum(R, 2 / (c + np.sqrt(c * c + 4)))
+    least = np.minimum(R, 2 / (c + np.hypot(c, 2)))
     M = rho[:, None] / 2 * np.linspace(least, 1, _MARGINS, axis=1) - epsilon[:, None]
     # the balanced biases at a frozen M: fixed points of a model without second order
     frozen = np.repeat(table, _MARGINS, axis=0)

@@ -180,7 +180,7 @@ def test_a_point_has_its_own_quadrature() -> None:
 
 
 def test_what_cannot_be_averaged_is_refused() -> None:
-    settings: dict[str, Any] = {"alpha": [1.0], "loss": "perceptron", "v1": 1e-12, "epsilon": 10.0}
+    settings: dict[str, Any] = {"alpha": [1.0], "loss": "perceptron", "v1": 1e-6, "epsilon": 100.0}
     for law in (Uniform(), Continuous(stats.expon())):
         with pytest.raises(ValueError, match=r"cannot be averaged .* allowed is a smaller epsilon"):
             integrate_batch(law=law, **settings)
