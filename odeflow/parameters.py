@@ -291,14 +291,15 @@ def by_dims(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, **{name: x.values for name, x in zip(labelled, xr.broadcast(*aligned), strict=True)}}
 
 
-def checked_count(name: str, value: object, least: int, where: str = "") -> int:
+def checked_count(name: str, value: object, least: int, where: str = "", *, most: int | None = None) -> int:
     """Return `value` as an int, or raise an error that names it, its value and that a whole number >= `least` is allowed.
 
-    `where` is put into the message to say when that holds.
+    `where` is put into the message to say when that holds; `most` is a bound from above.
     """
     as_float = checked_number(name, value)
-    if as_float != int(as_float) or as_float < least:
-        raise ValueError(f"{name} = {value!r} is out of range{where}: allowed is a whole number >= {least}")
+    if as_float != int(as_float) or as_float < least or (most is not None and as_float > most):
+        bound = "" if most is None else f" and <= {most}"
+        raise ValueError(f"{name} = {value!r} is out of range{where}: allowed is a whole number >= {least}{bound}")
     return int(as_float)
 
 

@@ -71,6 +71,7 @@ def failing(error: BaseException) -> Callable[[], int]:
         (OSError(5, "Input/output error", "x.nc"), 1, "toy: [Errno 5] Input/output error: 'x.nc'"),
         (OSError(28, "No space left on device"), 1, "toy: the output could not be written: No space left on device"),
         (MemoryError(), 1, "toy: the memory is used up"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), 1, "toy: the memory is used up: Default"),
         (
             ModuleNotFoundError("No module", name="torch"),
             2,

@@ -23,6 +23,7 @@ from deepcheck.evaluation.records import assemble
 from deepcheck.evaluation.run import predictions, record, stream
 from deepcheck.evaluation.suites import long_enough
 from odeflow.model import checked_count
+from odeflow.numerics.memory import check_memory
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,6 +35,7 @@ SMOOTHING = (1.0, 2.0)
 """Range of the standard deviation of the Gaussian filter, in pixels."""
 CONTRAST = (5.0, 30.0)
 """Range of the slope of the sigmoid that raises the contrast."""
+_PIXEL_BYTES = 48  # of float32: two kinds of noise, their best images, and what the attack holds meanwhile
 SHOWN = 16
 """Images of each kind that are kept as pictures."""
 
@@ -70,6 +72,11 @@ def noise_images(kind: str, count: int, in_shape: tuple[int, int, int], generato
     """
     checked_choice("kind", kind, NOISES)
     checked_count("count", count, 0)
+    check_memory(
+        _PIXEL_BYTES * count * math.prod(in_shape),
+        f"count = {count:,} noise images, and what is made of them, need",
+        "fewer are allowed",
+    )
     device = generator.device
     x = torch.rand((count, *in_shape), generator=generator, device=device)
     if kind == "uniform" or not count:

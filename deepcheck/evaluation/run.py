@@ -22,6 +22,7 @@ from deepcheck.evaluation.records import AttackRecord, assemble
 from deepcheck.evaluation.scores import IMAGES, with_images, with_score
 from deepcheck.evaluation.suites import Planned, described, effort
 from odeflow.model import checked_count
+from odeflow.numerics.memory import check_memory
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "predictions", "record", "split"]
 
 _LOG = logging.getLogger(__name__)
+_RECORD_BYTES = 64  # of an example after a restart
 Tensors = tuple[Tensor, Tensor]
 """Images, shape (n, ...), pixels in [0, 1], of a floating type, and labels, shape (n,), int64."""
 
@@ -100,6 +102,12 @@ def evaluate(
         raise ValueError(f"planned = {list(planned)} is not allowed: one attack or more is, not named '' or 'clean'")
     device = torch.device(device)
     examples, validation = _sizes(images, examples, validation)
+    restarts = max(getattr(one.attack, "restarts", 1) for one in planned.values())
+    check_memory(
+        _RECORD_BYTES * examples * restarts * sum(len(one.epsilons) for one in planned.values()),
+        f"records of {examples:,} examples with {restarts:,} restarts need",
+        "fewer are allowed",
+    )
     (x, y), (x_apart, y_apart) = split(images, examples, validation, device)
     for detector in (detectors or {}).values():
         detector.score(model, x[:1])  # one that was not fitted is refused now, and not after hours

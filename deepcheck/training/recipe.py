@@ -60,7 +60,7 @@ class Recipe:
     augmentation: Literal["none", "crop", "crop_flip"] = "none"
     """Random shifts by up to `padding` pixels, and mirror images."""
     padding: int = 4
-    """Largest shift of the augmentation in pixels, >= 0."""
+    """Largest shift of the augmentation in pixels, in [0, 1024]."""
     validation: int = 1000
     """Training images kept apart, the last ones, for the accuracies that are shown, >= 1."""
     test_norm: Literal["linf", "l2"] | None = None
@@ -71,7 +71,7 @@ class Recipe:
     """Stop when the robust validation error has not gone down for this many epochs, and return the best weights.
     None: train to the end, and return the last weights."""
     seed: int = 0
-    """Seed of weights, order and attacks, >= 0."""
+    """Seed of weights, order and attacks, >= 0 and below 2^63."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: mixed precision (autocast)."""
 
@@ -88,9 +88,11 @@ class Recipe:
         checked_choice("precision", self.precision, ("float32", "bfloat16"))
         if self.test_norm is not None:
             checked_choice("test_norm", self.test_norm, ("linf", "l2"))
-        least = {"epochs": 1, "batch_size": 2, "padding": 0, "validation": 1, "seed": 0}
+        least = {"epochs": 1, "batch_size": 2, "validation": 1}
         for name, low in least.items():
             checked_count(name, getattr(self, name), low)
+        checked_count("padding", self.padding, 0, most=1024)
+        checked_count("seed", self.seed, 0, most=2**63 - 1)
         for name in ("patience", "width"):
             if getattr(self, name) is not None:
                 checked_count(name, getattr(self, name), 1)

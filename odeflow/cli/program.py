@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -86,6 +87,10 @@ def run(
         return _fail(program, error, 1)
     except MemoryError as error:
         return _fail(program, str(error) or "the memory is used up", 1)
+    except RuntimeError as error:
+        if not re.search(r"allocate memory|out of memory|Storage size calculation overflowed", str(error)):  # torch's
+            raise
+        return _fail(program, f"the memory is used up: {str(error).splitlines()[0]}", 1)
     except ImportError as error:
         return _fail(program, missing(error), 2)
     except (ValueError, TypeError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
