@@ -37,7 +37,7 @@ class Evaluate(OnImages):
     tpr: float = 0.99
     """True positive rate at which the confidence threshold is set, in (0, 1]."""
     keep_images: bool = False
-    """Save the images with the records, so that a detector made later can score them: for 1,000 images of MNIST 85 MB."""
+    """Save the images with the records, so that a detector made later can score them: for 1,000 images of MNIST 116 MB."""
     plot: Path | None = None
     """Save a figure of the table to this file (.pdf, .png or .svg)."""
 

@@ -83,7 +83,7 @@ _TARGETS = 9
 
 def long_enough(usual: float, steps: int, momentum: float = 0.0) -> float:
     """Return the length of a step as a share of epsilon: the usual one, or what so few steps need to cross the ball."""
-    return max(usual, _CROSSINGS / whole_steps(steps, momentum))
+    return max(usual, _CROSSINGS / whole_steps(checked_count("steps", steps, 1), momentum))
 
 
 def part_of(steps: int, divisor: int) -> int:

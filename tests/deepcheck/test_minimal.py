@@ -164,7 +164,7 @@ def test_what_is_wrong_already_has_the_distance_0_and_a_tie_is_left() -> None:
 
 def test_what_is_not_found_is_infinitely_far() -> None:
     found = DeepFool(steps=5)(
-        lambda x: torch.stack([1 + 0 * x.flatten(1).sum(1), 0 * x.flatten(1).sum(1)], 1),
+        lambda x: torch.stack([2 + 0 * x.flatten(1).sum(1), 0 * x.flatten(1).sum(1)], 1),
         torch.full((4, 3), 0.5),
         torch.tensor([0, 1, 0, 0]),
         generator=generator(),
@@ -229,7 +229,7 @@ def test_of_several_restarts_the_nearest_counts() -> None:
         ({"steps": 0}, "steps = 0 is out of range: allowed is a whole number >= 1"),
         ({"candidates": 1}, "candidates = 1 is out of range: allowed is a whole number >= 2"),
         ({"overshoot": 0.0}, "overshoot = 0.0 is out of range"),
-        ({"norm": "l0"}, "norm = L0(coordinates=1) is not allowed for DeepFool: one that has a dual is"),
+        ({"norm": "l0"}, "norm = L0(coordinates=1, shares=None) is not allowed for DeepFool: one that has a dual is"),
         ({"objective": "targeted_margin"}, "is not allowed for DeepFool: one without targets is"),
         ({"objective": "wrong_confidence"}, "objective = WrongConfidence() is not allowed: one that has a goal is"),
         ({"restarts": 0}, "restarts = 0 is out of range"),

@@ -383,7 +383,10 @@ def test_law_of_the_best_draw(draws: int) -> None:
         (lambda: Square(p_init=0.0), "p_init = 0.0 is out of range: allowed is a finite number and > 0 and <= 1"),
         (lambda: Square(p_init=1.5), "p_init = 1.5 is out of range"),
         (lambda: Square(p_init=math.nan), "p_init = nan is out of range"),
-        (lambda: Square("l1"), "norm = L1(coordinates=1) is not allowed for the Square Attack: linf or l2 is"),
+        (
+            lambda: Square("l1"),
+            "norm = L1(coordinates=1, shares=None) is not allowed for the Square Attack: linf or l2 is",
+        ),
         (lambda: Square("linf2"), "norm = 'linf2' is unknown (did you mean 'linf'?)"),
         (lambda: Square(restarts=0), "restarts = 0 is out of range"),
         (lambda: Square(objective="margins"), "objective = 'margins' is unknown (did you mean 'margin'?)"),

@@ -130,7 +130,7 @@ def test_an_evaluation_with_a_suite_images_and_a_figure(net: str, capsys: pytest
     assert status_of(f"{EVALUATE} --suite gradient --keep-images --plot a.pdf --out records.nc") == 0
     records = load_result("records.nc")
     assert not {"square_linf", "noise_linf"} & set(records.attack.values)
-    assert records.attacked_image.sizes["kept"] == 16
+    assert records.attacked_image.sizes["kept"] == 26
     assert capsys.readouterr().out.splitlines()[-2:] == ["records.nc", "a.pdf"]
     assert Path("a.pdf").read_bytes().startswith(b"%PDF")
 
@@ -142,7 +142,7 @@ def test_a_failed_check_against_false_robustness_is_status_1(net: str, capsys: p
     checkpoint.write(path, tensors, information)
     assert status_of(EVALUATE) == 1
     printed = capsys.readouterr()
-    assert "checks against false robustness: 5 of 6 passed\nFAILED  gradients are not zero: " in printed.out
+    assert "checks against false robustness: 7 of 8 passed\nFAILED  gradients are not zero: " in printed.out
     assert "of the last 334\n" in printed.out  # what 25 examples leave of 359
     assert printed.err == ""
 
