@@ -69,7 +69,7 @@ def curves(sources: Sequence[Source], levels: Sequence[Source], width: float) ->
             f"results with the dims {given} do not go into one picture: allowed are curves over one and the same dim"
         )
     series = _series(sources)
-    names = list(dict.fromkeys(name for source in sources for name in source.names))
+    names = list(dict.fromkeys(name for source in sources for name in source.names if xs[0] in source.data[name].dims))
     keys = list(dict.fromkeys(one.key for one in series))
     by_key = dict(zip(keys, looks(len(keys), ordered=len(keys) > 2 and _is_scale(series)), strict=True))
     errors = [name for name in names if name in ERRORS]

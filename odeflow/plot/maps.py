@@ -25,10 +25,15 @@ _MOST_ROWS = 4
 
 def maps(source: Source, boundaries: Sequence[xr.Dataset], width: float) -> tuple[Figure, list[Any]]:
     """Draw each variable as a heat map over the two larger dims; values of one more make rows. Lines of phases on top."""
-    result, names = source.data, list(source.names)
+    result = source.data
     small = min(source.dims, key=lambda dim: (dim == "alpha", result.sizes[dim]))
     dims = source.dims if len(source.dims) == 2 else sorted(source.dims, key=lambda dim: dim != small)
     *other, y, x = dims
+    names = [name for name in source.names if {*dims} <= {*result[name].dims}]
+    if not names:
+        raise ValueError(
+            f"no variable has all of the dims {', '.join(map(str, dims))}: allowed is one that has, for a map"
+        )
     if source.simulated:
         result = result.assign({name: result[name].mean("run", keep_attrs=True) for name in names if "run" in result[name].dims})  # fmt: skip
     rows: list[dict[Hashable, Any]] = [{}]

@@ -79,6 +79,8 @@ def _picture(results: tuple[Any, ...], width: Width) -> tuple[Figure, list[Any],
     """Return the figure, its panels and what it draws."""
     followed = [one for one in results if _has(one, "branch")]
     boundaries = [one for one in results if _has(one, "bifurcation") and not _has(one, "branch")]
+    for result in results:
+        _refuse_study(result)
     plain = [one for one in results if not _has(one, "bifurcation") and not _has(one, "branch")]
     sources = [source_of(one).flat for one in plain]
     if followed:
@@ -112,14 +114,18 @@ def _has(result: Any, dim: str) -> bool:
     return dim in getattr(result, "dims", ()) and "kind" in getattr(result, "data_vars", ())
 
 
-def _check(result: Any, source: Source) -> None:
-    """Raise an error for what no picture is known of."""
+def _refuse_study(result: Any) -> None:
+    """Raise an error for the file of a study."""
     study = getattr(result, "attrs", {}).get("study")
     if study is not None:
         raise ValueError(
             f"this is the result of the study {study!r}, which draws its own figures: "
             f'allowed is "python -m studies run {study}", or a part of it from Python, as in plot(result["R"])'
         )
+
+
+def _check(result: Any, source: Source) -> None:
+    """Raise an error for what no picture is known of."""
     if not source.names or len(set(source.dims) - {"fixed_point"}) > 3:
         raise _unknown(result, source)
 

@@ -107,8 +107,8 @@ def source_of(result: xr.Dataset | xr.DataArray) -> Source:
         raise TypeError(f"a result of type {type(result).__name__} is no picture: allowed are Datasets and DataArrays")
     data = drawn_of(result)
     names = tuple(str(name) for name in data.data_vars if name != "stable")
-    if not any(set(data[name].dims) - {"run"} for name in names) and "study" in result.attrs:
-        names = ()
+    over = tuple(name for name in names if set(data[name].dims) - {"run"})
+    names = over or names  # numbers beside curves are no curves
     return Source(data, names, parameters_of(result), str(configuration_of(result).get("function", "")))
 
 
@@ -137,6 +137,7 @@ def drawn_of(result: xr.Dataset) -> xr.Dataset:
         entries = [dim for dim in values.dims if dim not in result.coords and dim not in _COUNTED]
         for index in np.ndindex(*(values.sizes[dim] for dim in entries)):
             one = values.isel(dict(zip(entries, index, strict=True)))
+            one = one.drop_vars([key for key, of in values.coords.items() if {*of.dims} & {*entries}])  # of one entry
             at = "".join(str(i + 1) for i in index) if any(values.sizes[dim] > 1 for dim in entries) else ""
             tex = values.attrs.get("symbol", LABELS.get(name, ("", ""))[1])
             drawn[f"{name}{at}"] = one.assign_attrs(symbol=f"{tex}_{{{at}}}" if at else tex)

@@ -75,8 +75,17 @@ def strange() -> dict[str, xr.Dataset]:
         "five dims": xr.Dataset({"R": (tuple("abcde"), np.ones((2,) * 5))}, {d: [0.0, 1.0] for d in "abcde"}),
         "map of one colour": xr.Dataset({"R": (("x", "y"), np.ones((9, 9)))}, {"x": np.arange(9.0), "y": np.arange(9.0)}),
         "infinite": xr.Dataset({"b": ("alpha", [np.inf, -np.inf, 1.0])}, {"alpha": [0.0, 1.0, 2.0]}),
+        "a number beside a curve": xr.Dataset({"x": ("e", [0.1, 0.2]), "y": ((), 1.0)}, {"e": [0.0, 1.0]}),
+        "names of entries": xr.Dataset(
+            {"R": (("net", "alpha"), np.ones((2, 3))), "b": (("case", "alpha"), np.ones((2, 3)))},
+            {"alpha": [0.0, 1.0, 2.0], "kind": ("net", ["a", "b"]), "size": ("net", [1, 2])},
+        ),
+        "two unlike dims": xr.Dataset({"R": ("x", np.ones(9)), "b": ("y", np.ones(9))}, {"x": np.arange(9.0), "y": np.arange(9.0)}),
         "study": hostile.assign_attrs(study="scenario2"),
     }  # fmt: skip
+
+
+REFUSED_TOO = ("words", "records", "empty", "five dims", "two unlike dims", "study")
 
 
 @pytest.mark.parametrize("name", strange())
@@ -87,7 +96,7 @@ def test_other_files_are_drawn_or_refused_in_a_line(
     status = status_of("plot x.nc --save a.svg")
     printed, complaint = capsys.readouterr()
     assert (status, printed, complaint.count("\n")) in ((0, "a.svg\n", 0), (2, "", 1))
-    assert status == (2 if name in ("words", "records", "empty", "five dims", "study") else 0)
+    assert status == (2 if name in REFUSED_TOO else 0)
     assert complaint.startswith("odeflow: x.nc: ") == (status == 2)
 
 
