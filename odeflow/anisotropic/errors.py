@@ -23,6 +23,8 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 
+_LARGEST = 1e75  # as of means: a square is finite
+
 
 def checked_norm(norm: str) -> str:
     """Return the name of a norm, or raise if it is not one."""
@@ -34,12 +36,16 @@ def checked_norm(norm: str) -> str:
 def checked_epsilons(name: str, epsilon: npt.ArrayLike) -> Array:
     """Return sizes of perturbations as an array of float64, or raise if one is negative or not finite."""
     try:
+        if np.asarray(epsilon).dtype.kind not in "fiu":
+            raise TypeError
         sizes = np.asarray(epsilon, np.float64)
     except (TypeError, ValueError):
         raise TypeError(f"{name} = {epsilon!r} is not a number or an array of numbers") from None
-    bad = ~(np.isfinite(sizes) & (sizes >= 0))
+    bad = ~((sizes >= 0) & (sizes <= _LARGEST))
     if bad.any():
-        raise ValueError(f"{name} contains {float(sizes[bad].flat[0])!r}: allowed are finite numbers >= 0")
+        raise ValueError(
+            f"{name} contains {float(sizes[bad].flat[0])!r}: allowed are finite numbers >= 0, at most {_LARGEST:g}"
+        )
     return sizes
 
 

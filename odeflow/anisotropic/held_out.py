@@ -140,7 +140,7 @@ def cross_validate(
         **options,
     )  # fmt: skip
     t = times * (rule.eta_w if dim == "alpha" else rule.eta_w / samples.N)
-    b0 = checked_number("b0", b0)
+    b0 = float(b0)
 
     def margins(mixture: Mixture, on: Sequence[Mixture]) -> list[list[Margins]]:
         closure, moments = solution(mixture, rule, adversary, t, start, spread, b0, **options)

@@ -255,9 +255,9 @@ def _finite(name: str, array: Array, largest: float) -> Array:
     allowed = np.abs(array) <= largest  # not so for nan
     if not allowed.all():
         first = np.unravel_index(np.argmin(allowed), array.shape)
-        where = ", ".join(str(i) for i in first)
+        where = f"[{', '.join(str(i) for i in first)}]" if array.ndim else ""
         raise ValueError(
-            f"{name}[{where}] = {float(array[first])!r}: allowed are finite numbers, at most {largest:g} in size"
+            f"{name}{where} = {float(array[first])!r}: allowed are finite numbers, at most {largest:g} in size"
         )
     return array
 

@@ -9,7 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.anisotropic.errors import adversarial_error, dual_norm, empirical_adversarial_error
-from odeflow.anisotropic.integrate import check_model, checked_start, checked_test_epsilon, checked_times, time_coords
+from odeflow.anisotropic.integrate import (
+    LARGEST,
+    check_model,
+    checked_start,
+    checked_test_epsilon,
+    checked_times,
+    time_coords,
+)
 from odeflow.anisotropic.mixture import Mixture, Samples
 from odeflow.model import Adversary, LearningRule, checked_count, checked_number, numeric_parameters
 from odeflow.parameters import label
@@ -24,6 +31,7 @@ __all__ = ["simulate"]
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
+_MOST_EXAMPLES = 1e15  # a number of examples that is exact in float64, and takes longer than a life
 _MEMORY = 2**26  # bytes of examples that are drawn at a time
 
 
@@ -106,7 +114,7 @@ def simulate(
     dim, times = checked_times(alpha, examples)
     runs = checked_count("runs", runs, 1)
     start, spread = checked_start(w0, rule, N)
-    b0 = checked_number("b0", b0)
+    b0 = checked_number("b0", b0, least=-LARGEST, most=LARGEST)
     epsilons = checked_test_epsilon(test_epsilon, adversary)
     seed = seed_sequence(rng)
 
@@ -115,7 +123,10 @@ def simulate(
     if rule.normalised:
         w /= np.linalg.norm(w, axis=1, keepdims=True)
     b = np.full(runs, b0)
-    counts = np.rint(times * (N if dim == "alpha" else 1)).astype(np.int64)
+    counts = np.rint(times * (N if dim == "alpha" else 1))
+    if counts[-1] > _MOST_EXAMPLES:
+        raise ValueError(f"{dim} goes to {times[-1]:g}: allowed are at most {_MOST_EXAMPLES:g} examples")
+    counts = counts.astype(np.int64)
     settings = (adversary.norm == "linf", update_factor(rule), rule.eta_w / N, rule.eta_b / N, rule.normalised)
     W, B = np.empty((runs, times.size, N)), np.empty((runs, times.size))
     with tqdm(total=int(counts[-1]), unit=" examples", delay=1, disable=None if progress else True) as bar:
