@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.anisotropic.mixture import LABELS_OF_CLASSES, Mixture, labelled_samples, real_array
+from odeflow.anisotropic.mixture import LABELS_OF_CLASSES, Mixture, checked_weights, labelled_samples, real_array
 from odeflow.model import NORMS
 
 __all__ = [
@@ -28,7 +28,7 @@ _LARGEST = 1e75  # as of means: a square is finite
 
 def checked_norm(norm: str) -> str:
     """Return the name of a norm, or raise if it is not one."""
-    if norm not in NORMS:
+    if str(norm) not in NORMS:
         raise ValueError(f"norm = {norm!r} is unknown: allowed is one of {', '.join(NORMS)}")
     return norm
 
@@ -54,11 +54,7 @@ def _checked_classifiers(w: npt.ArrayLike, b: npt.ArrayLike, N: int, of: str) ->
 
     What the classifier says does not change, and no square overflows.
     """
-    w, b = real_array("w", w), real_array("b", b)
-    if w.shape[-1:] != (N,):
-        raise ValueError(f"w has shape {w.shape}: allowed is (..., {N}), the dimension of {of}")
-    if not np.isfinite(w).all():
-        raise ValueError(f"w contains {float(w[~np.isfinite(w)].flat[0])!r}: allowed are finite numbers")
+    w, b = checked_weights(w, N, of), real_array("b", b)
     if np.isnan(b).any():
         raise ValueError("b contains nan: allowed are finite numbers, or inf and -inf for constant classifiers")
     try:

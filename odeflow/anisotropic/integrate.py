@@ -279,7 +279,7 @@ def checked_start(w0: float | npt.ArrayLike | None, rule: LearningRule, N: int) 
     """Return the mean of the initial weights, and the root mean square length of their random part."""
     if w0 is None:
         w0 = 1.0 if rule.normalised else 0.03
-    if np.ndim(w0) == 0:
+    if not isinstance(w0, list | tuple) and np.ndim(w0) == 0:
         spread = checked_number("w0", w0, above=0, most=LARGEST)
         if rule.normalised and spread != 1:
             raise ValueError(f"w0 = {spread!r} is out of range: allowed is 1, because the rule keeps |w| = 1")

@@ -19,6 +19,7 @@ from odeflow.anisotropic.integrate import (
 )
 from odeflow.anisotropic.mixture import Mixture, Samples
 from odeflow.model import Adversary, LearningRule, checked_count, checked_number, numeric_parameters
+from odeflow.numerics.threads import blas_threads
 from odeflow.parameters import label
 from odeflow.provenance import provenance
 from odeflow.simulate import seed_sequence
@@ -32,6 +33,7 @@ Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 _MOST_EXAMPLES = 1e15  # a number of examples that is exact in float64, and takes longer than a life
+_MOST_NUMBERS = 10**10  # weights of all runs at all times: 80 GB
 _MEMORY = 2**26  # bytes of examples that are drawn at a time
 
 
@@ -113,6 +115,11 @@ def simulate(
     N = data.N
     dim, times = checked_times(alpha, examples)
     runs = checked_count("runs", runs, 1)
+    if runs * times.size * N > _MOST_NUMBERS:
+        raise ValueError(
+            f"runs = {runs:g} is out of range: allowed are at most {max(_MOST_NUMBERS // (times.size * N), 1)}, which have "
+            f"{_MOST_NUMBERS:.0e} weights at {times.size} times in {N} dimensions"
+        )
     start, spread = checked_start(w0, rule, N)
     b0 = checked_number("b0", b0, least=-LARGEST, most=LARGEST)
     epsilons = checked_test_epsilon(test_epsilon, adversary)
@@ -178,7 +185,8 @@ class _Drawn:
         self.mixture = mixture
         self.generators = _generators(seed, runs)
         self.states = rng_states(seed, runs, LANES)
-        self.factors = [np.sqrt(C) if mixture.diagonal else _root(C) for C in mixture.covariances]
+        with blas_threads(mixture.N):
+            self.factors = [np.sqrt(C) if mixture.diagonal else _root(C) for C in mixture.covariances]
         self.numbers = max(factor.shape[-1] for factor in self.factors)
         self.block = 2 * LANES
 
