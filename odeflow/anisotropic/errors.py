@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.anisotropic.mixture import LABELS_OF_CLASSES, Mixture, labelled_samples, real_array
+from odeflow.anisotropic.mixture import LABELS_OF_CLASSES, Mixture, checked_weights, labelled_samples, real_array
 from odeflow.model import NORMS
 
 __all__ = [
@@ -23,10 +23,12 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 
+_LARGEST = 1e75  # as of means: a square is finite
+
 
 def checked_norm(norm: str) -> str:
     """Return the name of a norm, or raise if it is not one."""
-    if norm not in NORMS:
+    if str(norm) not in NORMS:
         raise ValueError(f"norm = {norm!r} is unknown: allowed is one of {', '.join(NORMS)}")
     return norm
 
@@ -34,12 +36,16 @@ def checked_norm(norm: str) -> str:
 def checked_epsilons(name: str, epsilon: npt.ArrayLike) -> Array:
     """Return sizes of perturbations as an array of float64, or raise if one is negative or not finite."""
     try:
+        if np.asarray(epsilon).dtype.kind not in "fiu":
+            raise TypeError
         sizes = np.asarray(epsilon, np.float64)
     except (TypeError, ValueError):
         raise TypeError(f"{name} = {epsilon!r} is not a number or an array of numbers") from None
-    bad = ~(np.isfinite(sizes) & (sizes >= 0))
+    bad = ~((sizes >= 0) & (sizes <= _LARGEST))
     if bad.any():
-        raise ValueError(f"{name} contains {float(sizes[bad].flat[0])!r}: allowed are finite numbers >= 0")
+        raise ValueError(
+            f"{name} contains {float(sizes[bad].flat[0])!r}: allowed are finite numbers >= 0, at most {_LARGEST:g}"
+        )
     return sizes
 
 
@@ -48,11 +54,7 @@ def _checked_classifiers(w: npt.ArrayLike, b: npt.ArrayLike, N: int, of: str) ->
 
     What the classifier says does not change, and no square overflows.
     """
-    w, b = real_array("w", w), real_array("b", b)
-    if w.shape[-1:] != (N,):
-        raise ValueError(f"w has shape {w.shape}: allowed is (..., {N}), the dimension of {of}")
-    if not np.isfinite(w).all():
-        raise ValueError(f"w contains {float(w[~np.isfinite(w)].flat[0])!r}: allowed are finite numbers")
+    w, b = checked_weights(w, N, of), real_array("b", b)
     if np.isnan(b).any():
         raise ValueError("b contains nan: allowed are finite numbers, or inf and -inf for constant classifiers")
     try:

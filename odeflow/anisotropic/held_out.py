@@ -41,6 +41,7 @@ from odeflow.anisotropic.integrate import (
 from odeflow.anisotropic.mixture import LABELS_OF_CLASSES, Mixture, Samples
 from odeflow.anisotropic.optimal import optimal_classifier
 from odeflow.model import Adversary, LearningRule, checked_count, checked_number
+from odeflow.numerics.threads import blas_threads
 from odeflow.parameters import label
 from odeflow.simulate import seed_sequence
 
@@ -140,11 +141,12 @@ def cross_validate(
         **options,
     )  # fmt: skip
     t = times * (rule.eta_w if dim == "alpha" else rule.eta_w / samples.N)
-    b0 = checked_number("b0", b0)
+    b0 = float(b0)
 
     def margins(mixture: Mixture, on: Sequence[Mixture]) -> list[list[Margins]]:
         closure, moments = solution(mixture, rule, adversary, t, start, spread, b0, **options)
-        return [[closure.margins(one.u, one.fluctuations, other) for one in moments] for other in on]
+        with blas_threads(mixture.N):
+            return [[closure.margins(one.u, one.fluctuations, other) for one in moments] for other in on]
 
     learned = [margins(part.rest, (part.own, parts.whole)) for part in parts.parts]
     held, whole = (list(zip(*(both[k] for both in learned), strict=True)) for k in (0, 1))  # by time, then part

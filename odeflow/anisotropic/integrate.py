@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.anisotropic.errors import checked_epsilons, share_in_error
-from odeflow.anisotropic.mixture import LABELS_OF_CLASSES, Mixture
+from odeflow.anisotropic.mixture import LABELS_OF_CLASSES, Mixture, real_array
 from odeflow.integrate import IntegrationError, checked_alpha
 from odeflow.model import Adversary, LearningRule, checked_count, checked_number, numeric_parameters
 from odeflow.numerics.threads import blas_threads
@@ -40,6 +40,7 @@ Array = npt.NDArray[np.float64]
 
 RANK = 50
 MAX_STEPS = 100_000
+LARGEST = 1e50  # of weights, bias and epsilon: squares of their products with data are finite
 STATUS = {
     0: "done",
     1: "weights and bias have reached 0 in the limit of small learning rates, and stay there: no direction is left",
@@ -138,7 +139,7 @@ def integrate(
     N = mixture.N
     dim, times = checked_times(alpha, examples)
     start, spread = checked_start(w0, rule, N)
-    b0 = checked_number("b0", b0)
+    b0 = checked_number("b0", b0, least=-LARGEST, most=LARGEST)
     epsilons = checked_test_epsilon(test_epsilon, adversary)
     rank = checked_count("rank", rank, 0)
     rtol = checked_number("rtol", rtol, least=1e-8, below=1)
@@ -278,14 +279,19 @@ def checked_start(w0: float | npt.ArrayLike | None, rule: LearningRule, N: int) 
     """Return the mean of the initial weights, and the root mean square length of their random part."""
     if w0 is None:
         w0 = 1.0 if rule.normalised else 0.03
-    if np.ndim(w0) == 0:
-        spread = checked_number("w0", w0, above=0)
+    if not isinstance(w0, list | tuple) and np.ndim(w0) == 0:
+        spread = checked_number("w0", w0, above=0, most=LARGEST)
         if rule.normalised and spread != 1:
             raise ValueError(f"w0 = {spread!r} is out of range: allowed is 1, because the rule keeps |w| = 1")
         return np.zeros(N), spread
-    start = np.array(w0, np.float64)
-    if start.shape != (N,) or not np.all(np.isfinite(start)):
+    start = np.array(real_array("w0", w0))
+    if start.shape != (N,):
         raise ValueError(f"w0 has shape {start.shape}: allowed is a number > 0, or finite numbers of shape ({N},)")
+    bad = ~(np.abs(start) <= LARGEST)
+    if bad.any():
+        raise ValueError(
+            f"w0 contains {float(start[bad][0])!r}: allowed are finite numbers, at most {LARGEST:g} in size"
+        )
     if rule.normalised and abs(np.linalg.norm(start) - 1) > 1e-6:
         raise ValueError(f"w0 has the length {float(np.linalg.norm(start))!r}: allowed is 1, as the rule keeps |w| = 1")
     return start, 0.0
@@ -294,7 +300,7 @@ def checked_start(w0: float | npt.ArrayLike | None, rule: LearningRule, N: int) 
 def checked_test_epsilon(test_epsilon: npt.ArrayLike | None, adversary: Adversary) -> Array:
     """Return the perturbations of the test, a number or a row of increasing ones."""
     epsilons = checked_epsilons("test_epsilon", adversary.epsilon if test_epsilon is None else test_epsilon)
-    if epsilons.ndim > 1 or np.any(np.diff(np.atleast_1d(epsilons)) <= 0):
+    if epsilons.size == 0 or epsilons.ndim > 1 or np.any(np.diff(np.atleast_1d(epsilons)) <= 0):
         raise ValueError(f"test_epsilon = {test_epsilon!r} is not a grid: allowed is a number, or increasing ones >= 0")
     return epsilons
 

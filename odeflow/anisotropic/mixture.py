@@ -11,7 +11,7 @@ import numpy.typing as npt
 from odeflow.model import GaussianMixture, checked_count, checked_number
 from odeflow.numerics.threads import blas_threads
 
-__all__ = ["LABELS_OF_CLASSES", "Mixture", "Samples", "labelled_samples", "real_array"]
+__all__ = ["LABELS_OF_CLASSES", "Mixture", "Samples", "checked_weights", "labelled_samples", "real_array"]
 
 Array = npt.NDArray[np.float64]
 
@@ -64,7 +64,7 @@ class Mixture:
                 _check_semidefinite(f"the covariance of the class {tau:+g}", C)
         samples = self.samples
         if samples is not None:
-            if np.shape(samples) != (2,):
+            if real_array("samples", samples).shape != (2,):
                 raise ValueError(f"samples = {samples!r}: allowed are two whole numbers >= 1, or None")
             samples = (checked_count("samples", samples[0], 1), checked_count("samples", samples[1], 1))
         for name, value in (("p", p), ("means", means), ("covariances", covariances), ("samples", samples)):
@@ -92,8 +92,9 @@ class Mixture:
         """Priors of the classes +1 and -1."""
         return self.p, 1 - self.p
 
-    def variances(self, w: Array) -> Array:
+    def variances(self, w: npt.ArrayLike) -> Array:
         """Variance of w.xi in each class, w' C_tau w: shape (..., 2) for w of shape (..., N)."""
+        w = checked_weights(w, self.N, "the mixture")
         if self.diagonal:
             return np.stack([(w * w) @ C for C in self.covariances], axis=-1)
         return np.stack([np.einsum("...i,...i->...", w @ C, w) for C in self.covariances], axis=-1)
@@ -154,7 +155,7 @@ class Mixture:
         Mixture(N=3, p=0.3, full covariances, of 100 samples: n/N=33.3)
         """
         X, y = labelled_samples(X, y)
-        if shrinkage != "ledoit-wolf":
+        if not isinstance(shrinkage, str) or shrinkage != "ledoit-wolf":
             shrinkage = checked_number("shrinkage", shrinkage, least=0, most=1)
         N = X.shape[1]
         means, covariances, counts = np.empty((2, N)), np.empty((2, N, N)), [0, 0]
@@ -225,6 +226,16 @@ class Samples:
         return int(self.X.shape[1])
 
 
+def checked_weights(w: npt.ArrayLike, N: int, of: str) -> Array:
+    """Return weights (..., N) as an array of float64, or raise if they are no finite numbers or of another dimension."""
+    w = real_array("w", w)
+    if w.shape[-1:] != (N,):
+        raise ValueError(f"w has shape {w.shape}: allowed is (..., {N}), the dimension of {of}")
+    if not np.isfinite(w).all():
+        raise ValueError(f"w contains {float(w[~np.isfinite(w)].flat[0])!r}: allowed are finite numbers")
+    return w
+
+
 def labelled_samples(X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Array, Array]:
     """Return samples (n, N) and labels (n,) as arrays of float64, or raise an error that says what is wrong."""
     X, y = real_array("X", X), real_array("y", y)
@@ -243,7 +254,7 @@ def real_array(name: str, values: Any) -> Array:
     """Return an array of real numbers as float64."""
     try:
         array = np.asarray(values)
-        if array.dtype.kind == "c":
+        if array.dtype.kind in "cUSmM":
             raise TypeError
         return array.astype(np.float64, copy=False)
     except (TypeError, ValueError):
@@ -255,9 +266,9 @@ def _finite(name: str, array: Array, largest: float) -> Array:
     allowed = np.abs(array) <= largest  # not so for nan
     if not allowed.all():
         first = np.unravel_index(np.argmin(allowed), array.shape)
-        where = ", ".join(str(i) for i in first)
+        where = f"[{', '.join(str(i) for i in first)}]" if array.ndim else ""
         raise ValueError(
-            f"{name}[{where}] = {float(array[first])!r}: allowed are finite numbers, at most {largest:g} in size"
+            f"{name}{where} = {float(array[first])!r}: allowed are finite numbers, at most {largest:g} in size"
         )
     return array
 

@@ -74,6 +74,9 @@ def optimal_classifier(mixture: Mixture, epsilon: float = 0.0, norm: str = "l2",
     strong attacks, priors or variances that differ much) there is no such reduction, and it is the best of a few local
     optima.
 
+    From 1000 dimensions on, a problem in L2 is solved in a subspace that grows until the certificate holds for the whole.
+    For means and covariances of few samples the error is too small: see `cross_validate_optimum`.
+
     Parameters
     ----------
     mixture

@@ -9,9 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.anisotropic.errors import adversarial_error, dual_norm, empirical_adversarial_error
-from odeflow.anisotropic.integrate import check_model, checked_start, checked_test_epsilon, checked_times, time_coords
+from odeflow.anisotropic.integrate import (
+    LARGEST,
+    check_model,
+    checked_start,
+    checked_test_epsilon,
+    checked_times,
+    time_coords,
+)
 from odeflow.anisotropic.mixture import Mixture, Samples
 from odeflow.model import Adversary, LearningRule, checked_count, checked_number, numeric_parameters
+from odeflow.numerics.threads import blas_threads
 from odeflow.parameters import label
 from odeflow.provenance import provenance
 from odeflow.simulate import seed_sequence
@@ -24,6 +32,8 @@ __all__ = ["simulate"]
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
+_MOST_EXAMPLES = 1e15  # a number of examples that is exact in float64, and takes longer than a life
+_MOST_NUMBERS = 10**10  # weights of all runs at all times: 80 GB
 _MEMORY = 2**26  # bytes of examples that are drawn at a time
 
 
@@ -105,8 +115,13 @@ def simulate(
     N = data.N
     dim, times = checked_times(alpha, examples)
     runs = checked_count("runs", runs, 1)
+    if runs * times.size * N > _MOST_NUMBERS:
+        raise ValueError(
+            f"runs = {runs:g} is out of range: allowed are at most {max(_MOST_NUMBERS // (times.size * N), 1)}, which have "
+            f"{_MOST_NUMBERS:.0e} weights at {times.size} times in {N} dimensions"
+        )
     start, spread = checked_start(w0, rule, N)
-    b0 = checked_number("b0", b0)
+    b0 = checked_number("b0", b0, least=-LARGEST, most=LARGEST)
     epsilons = checked_test_epsilon(test_epsilon, adversary)
     seed = seed_sequence(rng)
 
@@ -115,7 +130,10 @@ def simulate(
     if rule.normalised:
         w /= np.linalg.norm(w, axis=1, keepdims=True)
     b = np.full(runs, b0)
-    counts = np.rint(times * (N if dim == "alpha" else 1)).astype(np.int64)
+    counts = np.rint(times * (N if dim == "alpha" else 1))
+    if counts[-1] > _MOST_EXAMPLES:
+        raise ValueError(f"{dim} goes to {times[-1]:g}: allowed are at most {_MOST_EXAMPLES:g} examples")
+    counts = counts.astype(np.int64)
     settings = (adversary.norm == "linf", update_factor(rule), rule.eta_w / N, rule.eta_b / N, rule.normalised)
     W, B = np.empty((runs, times.size, N)), np.empty((runs, times.size))
     with tqdm(total=int(counts[-1]), unit=" examples", delay=1, disable=None if progress else True) as bar:
@@ -167,7 +185,8 @@ class _Drawn:
         self.mixture = mixture
         self.generators = _generators(seed, runs)
         self.states = rng_states(seed, runs, LANES)
-        self.factors = [np.sqrt(C) if mixture.diagonal else _root(C) for C in mixture.covariances]
+        with blas_threads(mixture.N):
+            self.factors = [np.sqrt(C) if mixture.diagonal else _root(C) for C in mixture.covariances]
         self.numbers = max(factor.shape[-1] for factor in self.factors)
         self.block = 2 * LANES
 

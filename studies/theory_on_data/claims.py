@@ -120,6 +120,17 @@ def table(data: xr.Dataset) -> str:
         lines.append(
             f"{setting:{width}}{numbers}" + "".join(f"{x:14.5f}" for x in error) + (" *" if whole > DOUBT else "")
         )
+    for setting in data.setting.values[np.isfinite(data.held_out_error).all("test").values]:
+        one = data.sel(setting=setting)
+        every = {"test": np.searchsorted(one.test_epsilon, one.simulated_test_epsilon)}
+        held_out, se = (one[name].isel(every).values for name in ("held_out_error", "held_out_error_se"))
+        plug_in = one.adversarial_error.sel(theory="with noise").isel(every).values
+        images = one.simulated_adversarial_error.sel(sample="images").mean("run").values
+        lines.append(
+            f"{setting}: few samples. Theory with noise on images that were left out is above that on all by at most "
+            f"{(held_out - plug_in).max():.3f}, with a standard error of at most {se.max():.3f}; it differs from SGD on the "
+            f"test images by at most {abs(held_out - images).max():.3f}"
+        )
     lines.append(f"* S differs by more than {DOUBT:g}: the theory does not hold")
     lines.append(
         "E is small where only the tails of the margins err: negative skewness makes them longer than a Gaussian's"

@@ -11,7 +11,15 @@ from scipy.stats import skew
 
 from deepcheck.data import DataError, TwoClasses, load, two_classes
 from odeflow import Adversary, LearningRule
-from odeflow.anisotropic import Mixture, Samples, adversarial_error, empirical_adversarial_error, integrate, simulate
+from odeflow.anisotropic import (
+    Mixture,
+    Samples,
+    adversarial_error,
+    cross_validate,
+    empirical_adversarial_error,
+    integrate,
+    simulate,
+)
 from odeflow.parameters import LABELS
 from odeflow.provenance import provenance
 from studies.common.tables import describe
@@ -22,6 +30,7 @@ from studies.theory_on_data.plan import CAUSES, DUAL, PAIRS, SAMPLES, THEORIES, 
 
 SEED = 20260107
 TIMES, TESTS = 40, 41  # points of the lines
+FEW = 1000  # samples, up to which errors are held out too: where there are more, the test images differ by less
 EVERY = {"time": 4, "test": 5}  # the simulation has every so many of them
 
 
@@ -82,6 +91,7 @@ def _measure(
     data["formula_error"] = dims, adversarial_error(w, b, mixture, tests, setting.norm)
     data["training_error"] = dims, empirical_adversarial_error(w, b, train.X, train.y, tests, setting.norm)
     x = train.y * (w @ train.X.T)
+    data["held_out_error"], data["held_out_error_se"] = _held_out(train, model, setting, epsilons)
     data["skewness"] = "label", [float(skew(x[:, train.y == label], axis=1).mean()) for label in (1, -1)]
     return _differences(data).assign_coords(
         theory=list(THEORIES), sample=list(SAMPLES), cause=list(CAUSES), label=[1, -1], run=np.arange(runs),
@@ -96,6 +106,17 @@ def _isotropic(mixture: Mixture) -> Mixture:
     traces = [np.trace(one) if np.ndim(one) == 2 else np.sum(one) for one in mixture.covariances]
     N = mixture.means.shape[1]
     return Mixture(mixture.p, means=mixture.means, covariances=np.outer(traces, np.ones(N)) / N)
+
+
+def _held_out(
+    train: Samples, model: tuple[LearningRule, Adversary], setting: Setting, epsilons: Any
+) -> tuple[tuple[str, Any], tuple[str, Any]]:
+    """Return what theory with noise says of new images, and its standard error; nan where there are enough samples."""
+    if len(train.y) > FEW:
+        unknown = np.full(len(epsilons), np.nan)
+        return ("test", unknown), ("test", unknown)
+    held_out = cross_validate(train, *model, examples=[setting.examples], test_epsilon=epsilons)
+    return ("test", held_out.adversarial_error.values[0]), ("test", held_out.adversarial_error_se.values[0])
 
 
 def _curves(result: xr.Dataset, norm: str) -> xr.Dataset:
@@ -137,6 +158,8 @@ def _described(data: xr.Dataset) -> xr.Dataset:
     names |= {
         "formula_error": "adversarial error of the classifier learned from the images, by the Gaussian formula",
         "training_error": "adversarial error of the classifier learned from the images, on the training images",
+        "held_out_error": "adversarial error at the end of training, theory with noise, on images that were left out",
+        "held_out_error_se": "standard error of the held-out adversarial error",
         "skewness": "skewness of the margins tau w.xi of the training images, mean over runs",
         "difference": "largest difference of the adversarial error at the end, over the test epsilons",
         "isotropic_adversarial_error": "adversarial error at the end, theory with noise of isotropic classes",

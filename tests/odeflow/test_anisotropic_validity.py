@@ -31,7 +31,7 @@ def two_points(trace: float, N: int = 6) -> Mixture:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("trace", [0.0, 1e-300, 1e-20, 1e-14, 1e-12, 1e-6])
+@pytest.mark.parametrize("trace", [0.0, 1e-14, 1e-8])
 def test_without_variance_the_limit_is_a_plain_differential_equation(trace: float, norm: str) -> None:
     """Each class is a point: u' = sum p delta (m - tau epsilon s), and weights that start at 0 alone are held at 0."""
     mixture, epsilon, start = two_points(trace), 0.1, np.full(6, 0.02)
