@@ -50,6 +50,23 @@ def test_simulate_and_plot(capsys: pytest.CaptureFixture[str]) -> None:
     assert {path.name for path in Path().iterdir()} == {"run.zarr", "run.pdf", "figure.svg"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    ["integrate --points 3", "simulate --N 20 --runs 2 --points 3", "fixed-points", "sweep --over rho=1,2 --points 1"],
+)
+def test_no_result_is_overwritten_unasked(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same rule for every command."""
+    assert status_of(f"{command} --out run.nc") == 0
+    before = Path("run.nc").read_bytes()
+    assert status_of(f"{command} --p 0.7 --out run.nc") == 2
+    assert "allowed is --" in capsys.readouterr().err
+    assert Path("run.nc").read_bytes() == before
+    assert status_of(f"{command} --p 0.7 --out run.nc --overwrite") == 0
+    assert float(load("run.nc").p) == 0.7
+    assert [path.name for path in Path().iterdir()] == ["run.nc"]
+
+
 GRID = "sweep --over rho=0.5:4:8 --over epsilon=0,0.5,1 --p 0.7"
 
 

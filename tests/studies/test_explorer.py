@@ -30,7 +30,7 @@ def _node(expression: str, given: Any) -> Any:
     )
     assert NODE is not None
     run = subprocess.run(
-        [NODE, "-e", script], input=json.dumps(given), capture_output=True, text=True, timeout=120, check=False
+        [NODE, "-e", script], input=json.dumps(given), capture_output=True, text=True, timeout=600, check=False
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)

@@ -293,7 +293,7 @@ def _browse(page: Path, profile: Path) -> _Seen:
         "--enable-logging=stderr",
     ]
     command = [CHROMIUM, *options, "--dump-dom", page.as_uri()]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     return _Seen(run.stdout, [line for line in run.stderr.splitlines() if "CONSOLE" in line])
 
 

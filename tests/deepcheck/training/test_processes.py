@@ -86,7 +86,7 @@ def test_two_processes(digits: Images, tmp_path: Path) -> None:
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as run:
         try:
-            _, errors = run.communicate(timeout=60)
+            _, errors = run.communicate(timeout=600)
         finally:
             run.terminate()  # and it ends the two
     assert run.returncode == 0, errors

@@ -224,13 +224,11 @@ def test_a_signal_leaves_whole_files(digits: Images, tmp_path: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(ENDLESS), str(out), str(saved(digits, tmp_path))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            for _ in range(600):
-                if (out / REPORT).exists():
-                    break
+            while not (out / REPORT).exists():
                 with pytest.raises(subprocess.TimeoutExpired):
                     process.wait(0.05)
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=120)
+            _, errors = process.communicate(timeout=600)
         finally:
             process.kill()
     assert process.returncode not in (0, None)
