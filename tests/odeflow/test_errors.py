@@ -39,6 +39,22 @@ def test_without_attack_it_is_the_classification_error(mixture: GaussianMixture,
     assert adversarial_error(R, b, mixture, 0.0) == classification_error(R, b, mixture)
 
 
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
+def test_errors_are_shares_of_drawn_examples(epsilon: float) -> None:
+    """By counting, with no formula: examples of both classes, each moved against its label along w, and classified."""
+    mixture, R, b, count = GaussianMixture(p=0.7, rho=1.5, v1=0.5, v2=2.0), 0.6, -0.4, 400_000
+    rng = np.random.default_rng(1)
+    tau = np.where(rng.random(count) < 0.7, 1.0, -1.0)
+    xi = np.where(tau > 0, 0.5, 2.0)[:, None] ** 0.5 * rng.standard_normal((count, 3))
+    xi[:, 0] += tau * 0.75
+    w = np.array([0.6, 0.0, 0.8])
+    found = np.mean(np.sign((xi - epsilon * np.outer(tau, w)) @ w - b) != tau)
+    expected = float(adversarial_error(R, b, mixture, epsilon))
+    assert found == pytest.approx(expected, abs=4 * (expected * (1 - expected) / count) ** 0.5)
+    if epsilon == 0:
+        assert float(classification_error(R, b, mixture)) == expected
+
+
 @given(mixture=mixtures, R=overlaps, b=biases)
 def test_robustness_curve_does_not_fall(mixture: GaussianMixture, R: float, b: float) -> None:
     curve = robustness_curve(R, b, mixture)
