@@ -80,8 +80,12 @@ def neglected(
     of_itself = mean_square * (epsilon**2 * (closure.norm.squared_gradient(len(V)) - s @ s)) ** 2
     range_squared = np.maximum(closure.least_range**2 + c @ u + now.trace_with_covariances(), 1e-300)
     a_D_a, a_Sigma_a = (_along(matrix.form(directions), epsilon) for matrix in (noise, now))
-    step = closure.noise_rate * np.sqrt((a_D_a + noise.trace_with_covariances() + of_itself) / range_squared)
-    width = np.sqrt(4 * np.diag(now.form(c.T)) + 2 * now.trace_of_squares()) / range_squared
+    change_squared = (
+        np.maximum(a_D_a + noise.trace_with_covariances(), 0.0) + of_itself
+    )  # rounding may leave less than 0
+    spread_squared = np.maximum(4 * np.diag(now.form(c.T)) + 2 * now.trace_of_squares(), 0.0)
+    step = closure.noise_rate * np.sqrt(change_squared / range_squared)
+    width = np.sqrt(spread_squared) / range_squared
     return Neglected(float(step.max()), float((a_Sigma_a / range_squared).max()), float(width.max()))
 
 

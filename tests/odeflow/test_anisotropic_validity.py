@@ -153,6 +153,15 @@ def test_what_is_neglected_is_what_the_weights_do(norm: str) -> None:
     assert V.min() > 0
 
 
+def test_rounding_below_zero_is_nothing() -> None:
+    mixture = random_mixture(6)
+    closure = Closure(mixture, LearningRule.per_example(0.1, 6), Adversary(0.1), rank=6)
+    u = np.ones(7)
+    below = Fluctuations(closure.subspace, -1e-18 * np.eye(7), np.zeros(7))
+    found = neglected(closure, u, closure.products(u), below, below, 0.0)
+    assert (found.step, found.width) == (0.0, 0.0)
+
+
 CASES = {  # name: mixture, eta, eta_b, epsilon over the largest that leaves a signal, norm
     "small rates": (10, 0.01, 0.01, 0.3, "linf"),
     "small rates, L2": (10, 0.01, 0.01, 0.5, "l2"),
