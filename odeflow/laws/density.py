@@ -144,6 +144,8 @@ def has_mean_square(distribution: Any, mean: float) -> bool:
     """Return whether x^2 times the density can be integrated: whether its tail is steeper than x^-3."""
     import numpy as np
 
+    if distribution.support()[1] < math.inf:
+        return True
     x = mean * np.geomspace(1, math.exp(_FAR), 400)
     with np.errstate(all="ignore"):
         density = distribution.pdf(x)

@@ -176,7 +176,7 @@ class Continuous:
 
         Of functions that vary over `width` of the factor up to `reach`, and beyond that are as smooth as powers. Gaussian
         rules of the density itself, in panels: the total, the mean and a finite mean square are exact, and the averages
-        of the theory are converged to 1e-10.
+        of the theory are converged to 1e-10; of a density that jumps, the mean to 1e-6 at least, or it is refused.
 
         Parameters
         ----------
