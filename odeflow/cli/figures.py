@@ -117,9 +117,9 @@ class Plot(_Looks, _Drawn):
         """Run the command."""
         from odeflow.plot import FORMATS
 
-        target = check_target(self.save or self.file.with_suffix(".pdf"), FORMATS)
         self.check_looks()
         results = [load(file) for file in (self.file, *self.more)]
+        target = check_target(self.save or self.file.with_suffix(".pdf"), FORMATS)
         with _naming(self.file, *self.more):
             print(self.draw(target, *results), *self.tabulate(results[0]), sep="\n")
 

@@ -100,6 +100,12 @@ def test_other_files_are_drawn_or_refused_in_a_line(
     assert complaint.startswith("odeflow: x.nc: ") == (status == 2)
 
 
+@pytest.mark.parametrize("path", [".", "..", "/", "a"])
+def test_what_is_no_file_is_refused_in_a_line(path: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(f"plot {path}") == 2
+    assert capsys.readouterr().err == f"odeflow: path = {path!r} has the suffix '': allowed is one of .nc, .zarr\n"
+
+
 @pytest.mark.slow
 def test_theory_on_data_is_drawn(folder: Path) -> None:
     mixture = anisotropic.Mixture(0.5, np.array([[1.0, 0.5], [-1.0, -0.5]]), np.ones((2, 2)))
