@@ -63,7 +63,9 @@ def optimal_classifier(mixture: GaussianMixture, epsilon: float = 0.0) -> xr.Dat
 
     check_parts(mixture=mixture)
     epsilon = checked_number("epsilon", epsilon, least=0, most=MOST)
-    candidates = np.array([*_stationary_biases(mixture, epsilon), -math.inf, math.inf])
+    candidates = np.array(
+        [*stationary_biases(mixture.p, mixture.rho / 2 - epsilon, mixture.v1, mixture.v2), -math.inf, math.inf]
+    )
     b = float(candidates[np.argmin(adversarial_error(1.0, candidates, mixture, epsilon))])
     data = {
         "R": 1.0,
@@ -75,10 +77,8 @@ def optimal_classifier(mixture: GaussianMixture, epsilon: float = 0.0) -> xr.Dat
     return label(xr.Dataset(data, coords, provenance("optimal_classifier", mixture, epsilon=epsilon)))
 
 
-def _stationary_biases(mixture: GaussianMixture, epsilon: float) -> list[float]:
-    """Return the real roots of the stationarity condition, without cancellation."""
-    p, v1, v2 = mixture.p, mixture.v1, mixture.v2
-    M = mixture.rho / 2 - epsilon
+def stationary_biases(p: float, M: float, v1: float, v2: float) -> list[float]:
+    """Return the real roots of the stationarity condition, without cancellation, of centres at +-M after the attack."""
     a2 = 1 / v2 - 1 / v1
     a1 = M * (1 / v1 + 1 / v2)  # half the linear coefficient
     a0 = M**2 * a2 + 2 * (math.log(p) - math.log1p(-p)) + math.log(v2 / v1)

@@ -37,9 +37,9 @@ from odeflow.anisotropic.lasso import SEPARATE, ConvergenceError, rounding
 from odeflow.anisotropic.margin import certified_gap, covariance_product, max_margin
 from odeflow.anisotropic.mixture import Mixture
 from odeflow.anisotropic.reduction import Subproblem, grown
-from odeflow.model import GaussianMixture, checked_number
+from odeflow.model import checked_number
 from odeflow.numerics.threads import blas_threads
-from odeflow.optimal import _stationary_biases
+from odeflow.optimal import stationary_biases
 from odeflow.parameters import label
 from odeflow.provenance import provenance
 
@@ -410,5 +410,5 @@ def _candidates(p: float, margin: float, v_plus: float, v_minus: float, accuracy
     """
     least = (accuracy / SEPARATE) ** 2
     if v_plus > least and v_minus > least:
-        return _stationary_biases(GaussianMixture(p, 0.0, v_plus, v_minus), -margin)
+        return stationary_biases(p, margin, v_plus, v_minus)
     return [0.0, margin - accuracy, accuracy - margin]
