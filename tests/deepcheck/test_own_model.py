@@ -172,7 +172,7 @@ def test_a_random_defence_may_be_random(capsys: pytest.CaptureFixture[str]) -> N
         ("ownlab.broken:make", "importing ownlab.broken failed: ModuleNotFoundError: No module named 'there_is_no"),
         ("ownlab.wrong:make", "importing ownlab.wrong failed: ZeroDivisionError: division by zero"),
         ("ownlab.nets:mak", "ownlab.nets has no 'mak' (did you mean 'make'?)"),
-        ("ownlab.nets:number", "model = 'ownlab.nets:number' is a int, which is not callable"),
+        ("ownlab.nets:number", "model = 'ownlab.nets:number' is an int, which is not callable"),
         ("ownlab.nets:none", "returned a NoneType, which is not callable"),
         ("ownlab.nets:fails", "model = 'ownlab.nets:fails' failed: RuntimeError: no weights at all"),
         ("ownlab.nets:needs", "TypeError: needs() missing 1 required positional argument: 'argument'"),

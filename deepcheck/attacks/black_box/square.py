@@ -87,7 +87,8 @@ class Square(RandomSearch):
         """Propose +-epsilon in a square (algorithm 2)."""
         inside = _window(x, *_sides(share, *x.shape[2:]), draws).mask()
         step = epsilon * draws.signs(x, x.shape[1], 1, 1)
-        lost = (((x + step).clamp_(*self.bounds) == now) | ~inside).flatten(1).all(1)
+        confine = self._norm.confinement(x, epsilon, self.bounds)
+        lost = ((confine(x + step) == now) | ~inside).flatten(1).all(1)
         return torch.where(inside, x + torch.where(per_example(lost, x), -step, step), now)
 
 
