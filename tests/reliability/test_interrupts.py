@@ -1,6 +1,7 @@
 """Ctrl-C ends what is long, at any moment, and breaks nothing."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ ENDLESS = {
     "direct": "simulate(*PARTS, N=10**5, alpha=[1e4], runs=2, rng=1, method='direct')",
     "committee": "simulate(PARTS[0], FREE, PARTS[2], N=10**8, alpha=[1e4], runs=64, rng=1, network=Committee())",
     "integrate": "integrate(*PARTS, alpha=np.linspace(0, 1e9, 10**7), max_steps=10**9, rtol=1e-13, atol=1e-15)",
-    "sweep": "sweep(*PARTS, over={'rho': np.linspace(1, 2, 10**6), 'epsilon': np.linspace(0, 2, 10**3)}, alpha=[1e3], "
+    "sweep": "sweep(*PARTS, over={'rho': np.linspace(1, 2, 10**5), 'epsilon': np.linspace(0, 2, 10**3)}, alpha=[1e3], "
     "store=STORE)",
     "simulations": "sweep(*PARTS, over={'rho': [1.0, 2.0]}, compute='simulate', N=10**8, alpha=[1e4], runs=64, rng=1)",
     "equilibria": "sweep(*PARTS, over={'rho': np.linspace(1, 2, 10**6)}, compute='equilibria', chunk=10**6)",
@@ -61,12 +62,15 @@ def test_ctrl_c_ends_the_workers_of_a_sweep(tmp_path: Path) -> None:
         stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=ROOT,
     )  # fmt: skip
     assert process.stderr is not None
-    while not list(tmp_path.glob("*/manifest.json")):
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    known = children.exists()  # on Linux
+    while not list(tmp_path.glob("*/manifest.json")) or (known and len(children.read_text().split()) < 2):
         assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=600)  # the workers hold the pipe open too
     assert process.returncode == 1
-    assert "holds 0 of 8 points; run the same command with --resume" in errors
+    assert errors.startswith("odeflow: interrupted")
+    assert not known or "holds 0 of 8 points; run the same command with --resume" in errors
 
 
 FINAL = """
@@ -126,6 +130,7 @@ def test_ctrl_c_during_the_final_write_crashes_nothing(tmp_path: Path, suffix: s
         [sys.executable, "-c", FINAL, str(target), "12"], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert run.returncode == 0, run.stderr
-    assert run.stderr == ""
+    # Python ignores an interrupt inside a destructor or a callback of a weak reference, and says so
+    assert re.sub(r"Exception ignored in: .*?\nKeyboardInterrupt: ?\n", "", run.stderr, flags=re.DOTALL) == ""
     assert load(target).status.sizes == {"rho": 30, "epsilon": 20}
     assert not list(tmp_path.glob(".*"))

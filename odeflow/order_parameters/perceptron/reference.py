@@ -191,7 +191,7 @@ def _state(
     """Return the state as arrays of one shape; Q = 1 for normalised weights."""
     check_parts(mixture=mixture, rule=rule, adversary=adversary)
     if rule.normalised and Q is not None:
-        raise ValueError(f"Q = {Q!r} is not allowed: the rule keeps |w| = 1; leave it out")
+        raise ValueError(f"Q = {np.asarray(Q).tolist()!r} is not allowed: the rule keeps |w| = 1; leave it out")
     if not rule.normalised and Q is None:
         raise ValueError("Q = None: allowed is a number > 0, because the weights are not normalised")
     R, b, Q = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (R, b, 1.0 if Q is None else Q)))
