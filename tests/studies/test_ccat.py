@@ -111,7 +111,7 @@ def test_it_goes_on_where_it_stopped(short: SimpleNamespace, monkeypatch: pytest
     np.testing.assert_array_equal(again.data.robust_error, short.data.robust_error)
     monkeypatch.setattr(study, "SEED", measure.SEED + 1)
     setting = _short("ccat_mnist", "digits", quick=True)
-    for calls in (13, 13):
+    for calls in (21, 21):
         study._one("at", setting, load("digits"), short.folder / "ccat_mnist_quick_digits", torch.device("cpu"))
         assert evaluated.call_count == calls
 
