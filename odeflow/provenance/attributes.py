@@ -66,6 +66,8 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, Law):
         return record(value)
+    if is_dataclass(value):  # such as a setting of a study
+        return repr(value)
     raise TypeError(f"{value!r} cannot be recorded as JSON")
 
 
