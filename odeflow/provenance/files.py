@@ -181,6 +181,20 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
+def _gone(path: Path) -> Path:
+    return path.with_name(f"gone{path.suffix}")
+
+
+def _remove_at_once(path: Path) -> None:
+    """Remove a file or folder so that its name is never that of a half of it, whenever this is killed."""
+    gone = _gone(path)
+    if path != gone:
+        if gone.exists():
+            _remove(gone)
+        path.replace(gone)
+    _remove(gone)
+
+
 # A file that takes the place of another.
 
 
@@ -249,7 +263,7 @@ def placed(target: Path, folder: Path) -> Iterator[Path]:
             except BaseException:
                 old.replace(real)
                 raise
-            _remove(old)
+            _remove_at_once(old)
         else:
             new.replace(real)
     except OSError as error:
@@ -263,9 +277,9 @@ def recover(target: Path, folder: Path) -> None:
     real, new, old = target.resolve(), folder / f"new{target.suffix}", folder / f"old{target.suffix}"
     if old.exists() and not real.exists():
         old.replace(real)
-    for path in (new, old):
+    for path in (new, old, _gone(old)):
         if path.exists():
-            _remove(path)
+            _remove_at_once(path)
 
 
 def write_bytes(target: Path, content: bytes | memoryview) -> None:
