@@ -27,7 +27,7 @@ from odeflow import (
     sweep,
 )
 from odeflow.fixed_points.equilibria import fixed_points
-from odeflow.sweeps.computations import Trajectories, point_seed
+from odeflow.sweeps.computations import point_seed
 from odeflow.sweeps.grid import Grid
 from odeflow.sweeps.store import Store
 from tests.odeflow.test_provenance import full_disk
@@ -40,22 +40,6 @@ LARGER = {"epsilon": [0.0, 0.25, 1.5, 0.5, 3.0], "rho": [0.5, 1.0, 2.0]}
 
 def undated(result: xr.Dataset) -> xr.Dataset:
     return result.load().assign_attrs(created="")
-
-
-@pytest.fixture
-def computed_points(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many points each call of the kernel computed."""
-    counts: list[int] = []
-    original = Trajectories.__call__
-
-    def counting(self: Trajectories, points: Any) -> Any:
-        size = len(next(iter(points.values())))
-        if size:
-            counts.append(size)
-        return original(self, points)
-
-    monkeypatch.setattr(Trajectories, "__call__", counting)
-    return counts
 
 
 def test_each_point_is_a_single_integration_bit_for_bit() -> None:
