@@ -1,0 +1,18 @@
+"""The cards, in order of priority."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from benchmarks.cuda.card import Card
+
+__all__ = ["NAMES", "card"]
+
+NAMES = ("tests", "speed", "at_cifar10", "ccat_cifar10", "mnist_full", "comparison")
+"""Names of the cards, each a file of this folder with a ``CARD``: those that come first are run first."""
+
+
+def card(name: str) -> Card:
+    """Return a card by its name."""
+    found: Card = import_module(f"benchmarks.cuda.cards.{name}").CARD
+    return found
