@@ -15,11 +15,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from deepcheck import checkpoint, models
-from deepcheck.attacks.base import Model
 from deepcheck.data import Images
 from deepcheck.device import choose, describe, exact_float32, memory_advice
 from deepcheck.training import parallel
-from deepcheck.training.checkpointing import BEST, LAST, REPORT, check_same, packed, progress_of, unpack
+from deepcheck.training.checkpointing import BEST, LAST, REPORT, check_same, drawn_on_gpu, packed, progress_of, unpack
 from deepcheck.training.recipe import Recipe
 from deepcheck.training.step import Learner
 from deepcheck.training.validation import accuracies
@@ -55,13 +54,15 @@ def train(
     resume: bool = False,
     channels_last: bool = False,
     compiled: bool = False,
+    graphs: bool = False,
     progress: bool = False,
 ) -> Trained:
     """Train a network on a data set.
 
     After every epoch the folder `out` has `last.safetensors` (weights, and what is needed to go on), `best.safetensors`
     if the recipe has `patience`, and `training.json` (recipe, provenance and history). Started by torchrun, every
-    process takes its share of each batch; the first one writes.
+    process takes its share of each batch; the first one writes. Random numbers are drawn on the CPU, and are the same on
+    every device.
 
     Parameters
     ----------
@@ -75,11 +76,16 @@ def train(
         "auto", "cpu", "cuda" or "cuda:N".
     resume
         Go on after the last whole epoch in `out`; with none there, start. On a CPU the final weights are those of a
-        training that was not interrupted.
+        training that was not interrupted. Where `out` has weights alone (`checkpoint.write_shards`), go on from these, with
+        a new optimiser, and with the weights as what the method remembers and as the average: the log and training.json
+        say so.
     channels_last
         Keep images and weights in the memory format that convolutions on GPUs prefer.
     compiled
         Use torch.compile.
+    graphs
+        Record a whole step up to the gradients as a CUDA graph and play it back, where the method allows it: small nets and
+        batches do not wait for the processor then. The weights are the same. On a CPU nothing is faster.
     progress
         Show progress on a terminal.
 
@@ -92,25 +98,30 @@ def train(
     MemoryError
         If the batch does not fit into the memory of the GPU.
     """
-    group = parallel.group()
-    place = choose(device) if group.size == 1 else group.device(choose(device))
+    place = parallel.place(choose(device))
+    group = parallel.group(place)
     out = Path(out)
     if not out.parent.is_dir():
         raise FileNotFoundError(f"out = {str(out)!r} cannot be made: its folder {str(out.parent)!r} does not exist")
-    run = _Run(recipe, images, place, group, channels_last=channels_last)
+    run = _Run(recipe, images, place, group, channels_last=channels_last, compiled=compiled, graphs=graphs)
     out.mkdir(exist_ok=True)
     last = out / LAST
-    if last.exists() and not resume:
+    former = [last] if last.exists() else checkpoint.shards_in(out)
+    group.wait()  # all have looked, before the first one writes
+    if former and not resume:
         raise ValueError(
             f"out = {str(out)!r} holds a training already: allowed is another folder, or resume=True (--resume)"
         )
-    if last.exists():
-        run.restore(last)
-        _LOG.info("going on after epoch %d of %d", run.epoch, recipe.epochs)
-    model = torch.compile(run.learner.network) if compiled else run.learner.network
     with memory_advice(recipe.batch_size):
+        if former:
+            run.restore(former[0])
+            _LOG.info("going on after epoch %d of %d", run.epoch, recipe.epochs)
+            if former[0] != last:
+                _LOG.info("optimiser restarted after epoch %d", run.epoch)
+                if group.rank == 0:
+                    run.save(out)
         while not run.finished:
-            run.run_epoch(model, progress=progress)
+            run.run_epoch(progress=progress)
             if group.rank == 0:
                 run.save(out)
     group.wait()
@@ -122,7 +133,15 @@ class _Run:
     """A training: where it is, and the images and random numbers that it goes on with."""
 
     def __init__(
-        self, recipe: Recipe, images: Images, device: torch.device, group: parallel.Group, *, channels_last: bool
+        self,
+        recipe: Recipe,
+        images: Images,
+        device: torch.device,
+        group: parallel.Group,
+        *,
+        channels_last: bool = False,
+        compiled: bool = False,
+        graphs: bool = False,
     ) -> None:
         count = len(images.train_images) - recipe.validation
         if count < recipe.batch_size:
@@ -137,6 +156,7 @@ class _Run:
             )
         self.recipe, self.device, self.group = recipe, device, group
         self.source = {"dataset": images.name, "train_images": len(images.train_images)}
+        self.how = {"channels_last": channels_last, "compiled": compiled, "graphs": graphs}
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         # bytes on the device: a quarter of the memory of numbers
         self.images = torch.tensor(images.train_images).to(device)
@@ -144,13 +164,16 @@ class _Run:
         self.count = count
         self.steps = count // recipe.batch_size
         self.order = torch.Generator().manual_seed(recipe.seed + 1_000_003)  # the same in every process
-        self.noise = torch.Generator(device).manual_seed(recipe.seed + 2_000_003 + 7919 * group.rank)
+        # on the CPU, so that they are the same on every device; what is drawn is small
+        self.noise = torch.Generator().manual_seed(recipe.seed + 2_000_003 + 7919 * group.rank)
         self.generators = {"order": self.order, "noise": self.noise}
-        self.learner = Learner(recipe, self._network(images), self.noise, group)
+        self._learn(self._network(images))
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.best = float("-inf")
         self.best_epoch = 0
+        self.restarted: list[int] = []
+        """The epochs after which the optimiser began anew, from weights alone."""
 
     def _network(self, images: Images) -> models.Network:
         """Return the network before the first step."""
@@ -167,13 +190,19 @@ class _Run:
         network = recipe.method.network(build)
         return network.to(self.device, memory_format=self.format)  # type: ignore[call-overload, no-any-return]
 
+    def _learn(self, network: models.Network) -> None:
+        """Begin with the weights that a network has."""
+        self.learner = Learner(self.recipe, network, self.noise, self.group, graphs=self.how["graphs"])
+        # every size of a batch that comes has its own code: they are few, and do not change
+        self.model = torch.compile(network, dynamic=False) if self.how["compiled"] else network
+
     @property
     def finished(self) -> bool:
         """Whether all epochs are over, or the robust validation error has stopped going down."""
         patience = self.recipe.patience
         return self.epoch >= self.recipe.epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
 
-    def run_epoch(self, model: Model, *, progress: bool) -> None:
+    def run_epoch(self, *, progress: bool) -> None:
         """Go once over the training images."""
         recipe, start = self.recipe, time.perf_counter()
         order = torch.randperm(self.count, generator=self.order)[: self.steps * recipe.batch_size]
@@ -189,7 +218,7 @@ class _Run:
             x = x.contiguous(memory_format=self.format)
             for replay in range(replays):
                 done = (self.epoch * self.steps + step + replay / replays) / (recipe.epochs * self.steps)
-                total += self.learner.step(model, x, y, done)
+                total += self.learner.step(self.model, x, y, done)
         self.epoch += 1
         clean, robust = map(self.group.agreed, self._accuracies())
         if robust > self.best:
@@ -220,7 +249,7 @@ class _Run:
             self._pixels(apart).contiguous(memory_format=self.format),
             self.labels[apart],
             self.recipe.threat,
-            generator=torch.Generator(self.device).manual_seed(self.recipe.seed),
+            generator=torch.Generator().manual_seed(self.recipe.seed),
             precision=self.learner.precision(),
         )
 
@@ -235,25 +264,56 @@ class _Run:
             "best": self.best,
             "best_epoch": self.best_epoch,
             "history": self.history,
+            "optimiser_restarted_after": self.restarted,
         }
         if self.recipe.patience is not None and self.best_epoch == self.epoch:
             model = {name: tensor for name, tensor in tensors.items() if name.startswith(checkpoint.MODEL)}
             checkpoint.write(out / BEST, model, information)
         checkpoint.write(out / LAST, tensors, information)
-        report = {**information, **provenance("train", seed=str(self.recipe.seed), device=describe(self.device))}
+        report = {
+            **information,
+            "how": self.how,
+            **provenance("train", seed=str(self.recipe.seed), device=describe(self.device)),
+        }
         write_bytes(out / REPORT, json.dumps(report, indent=1).encode())
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint."""
+        """Continue from a checkpoint, or from weights alone."""
         tensors, information = checkpoint.read(path)
         check_same(information, self.recipe, self.source, path)
-        first = self.group.rank == 0
-        unpack(tensors, self.learner, self.generators if first else {"order": self.order}, path)
-        self.epoch, self.best, self.best_epoch, self.history = progress_of(information, path)
+        self.epoch, self.best, self.best_epoch, self.history, self.restarted = progress_of(information, path)
+        if "shard" in information:
+            return self._restart(path)
+        generators = self.generators
+        if drawn_on_gpu(tensors) and self.group.rank == 0:
+            _LOG.warning("%s has random numbers of a GPU, which are drawn on the CPU now: there are new ones", path)
+        if drawn_on_gpu(tensors) or self.group.rank:  # the checkpoint has the random numbers of the first process
+            generators = {"order": self.order}
+        unpack(tensors, self.learner, generators, path)
+        if "noise" not in generators:
+            self._reseed()
+        self._count_average()
+        return None
+
+    def _restart(self, path: Path) -> None:
+        """Continue with the weights and the epoch of a checkpoint, and nothing else."""
+        network = self.learner.network
+        checkpoint.load_into(network, path)
+        for _ in range(self.epoch):  # the next order is the one that would have come
+            torch.randperm(self.count, generator=self.order)
+        self._reseed()
+        self._learn(network)
+        self._count_average()
+        self.restarted = [*self.restarted, self.epoch]
+        # in their new precision they are the best so far: the former best are elsewhere
+        self.best, self.best_epoch = self.group.agreed(self._accuracies()[1]), self.epoch
+
+    def _reseed(self) -> None:
+        self.noise.manual_seed(self.noise.initial_seed() + self.epoch)
+
+    def _count_average(self) -> None:
         if self.learner.average is not None:
             self.learner.average.steps = self.epoch * self.steps * self.recipe.method.replays()
-        if not first:  # the checkpoint has the random numbers of the first process
-            self.noise.manual_seed(self.noise.initial_seed() + self.epoch)
 
 
 def _moments(images: Images, count: int) -> dict[str, list[float]]:

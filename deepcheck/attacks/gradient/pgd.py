@@ -17,7 +17,7 @@ from deepcheck.attacks.draws import keys
 from deepcheck.attacks.norms import Norm, per_example
 from deepcheck.attacks.objectives import Objective, Targeted
 from deepcheck.attacks.objectives import objective as as_objective
-from deepcheck.attacks.points import Points
+from deepcheck.attacks.points import Points, looks
 from deepcheck.attacks.starts import Start, UniformBall, Zero
 from odeflow.model import checked_count, checked_number
 
@@ -122,6 +122,23 @@ class PGD(BudgetAttack):
         The model is used in the mode that it is in. The images are those of the attack's first restart.
         """
         key = keys(generator, torch.arange(len(images), device=images.device))
+        return self.perturb_with(model, images, labels, epsilon, key, targets)
+
+    def perturb_with(
+        self,
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        epsilon: float,
+        key: Tensor,
+        targets: Tensor | None = None,
+    ) -> Tensor:
+        """Return what `perturb` returns, with the keys of the examples' random numbers given, shape (n,), int64.
+
+        Where no example is dropped (`stop_when_reached` is False, or the objective has no goal, or the last iterate is
+        kept) it reads nothing off the GPU, so that a CUDA graph can record it: see `deepcheck.graphs.Captured`. The keys
+        are drawn without: ``deepcheck.attacks.draws.keys(generator, torch.arange(n, device=images.device))``.
+        """
         examples = Examples.of(model, images.detach(), labels, targets, key, len(images)).stream(0)
         with torch.no_grad():
             return self._ascend(examples, epsilon, images_alone=True).images.to(images.dtype)
@@ -182,12 +199,10 @@ class PGD(BudgetAttack):
                 kept = now
                 continue
             kept.put_better(rows, now, final=stops)
-            if not stops:
+            if not (stops and looks(t) and t < self.steps):
                 continue
-            assert kept.reached is not None
-            going = ~(kept.reached if rows is None else kept.reached[rows])
-            if going.sum() <= 0.75 * len(going):  # a smaller batch pays
-                going = going.nonzero().squeeze(1)
+            going = kept.unfinished(rows)
+            if len(going) <= 0.75 * len(examples):  # a smaller batch pays
                 if not len(going):
                     break
                 rows = going if rows is None else rows[going]
