@@ -14,7 +14,10 @@ from deepcheck.attacks import PGD
 from deepcheck.attacks.square import Square
 from deepcheck.defences import BPDA, DEFENCES, EOT, Adaptive, Behind, BitDepth, Defence, GaussianNoise
 from deepcheck.evaluation import Planned, adaptive, evaluate, robust_error, standard_error
+from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.digits_net import Digits, digits_as_tensors, trained_net
+
+pytestmark = on_every_device
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 every = pytest.mark.parametrize("name", DEFENCES)

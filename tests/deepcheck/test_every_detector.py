@@ -13,7 +13,10 @@ from deepcheck import checkpoint, models
 from deepcheck.attacks import PGD
 from deepcheck.detectors import DETECTORS, Confidence, Detector, Mahalanobis, load_detector
 from deepcheck.evaluation import roc_auc
+from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.digits_net import Digits, digits_as_tensors, trained_net
+
+pytestmark = on_every_device
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 every = pytest.mark.parametrize("name", DETECTORS)

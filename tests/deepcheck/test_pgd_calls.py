@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from deepcheck.attacks.norms import NORMS
 from deepcheck.attacks.pgd import bim, fgsm, mim, pgd
 from deepcheck.models import build
+from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.pgd_cases import ATTACKS, EPSILON, Linear, Smooth, generator, pictures
+
+pytestmark = on_every_device
 
 # --- batches, generators, epsilons ---
 

@@ -17,7 +17,10 @@ from deepcheck.data import Images
 from deepcheck.training import train
 from deepcheck.training.averaging import Average
 from deepcheck.training.schedules import SCHEDULES, constant, cyclic, schedule, step
+from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.training.cases import LAST, Seen, numbered, same, tiny, weights
+
+pytestmark = on_every_device
 
 # --- learning rates ---
 

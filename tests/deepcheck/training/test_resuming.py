@@ -19,7 +19,10 @@ from deepcheck.checkpoint import CheckpointError
 from deepcheck.data import Images
 from deepcheck.training import Recipe, loop, train
 from deepcheck.training.recipe import threat
+from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.training.cases import BEST, LAST, REPORT, Seen, interrupt, same, saved, tiny, weights
+
+pytestmark = on_every_device
 
 
 def timeless(history: list[dict[str, float]]) -> list[dict[str, float]]:
