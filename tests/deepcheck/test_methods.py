@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from deepcheck.attacks.norms import norm
 from deepcheck.attacks.pgd import PGD
-from deepcheck.attacks.starts import Gaussian, OneOf, UniformLength, Zero
+from deepcheck.attacks.starts import Gaussian, OneOf, Tiles, UniformLength, Zero
 from deepcheck.training import METHODS, Method, Recipe, recipe
 from deepcheck.training.methods.at import AdversarialTraining
 from deepcheck.training.methods.ccat import CCAT, ccat_attack, soft_targets, true_class_weight
@@ -202,6 +202,17 @@ def test_ccat_attacks_the_second_half_by_its_attack() -> None:
     assert torch.equal(model.trained[0][5:], expected)
 
 
+def test_the_steps_of_the_attack_of_ccat_grow() -> None:
+    method = CCAT(epsilon=EPSILON, attack_steps=8, growth=0.5)
+    assert [method.steps_at(progress) for progress in (0.0, 0.1, 0.25, 0.4, 0.5, 0.9)] == [2, 4, 5, 7, 8, 8]
+    assert CCAT(attack_steps=8).steps_at(0.0) == 8
+    images, labels = pictures(10)
+    for progress, steps in ((0.0, 2), (0.25, 5), (0.75, 8)):
+        model = Recording().train()
+        method.loss(model, images, labels, progress=progress, generator=generator(), state=None)
+        assert len(model.evaluated) == steps + 1
+
+
 class Unmoved:
     """An attack that does nothing, or takes every pixel to the edge of the ball."""
 
@@ -308,6 +319,9 @@ def test_a_method_makes_its_attack_of_its_fields() -> None:
     at = AdversarialTraining(norm="l2", attack_steps=7, step_size=0.03).attack
     assert at == PGD("l2", "cross_entropy", steps=7, step_size=0.03, keep="last", stop_when_reached=False)
     assert CCAT(attack_steps=7, step_size=0.03).attack == ccat_attack(steps=7, step_size=0.03)
+    with_tiles = CCAT(starts="tiles", backtracking=None).attack
+    assert with_tiles.start == OneOf((Gaussian(), UniformLength(), Zero(), Tiles()))
+    assert with_tiles.backtracking is None
 
 
 @pytest.mark.parametrize(
@@ -325,6 +339,13 @@ def test_a_method_makes_its_attack_of_its_fields() -> None:
         (CCAT, {"attack_steps": 0}, "attack_steps = 0 is out of range"),
         (CCAT, {"step_size": 0.0}, "step_size = 0.0 is out of range"),
         (CCAT, {"rho": 0.0}, "rho = 0.0 is out of range"),
+        (
+            CCAT,
+            {"starts": "tile"},
+            "starts = 'tile' is unknown (did you mean 'tiles'?): allowed is one of published, tiles",
+        ),
+        (CCAT, {"growth": 1.5}, "growth = 1.5 is out of range"),
+        (CCAT, {"backtracking": 1.0}, "backtracking = 1.0 is out of range: allowed is a finite number and > 1"),
     ],
     ids=str,
 )
@@ -339,7 +360,7 @@ def test_bad_fields_of_methods(kind: type[Method], changes: dict[str, Any], mess
 def test_fields_belong_to_one_method() -> None:
     assert Standard.settings() == ()
     assert set(AdversarialTraining.settings()) - set(CCAT.settings()) == {"ramp", "attacked_share"}
-    assert set(CCAT.settings()) - set(AdversarialTraining.settings()) == {"rho"}
+    assert set(CCAT.settings()) - set(AdversarialTraining.settings()) == {"rho", "starts", "backtracking", "growth"}
     for method, name in (("standard", "epsilon"), ("at", "rho"), ("ccat", "ramp")):
         with pytest.raises(ValueError, match=f"field of a recipe = '{name}' is unknown"):
             recipe("digits", method, **{name: 0.1})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from deepcheck.checks import checked_choice
 from deepcheck.training.methods.base import AttackingMethod, Name
@@ -20,22 +21,27 @@ if TYPE_CHECKING:
 __all__ = ["CCAT", "ccat_attack", "soft_targets", "true_class_weight"]
 
 
-def ccat_attack(*, steps: int, step_size: float) -> PGD:
+Starts = Literal["published", "tiles"]
+
+
+def ccat_attack(*, steps: int, step_size: float, starts: Starts = "published", backtracking: float | None = 1.5) -> PGD:
     """Return the attack that CCAT trains with: ascent on the confidence in a wrong class, with smoothed signs.
 
-    Momentum 0.9, backtracking by 1.5, the best iterate; starts are Gaussian, of uniform length, or zero.
+    Momentum 0.9, backtracking (by 1.5 as published; None: every step is taken), the best iterate. Starts are Gaussian,
+    of uniform length, or zero, as published; with "tiles" there are these too (`deepcheck.attacks.starts.Tiles`).
     """
     from deepcheck.attacks.pgd import PGD
-    from deepcheck.attacks.starts import Gaussian, OneOf, UniformLength, Zero
+    from deepcheck.attacks.starts import Gaussian, OneOf, Start, Tiles, UniformLength, Zero
 
+    laws: tuple[Start, ...] = (Gaussian(), UniformLength(), Zero())
     return PGD(
         "linf",
         "wrong_confidence",
         steps=steps,
         step_size=step_size,
         momentum=0.9,
-        backtracking=1.5,
-        start=OneOf((Gaussian(), UniformLength(), Zero())),
+        backtracking=backtracking,
+        start=OneOf((*laws, Tiles()) if starts == "tiles" else laws),
         stop_when_reached=False,
     )
 
@@ -69,19 +75,41 @@ class CCAT(AttackingMethod):
     """Radius of the training attack, > 0."""
     rho: float = 10.0
     """Power of the transition to the uniform distribution, > 0."""
+    starts: Starts = "published"
+    """Where the training attack starts. published: at Gaussian noise, at noise of uniform length, or at the image; tiles:
+    or at tiles of +-epsilon."""
+    backtracking: float | None = 1.5
+    """A factor > 1 by which the attack's step is divided where it would lose; None: every step is taken."""
+
+    growth: float = 0.0
+    """Share of the training over which the attack's steps grow from a quarter of `attack_steps` to all, in [0, 1]; 0: all
+    from the beginning."""
 
     def __post_init__(self) -> None:
         checked_choice("norm", self.norm, ("linf",))
         checked_number("epsilon", self.epsilon, above=0)
         super().__post_init__()
         checked_number("rho", self.rho, above=0)
+        checked_choice("starts", self.starts, get_args(Starts))
+        if self.backtracking is not None:
+            checked_number("backtracking", self.backtracking, above=1)
+        checked_number("growth", self.growth, least=0, most=1)
 
     @cached_property
     def attack(self) -> PGD:
-        """The attack on the second half of the batch."""
-        return ccat_attack(steps=self.attack_steps, step_size=self.step_size)
+        """The attack on the second half of the batch, with all its steps."""
+        return ccat_attack(
+            steps=self.attack_steps, step_size=self.step_size, starts=self.starts, backtracking=self.backtracking
+        )
 
-    def loss(self, model: Model, images: Tensor, labels: Tensor, *, generator: torch.Generator, **_: Any) -> Tensor:
+    def steps_at(self, progress: float) -> int:
+        """Return the number of the attack's steps, at this share of the training in [0, 1]."""
+        share = 1.0 if progress >= self.growth else 0.25 + 0.75 * progress / self.growth
+        return math.ceil(share * self.attack_steps)
+
+    def loss(
+        self, model: Model, images: Tensor, labels: Tensor, *, progress: float, generator: torch.Generator, **_: Any
+    ) -> Tensor:
         """Return 1/2 cross-entropy of the clean half + 1/2 cross-entropy of the attacked half with soft targets."""
         import torch
         from torch.nn import functional as F
@@ -91,8 +119,10 @@ class CCAT(AttackingMethod):
 
         half = len(images) // 2
         x, y = images[half:], labels[half:]
+        steps = self.steps_at(progress)
+        attack = self.attack if steps == self.attack_steps else replace(self.attack, steps=steps)
         with evaluating(model), frozen(model):
-            attacked = self.attack.perturb(model, x, y, self.epsilon, generator)
+            attacked = attack.perturb(model, x, y, self.epsilon, generator)
         logits = model(torch.cat([images[:half], attacked])).float()
         weight = true_class_weight(norm(self.norm).length(attacked - x), self.epsilon, self.rho)
         targets = soft_targets(y, weight, logits.shape[1])
