@@ -322,6 +322,9 @@ def test_a_method_makes_its_attack_of_its_fields() -> None:
     with_tiles = CCAT(starts="tiles", backtracking=None).attack
     assert with_tiles.start == OneOf((Gaussian(), UniformLength(), Zero(), Tiles()))
     assert with_tiles.backtracking is None
+    at_the_image = CCAT(starts="image").attack.start
+    assert isinstance(at_the_image, OneOf)
+    assert [at_the_image.starts.count(one) for one in (Zero(), Gaussian(), UniformLength(), Tiles())] == [3, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -342,7 +345,7 @@ def test_a_method_makes_its_attack_of_its_fields() -> None:
         (
             CCAT,
             {"starts": "tile"},
-            "starts = 'tile' is unknown (did you mean 'tiles'?): allowed is one of published, tiles",
+            "starts = 'tile' is unknown (did you mean 'tiles'?): allowed is one of published, tiles, image",
         ),
         (CCAT, {"growth": 1.5}, "growth = 1.5 is out of range"),
         (CCAT, {"backtracking": 1.0}, "backtracking = 1.0 is out of range: allowed is a finite number and > 1"),

@@ -21,19 +21,21 @@ if TYPE_CHECKING:
 __all__ = ["CCAT", "ccat_attack", "soft_targets", "true_class_weight"]
 
 
-Starts = Literal["published", "tiles"]
+Starts = Literal["published", "tiles", "image"]
 
 
 def ccat_attack(*, steps: int, step_size: float, starts: Starts = "published", backtracking: float | None = 1.5) -> PGD:
     """Return the attack that CCAT trains with: ascent on the confidence in a wrong class, with smoothed signs.
 
     Momentum 0.9, backtracking (by 1.5 as published; None: every step is taken), the best iterate. Starts are Gaussian,
-    of uniform length, or zero, as published; with "tiles" there are these too (`deepcheck.attacks.starts.Tiles`).
+    of uniform length, or zero, as published; with "tiles" there are these too (`deepcheck.attacks.starts.Tiles`); with
+    "image" also, and half of all starts are zero.
     """
     from deepcheck.attacks.pgd import PGD
     from deepcheck.attacks.starts import Gaussian, OneOf, Start, Tiles, UniformLength, Zero
 
-    laws: tuple[Start, ...] = (Gaussian(), UniformLength(), Zero())
+    published: tuple[Start, ...] = (Gaussian(), UniformLength(), Zero())
+    laws = {"published": published, "tiles": (*published, Tiles()), "image": (*published, Tiles(), Zero(), Zero())}
     return PGD(
         "linf",
         "wrong_confidence",
@@ -41,7 +43,7 @@ def ccat_attack(*, steps: int, step_size: float, starts: Starts = "published", b
         step_size=step_size,
         momentum=0.9,
         backtracking=backtracking,
-        start=OneOf((*laws, Tiles()) if starts == "tiles" else laws),
+        start=OneOf(laws[starts]),
         stop_when_reached=False,
     )
 
@@ -76,8 +78,8 @@ class CCAT(AttackingMethod):
     rho: float = 10.0
     """Power of the transition to the uniform distribution, > 0."""
     starts: Starts = "published"
-    """Where the training attack starts. published: at Gaussian noise, at noise of uniform length, or at the image; tiles:
-    or at tiles of +-epsilon."""
+    """Where the training attack starts. published: at Gaussian noise, at noise of uniform length, or at the image, with equal
+    probabilities; tiles: or at tiles of +-epsilon; image: half of them at the image, the others at one of the three."""
     backtracking: float | None = 1.5
     """A factor > 1 by which the attack's step is divided where it would lose; None: every step is taken."""
 
