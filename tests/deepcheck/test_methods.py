@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -170,18 +170,20 @@ def test_targets_are_probabilities() -> None:
 # --- CCAT: the loss ---
 
 
+@pytest.mark.parametrize("of", ["linf", "l2"])
 @pytest.mark.parametrize("n", [10, 11])
 @pytest.mark.parametrize("rho", [1.0, 10.0])
-def test_loss_of_ccat(n: int, rho: float) -> None:
+def test_loss_of_ccat(n: int, rho: float, of: Literal["linf", "l2"]) -> None:
     images, labels = pictures(n)
     model = Recording().train()
-    method = CCAT(epsilon=EPSILON, attack_steps=5, step_size=0.02, rho=rho)
+    method = CCAT(norm=of, epsilon=EPSILON, attack_steps=5, step_size=0.02, rho=rho)
     loss = method.loss(model, images, labels, progress=0.0, generator=generator(), state=None)
     (joint,) = model.trained
     half = n // 2
     assert torch.equal(joint[:half], images[:half])
-    delta = (joint - images)[half:].flatten(1).abs().amax(1)
+    delta = torch.linalg.vector_norm((joint - images)[half:].flatten(1), ord=2 if of == "l2" else math.inf, dim=1)
     assert (delta > 0).any()
+    assert delta.max() <= EPSILON * (1 + 1e-12)
     log_p = (joint.flatten(1) @ model.W.T + model.b).log_softmax(1)
     clean = -log_p[torch.arange(half), labels[:half]].mean()
     attacked = torch.zeros((), dtype=torch.float64)
@@ -337,7 +339,7 @@ def test_a_method_makes_its_attack_of_its_fields() -> None:
         (AdversarialTraining, {"step_size": -0.1}, "step_size = -0.1 is out of range"),
         (AdversarialTraining, {"ramp": 1.1}, "ramp = 1.1 is out of range"),
         (AdversarialTraining, {"attacked_share": 0.0}, "attacked_share = 0.0 is out of range"),
-        (CCAT, {"norm": "l2"}, "norm = 'l2' is unknown: allowed is one of linf"),
+        (CCAT, {"norm": "l1"}, "norm = 'l1' is unknown"),
         (CCAT, {"epsilon": 0.0}, "epsilon = 0.0 is out of range: allowed is a finite number and > 0"),
         (CCAT, {"attack_steps": 0}, "attack_steps = 0 is out of range"),
         (CCAT, {"step_size": 0.0}, "step_size = 0.0 is out of range"),

@@ -24,7 +24,14 @@ __all__ = ["CCAT", "ccat_attack", "soft_targets", "true_class_weight"]
 Starts = Literal["published", "tiles", "image"]
 
 
-def ccat_attack(*, steps: int, step_size: float, starts: Starts = "published", backtracking: float | None = 1.5) -> PGD:
+def ccat_attack(
+    *,
+    steps: int,
+    step_size: float,
+    starts: Starts = "published",
+    backtracking: float | None = 1.5,
+    norm: Literal["linf", "l2"] = "linf",
+) -> PGD:
     """Return the attack that CCAT trains with: ascent on the confidence in a wrong class, with smoothed signs.
 
     Momentum 0.9, backtracking (by 1.5 as published; None: every step is taken), the best iterate. Starts are Gaussian,
@@ -37,7 +44,7 @@ def ccat_attack(*, steps: int, step_size: float, starts: Starts = "published", b
     published: tuple[Start, ...] = (Gaussian(), UniformLength(), Zero())
     laws = {"published": published, "tiles": (*published, Tiles()), "image": (*published, Tiles(), Zero(), Zero())}
     return PGD(
-        "linf",
+        norm,
         "wrong_confidence",
         steps=steps,
         step_size=step_size,
@@ -65,14 +72,12 @@ def soft_targets(labels: Tensor, weight: Tensor, num_classes: int) -> Tensor:
 class CCAT(AttackingMethod):
     """Confidence-calibrated adversarial training (Stutz, Hein and Schiele, ICML 2020).
 
-    One half of the batch is clean, with its labels. The other half is attacked in L-infinity, and its targets go over
-    to the uniform distribution with the distance |delta| from the image. Both halves have the weight 1/2, in one
-    forward pass.
+    One half of the batch is clean, with its labels. The other half is attacked, in the paper in L-infinity, and its targets
+    go over to the uniform distribution with the distance |delta| from the image in that norm. Both halves have the weight
+    1/2, in one forward pass.
     """
 
     name: Name = field(init=False, default="ccat", repr=False)
-    norm: Literal["linf"] = "linf"
-    """Norm of the training attack."""
     epsilon: float = 0.3
     """Radius of the training attack, > 0."""
     rho: float = 10.0
@@ -88,7 +93,6 @@ class CCAT(AttackingMethod):
     from the beginning."""
 
     def __post_init__(self) -> None:
-        checked_choice("norm", self.norm, ("linf",))
         checked_number("epsilon", self.epsilon, above=0)
         super().__post_init__()
         checked_number("rho", self.rho, above=0)
@@ -101,7 +105,11 @@ class CCAT(AttackingMethod):
     def attack(self) -> PGD:
         """The attack on the second half of the batch, with all its steps."""
         return ccat_attack(
-            steps=self.attack_steps, step_size=self.step_size, starts=self.starts, backtracking=self.backtracking
+            steps=self.attack_steps,
+            step_size=self.step_size,
+            starts=self.starts,
+            backtracking=self.backtracking,
+            norm=self.norm,
         )
 
     def steps_at(self, progress: float) -> int:
