@@ -12,7 +12,7 @@ from torch import Tensor
 from deepcheck.attacks.draws import Draws, Source
 from deepcheck.attacks.norms import L0, Norm, per_example
 
-__all__ = ["Gaussian", "OneOf", "Start", "UniformBall", "UniformLength", "Zero"]
+__all__ = ["Gaussian", "OneOf", "Start", "Tiles", "UniformBall", "UniformLength", "Zero"]
 
 
 class Start(abc.ABC):
@@ -67,6 +67,36 @@ class UniformLength(Start):
         if isinstance(norm, L0):
             return norm.project(direction, length + 1).clamp_(-1, 1)
         return direction * per_example(length / norm.length(direction), like)
+
+
+@dataclass(frozen=True)
+class Tiles(Start):
+    """Tiles of one size, each of +-epsilon or unchanged: what random searches by squares and stripes propose.
+
+    Height and width of the tiles are powers of 2, up to those of the image, drawn for each example with the place of the
+    first tile. Of the tiles a share that is uniform in (0, 1) is changed, in every channel with a sign of its own.
+    Vectors, shape (n, D), have intervals.
+    """
+
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
+        """Draw sizes, places, shares and signs."""
+        del norm
+        draws = Draws.of(source, like)
+        height, width = like.shape[-2:] if like.ndim > 2 else (1, like.shape[-1])
+        down, across, top, left = draws.below(height.bit_length(), width.bit_length(), height, width)
+        row, column = _tile(height, down, top), _tile(width, across, left)
+        share = draws.uniform(like)
+        u = draws.symmetric(like.view(len(like), -1, height, width))  # a number for each tile, and some to spare
+        u = u.gather(2, row[:, None, :, None].expand_as(u)).gather(3, column[:, None, None, :].expand_as(u))
+        changed = u.abs() < per_example(share, u)
+        return (epsilon * u.sign() * changed).view(like.shape)
+
+
+def _tile(edge: int, power: Tensor, first: Tensor) -> Tensor:
+    """Return the number of the tile that each pixel along an edge is in, shape (n, edge), for tiles of 2^power pixels."""
+    pixel = torch.arange(edge, device=power.device)
+    # the last tile may be a remainder, and then the first is as well: one more than fit; it shares the last one's number
+    return ((pixel + (first % 2**power)[:, None]) // 2 ** power[:, None]).clamp_(max=edge - 1)
 
 
 @dataclass(frozen=True)

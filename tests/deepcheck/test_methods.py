@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from deepcheck.attacks.norms import norm
 from deepcheck.attacks.pgd import PGD
-from deepcheck.attacks.starts import Gaussian, OneOf, UniformLength, Zero
+from deepcheck.attacks.starts import Gaussian, OneOf, Tiles, UniformLength, Zero
 from deepcheck.training import METHODS, Method, Recipe, recipe
 from deepcheck.training.methods.at import AdversarialTraining
 from deepcheck.training.methods.ccat import CCAT, ccat_attack, soft_targets, true_class_weight
@@ -174,18 +174,20 @@ def test_targets_are_probabilities() -> None:
 # --- CCAT: the loss ---
 
 
+@pytest.mark.parametrize("of", ["linf", "l2"])
 @pytest.mark.parametrize("n", [10, 11])
 @pytest.mark.parametrize("rho", [1.0, 10.0])
-def test_loss_of_ccat(n: int, rho: float) -> None:
+def test_loss_of_ccat(n: int, rho: float, of: Literal["linf", "l2"]) -> None:
     images, labels = pictures(n)
     model = Recording().train()
-    method = CCAT(epsilon=EPSILON, attack_steps=5, step_size=0.02, rho=rho)
+    method = CCAT(norm=of, epsilon=EPSILON, attack_steps=5, step_size=0.02, rho=rho)
     loss = method.loss(model, images, labels, progress=0.0, generator=generator(), state=None)
     (joint,) = model.trained
     half = n // 2
     assert torch.equal(joint[:half], images[:half])
-    delta = (joint - images)[half:].flatten(1).abs().amax(1)
+    delta = torch.linalg.vector_norm((joint - images)[half:].flatten(1), ord=2 if of == "l2" else math.inf, dim=1)
     assert (delta > 0).any()
+    assert delta.max() <= EPSILON * (1 + 1e-12)
     log_p = (joint.flatten(1) @ model.W.T + model.b).log_softmax(1)
     clean = -log_p[torch.arange(half), labels[:half]].mean()
     attacked = torch.zeros((), dtype=torch.float64)
@@ -204,6 +206,17 @@ def test_ccat_attacks_the_second_half_by_its_attack() -> None:
     )
     expected = attack.perturb(model.eval(), images[5:], labels[5:], EPSILON, generator())
     assert torch.equal(model.trained[0][5:], expected)
+
+
+def test_the_steps_of_the_attack_of_ccat_grow() -> None:
+    method = CCAT(epsilon=EPSILON, attack_steps=8, first_steps=2, growth=0.5)
+    assert [method.steps_at(progress) for progress in (0.0, 0.1, 0.25, 0.4, 0.5, 0.9)] == [2, 3, 5, 7, 8, 8]
+    assert CCAT(attack_steps=8).steps_at(0.0) == 8
+    images, labels = pictures(10)
+    for progress, steps in ((0.0, 2), (0.25, 5), (0.75, 8)):
+        model = Recording().train()
+        method.loss(model, images, labels, progress=progress, generator=generator(), state=None)
+        assert len(model.evaluated) == steps + 1
 
 
 class Unmoved:
@@ -349,6 +362,12 @@ def test_a_method_makes_its_attack_of_its_fields() -> None:
     at = AdversarialTraining(norm="l2", attack_steps=7, step_size=0.03).attack
     assert at == PGD("l2", "cross_entropy", steps=7, step_size=0.03, keep="last", stop_when_reached=False)
     assert CCAT(attack_steps=7, step_size=0.03).attack == ccat_attack(steps=7, step_size=0.03)
+    with_tiles = CCAT(starts="tiles", backtracking=None).attack
+    assert with_tiles.start == OneOf((Gaussian(), UniformLength(), Zero(), Tiles()))
+    assert with_tiles.backtracking is None
+    at_the_image = CCAT(starts="image").attack.start
+    assert isinstance(at_the_image, OneOf)
+    assert [at_the_image.starts.count(one) for one in (Zero(), Gaussian(), UniformLength(), Tiles())] == [3, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -368,11 +387,18 @@ def test_a_method_makes_its_attack_of_its_fields() -> None:
         ),
         (AdversarialTraining, {"growth": -0.1}, "growth = -0.1 is out of range"),
         (AdversarialTraining, {"attacked_share": 0.0}, "attacked_share = 0.0 is out of range"),
-        (CCAT, {"norm": "l2"}, "norm = 'l2' is unknown: allowed is one of linf"),
+        (CCAT, {"norm": "l1"}, "norm = 'l1' is unknown"),
         (CCAT, {"epsilon": 0.0}, "epsilon = 0.0 is out of range: allowed is a finite number and > 0"),
         (CCAT, {"attack_steps": 0}, "attack_steps = 0 is out of range"),
         (CCAT, {"step_size": 0.0}, "step_size = 0.0 is out of range"),
         (CCAT, {"rho": 0.0}, "rho = 0.0 is out of range"),
+        (
+            CCAT,
+            {"starts": "tile"},
+            "starts = 'tile' is unknown (did you mean 'tiles'?): allowed is one of published, tiles, image",
+        ),
+        (CCAT, {"growth": 1.5}, "growth = 1.5 is out of range"),
+        (CCAT, {"backtracking": 1.0}, "backtracking = 1.0 is out of range: allowed is a finite number and > 1"),
     ],
     ids=str,
 )
@@ -386,13 +412,8 @@ def test_bad_fields_of_methods(kind: type[Method], changes: dict[str, Any], mess
 
 def test_fields_belong_to_one_method() -> None:
     assert Standard.settings() == ()
-    assert set(AdversarialTraining.settings()) - set(CCAT.settings()) == {
-        "ramp",
-        "attacked_share",
-        "first_steps",
-        "growth",
-    }
-    assert set(CCAT.settings()) - set(AdversarialTraining.settings()) == {"rho"}
+    assert set(AdversarialTraining.settings()) - set(CCAT.settings()) == {"ramp", "attacked_share"}
+    assert set(CCAT.settings()) - set(AdversarialTraining.settings()) == {"rho", "starts", "backtracking"}
     for method, name in (("standard", "epsilon"), ("at", "rho"), ("ccat", "ramp")):
         with pytest.raises(ValueError, match=f"field of a recipe = '{name}' is unknown"):
             recipe("digits", method, **{name: 0.1})

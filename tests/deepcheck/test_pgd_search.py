@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from deepcheck.attacks.norms import NORMS, LInf
 from deepcheck.attacks.objectives import Objective
 from deepcheck.attacks.pgd import PGD, pgd
-from deepcheck.attacks.starts import Gaussian, OneOf, Start, UniformBall, UniformLength, Zero
+from deepcheck.attacks.starts import Gaussian, OneOf, Start, Tiles, UniformBall, UniformLength, Zero
 from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.pgd_cases import (
     ATTACKS,
@@ -29,7 +30,7 @@ pytestmark = on_every_device
 
 # --- starts ---
 
-STARTS = [Zero(), UniformBall(), Gaussian(), UniformLength(), OneOf((Zero(), UniformBall()))]
+STARTS = [Zero(), UniformBall(), Gaussian(), UniformLength(), Tiles(), OneOf((Zero(), UniformBall()))]
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -62,6 +63,34 @@ def test_one_of_several_starts_for_each_example() -> None:
 def test_gaussian_starts_have_their_deviation() -> None:
     delta = Gaussian()(LInf(), torch.empty(4000, 24, dtype=torch.float64), 0.6, generator())
     assert float(delta.std()) == pytest.approx(0.6 / (2 * math.log(24)), rel=4 / math.sqrt(2 * 4000 * 24))
+
+
+def test_tiles_are_of_one_size_in_an_example_and_a_uniform_share_of_them_is_changed() -> None:
+    n = 4000
+    delta = Tiles()(LInf(), torch.empty(n, 1, 32, 32, dtype=torch.float64), 0.5, generator())[:, 0]
+    assert set(delta.unique().tolist()) == {-0.5, 0.0, 0.5}
+    assert abs(float(delta.mean())) < 4 * 0.5 / math.sqrt(n)
+    assert abs(float((delta != 0).double().mean()) - 0.5) < 4 * 0.5 / math.sqrt(n)
+    sizes = []
+    for turned in (delta, delta.mT):  # the edges between rows, then those between columns
+        edges = (turned[:, 1:] != turned[:, :-1]).any(2).numpy()
+        sizes.append(np.array([np.gcd.reduce(np.diff(np.flatnonzero(one))) if one.sum() > 1 else 0 for one in edges]))
+        finest = float((sizes[-1] == 1).mean())
+        assert (
+            abs(finest - 1 / 6) < 4 * math.sqrt(5 / 36 / n) + 0.02
+        )  # of tiles of 1, 2, 4, ..., 32 pixels; some show none
+        assert (np.log2(sizes[-1][sizes[-1] > 0]) % 1 == 0).mean() > 0.9
+    fine = torch.tensor((sizes[0] == 1) & (sizes[1] == 1))
+    share = (delta[fine] != 0).double().mean((1, 2)).numpy()
+    assert stats.kstest(share, "uniform").pvalue > 0.01
+
+
+def test_tiles_of_channels_have_signs_of_their_own_and_those_of_vectors_are_intervals() -> None:
+    delta = Tiles()(LInf(), torch.empty(500, 3, 8, 8), 1.0, generator())
+    assert (delta[:, 0] != delta[:, 1]).flatten(1).any(1).double().mean() > 0.5
+    vectors = Tiles()(LInf(), torch.empty(500, 64), 1.0, generator())
+    few = (vectors.diff(dim=1) != 0).sum(1) <= 1
+    assert 0 < few.double().mean() < 1
 
 
 # --- what is found ---

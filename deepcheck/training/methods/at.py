@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from deepcheck.training.methods.base import AttackingMethod, Name, RecordableMethod
-from odeflow.model import checked_count, checked_number
+from odeflow.model import checked_number
 
 if TYPE_CHECKING:
     import torch
@@ -33,17 +33,9 @@ class AdversarialTraining(AttackingMethod, RecordableMethod):
     attacked_share: float = 1.0
     """Share of each batch that is attacked, in (0, 1]: 1, or 1/2 as in Szegedy et al. The first examples stay clean;
     at least one is attacked."""
-    first_steps: int | None = None
-    """Steps of the attack at the beginning, in [1, attack_steps]; they grow linearly to attack_steps. A few steps are longer
-    than many: epsilon / steps, where this is more than step_size. None: attack_steps from the beginning."""
-    growth: float = 0.5
-    """Share of the training over which the steps grow, in [0, 1]."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.first_steps is not None:
-            checked_count("first_steps", self.first_steps, 1, most=self.attack_steps)
-        checked_number("growth", self.growth, least=0, most=1)
         checked_number("ramp", self.ramp, least=0, most=1)
         checked_number("attacked_share", self.attacked_share, above=0, most=1)
 
@@ -53,12 +45,6 @@ class AdversarialTraining(AttackingMethod, RecordableMethod):
         from deepcheck.attacks.pgd import PGD
 
         return PGD(self.norm, steps=self.attack_steps, step_size=self.step_size, keep="last", stop_when_reached=False)
-
-    def steps_at(self, progress: float) -> int:
-        """Return the steps of the attack at this progress of the training, in [0, 1)."""
-        first = self.attack_steps if self.first_steps is None else self.first_steps
-        share = min(progress / self.growth, 1.0) if self.growth else 1.0
-        return round(first + share * (self.attack_steps - first))
 
     def attack_at(self, progress: float) -> PGD:
         """Return the attack at this progress of the training, in [0, 1).

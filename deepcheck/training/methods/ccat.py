@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from deepcheck.checks import checked_choice
 from deepcheck.training.methods.base import AttackingMethod, Name, RecordableMethod
@@ -20,22 +20,36 @@ if TYPE_CHECKING:
 __all__ = ["CCAT", "ccat_attack", "soft_targets", "true_class_weight"]
 
 
-def ccat_attack(*, steps: int, step_size: float) -> PGD:
+Starts = Literal["published", "tiles", "image"]
+
+
+def ccat_attack(
+    *,
+    steps: int,
+    step_size: float,
+    starts: Starts = "published",
+    backtracking: float | None = 1.5,
+    norm: Literal["linf", "l2"] = "linf",
+) -> PGD:
     """Return the attack that CCAT trains with: ascent on the confidence in a wrong class, with smoothed signs.
 
-    Momentum 0.9, backtracking by 1.5, the best iterate; starts are Gaussian, of uniform length, or zero.
+    Momentum 0.9, backtracking (by 1.5 as published; None: every step is taken), the best iterate. Starts are Gaussian,
+    of uniform length, or zero, as published; with "tiles" there are these too (`deepcheck.attacks.starts.Tiles`); with
+    "image" also, and half of all starts are zero.
     """
     from deepcheck.attacks.pgd import PGD
-    from deepcheck.attacks.starts import Gaussian, OneOf, UniformLength, Zero
+    from deepcheck.attacks.starts import Gaussian, OneOf, Start, Tiles, UniformLength, Zero
 
+    published: tuple[Start, ...] = (Gaussian(), UniformLength(), Zero())
+    laws = {"published": published, "tiles": (*published, Tiles()), "image": (*published, Tiles(), Zero(), Zero())}
     return PGD(
-        "linf",
+        norm,
         "wrong_confidence",
         steps=steps,
         step_size=step_size,
         momentum=0.9,
-        backtracking=1.5,
-        start=OneOf((Gaussian(), UniformLength(), Zero())),
+        backtracking=backtracking,
+        start=OneOf(laws[starts]),
         stop_when_reached=False,
     )
 
@@ -59,38 +73,54 @@ def soft_targets(labels: Tensor, weight: Tensor, num_classes: int) -> Tensor:
 class CCAT(AttackingMethod, RecordableMethod):
     """Confidence-calibrated adversarial training (Stutz, Hein and Schiele, ICML 2020).
 
-    One half of the batch is clean, with its labels. The other half is attacked in L-infinity, and its targets go over
-    to the uniform distribution with the distance |delta| from the image. Both halves have the weight 1/2, in one
-    forward pass.
+    One half of the batch is clean, with its labels. The other half is attacked, in the paper in L-infinity, and its targets
+    go over to the uniform distribution with the distance |delta| from the image in that norm. Both halves have the weight
+    1/2, in one forward pass.
     """
 
     name: Name = field(init=False, default="ccat", repr=False)
-    norm: Literal["linf"] = "linf"
-    """Norm of the training attack."""
     epsilon: float = 0.3
     """Radius of the training attack, > 0."""
     rho: float = 10.0
     """Power of the transition to the uniform distribution, > 0."""
+    starts: Starts = "published"
+    """Where the training attack starts. published: at Gaussian noise, at noise of uniform length, or at the image, with equal
+    probabilities; tiles: or at tiles of +-epsilon; image: half of them at the image, the others at one of the three."""
+    backtracking: float | None = 1.5
+    """A factor > 1 by which the attack's step is divided where it would lose; None: every step is taken."""
 
     def __post_init__(self) -> None:
-        checked_choice("norm", self.norm, ("linf",))
         checked_number("epsilon", self.epsilon, above=0)
         super().__post_init__()
         checked_number("rho", self.rho, above=0)
+        checked_choice("starts", self.starts, get_args(Starts))
+        if self.backtracking is not None:
+            checked_number("backtracking", self.backtracking, above=1)
 
     @cached_property
     def attack(self) -> PGD:
-        """The attack on the second half of the batch."""
-        return ccat_attack(steps=self.attack_steps, step_size=self.step_size)
+        """The attack on the second half of the batch, with all its steps."""
+        return ccat_attack(
+            steps=self.attack_steps,
+            step_size=self.step_size,
+            starts=self.starts,
+            backtracking=self.backtracking,
+            norm=self.norm,
+        )
 
-    def drawn(self, images: Tensor, *, progress: float, generator: torch.Generator) -> tuple[Tensor]:
-        """Return keys of random numbers for the second half."""
+    def attack_at(self, progress: float) -> PGD:
+        """Return the attack at this progress of the training, in [0, 1)."""
+        steps = self.steps_at(progress)
+        return self.attack if steps == self.attack_steps else replace(self.attack, steps=steps)
+
+    def drawn(self, images: Tensor, *, progress: float, generator: torch.Generator) -> tuple[Tensor, PGD]:
+        """Return keys of random numbers for the second half, and the attack on it."""
         import torch
 
         from deepcheck.attacks.draws import keys
 
-        del progress
-        return (keys(generator, torch.arange(len(images) - len(images) // 2, device=images.device)),)
+        attacked = torch.arange(len(images) - len(images) // 2, device=images.device)
+        return keys(generator, attacked), self.attack_at(progress)
 
     def loss_of(self, model: Model, images: Tensor, labels: Tensor, *drawn: Any) -> Tensor:
         """Return 1/2 cross-entropy of the clean half + 1/2 cross-entropy of the attacked half with soft targets."""
@@ -100,11 +130,11 @@ class CCAT(AttackingMethod, RecordableMethod):
         from deepcheck.attacks.base import evaluating, frozen
         from deepcheck.attacks.norms import norm
 
-        (key,) = drawn
+        key, attack = drawn
         half = len(images) // 2
         x, y = images[half:], labels[half:]
         with evaluating(model), frozen(model):
-            attacked = self.attack.perturb_with(model, x, y, self.epsilon, key)
+            attacked = attack.perturb_with(model, x, y, self.epsilon, key)
         logits = model(torch.cat([images[:half], attacked])).float()
         weight = true_class_weight(norm(self.norm).length(attacked - x), self.epsilon, self.rho)
         targets = soft_targets(y, weight, logits.shape[1])

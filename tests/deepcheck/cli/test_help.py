@@ -67,10 +67,10 @@ def test_flags_of_a_method_reach_it(capsys: pytest.CaptureFixture[str]) -> None:
             "epsilon": 0.07,
             "attack_steps": 3,
             "step_size": 0.05,
-            "ramp": 0.4,
-            "attacked_share": 1.0,
             "first_steps": None,
             "growth": 0.5,
+            "ramp": 0.4,
+            "attacked_share": 1.0,
         },
     )
     assert "PGD-10 at epsilon = 0.07" in capsys.readouterr().out
