@@ -75,7 +75,7 @@ def records_of(
         x,
         y,
         epsilon=epsilon,
-        generator=stream(SEED, "sanity", device),
+        generator=stream(SEED, "sanity"),
         queries=setting.queries,
         planned=planned,
         records=records,
