@@ -25,8 +25,10 @@ class Timed:
     samples: int
 
 
-def timed(work: Callable[[], object], device: torch.device, *, seconds: float = 0.4, least: int = 3) -> Timed:
-    """Return how long a call takes: after a warm-up, in samples of several calls that take 20 ms together.
+def timed(
+    work: Callable[[], object], device: torch.device, *, seconds: float = 0.4, sample: float = 0.02, least: int = 3
+) -> Timed:
+    """Return how long a call takes: after a warm-up, in samples of several calls.
 
     Parameters
     ----------
@@ -36,6 +38,8 @@ def timed(work: Callable[[], object], device: torch.device, *, seconds: float = 
         Where it runs.
     seconds
         Time for all samples, about.
+    sample
+        Time of a sample, about: short against it is what the clock itself takes.
     least
         Samples at least, in any case.
     """
@@ -49,7 +53,7 @@ def timed(work: Callable[[], object], device: torch.device, *, seconds: float = 
     work()
     wait()
     one = max(time.perf_counter() - start, 1e-7)
-    calls = max(1, round(0.02 / one))
+    calls = max(1, round(sample / one))
     count = max(least, min(25, round(seconds / (calls * one))))
     times, hosts = [], []
     for _ in range(count):

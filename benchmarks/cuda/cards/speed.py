@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from deepcheck.training.step import Learner
 
 __all__ = ["CARD", "markdown"]
 
-STEPS, EPSILON, STEP_SIZE = 10, 8 / 255, 2 / 255
+EPSILON, STEP_SIZE = 8 / 255, 2 / 255
 BATCHES = (512, 128)
 COMPILING = 60.0
 """Seconds that a compilation may take, and its measurements: none is begun with less time left."""
@@ -87,10 +88,20 @@ COMPILED = Way("compiled, channels_last, bfloat16", torch.bfloat16, True, compil
 WAYS = (EAGER, BF16, LAST, GRAPH, BEST)
 
 
+def steps_of(work: Work) -> int:
+    """Return the steps of PGD."""
+    return 2 if work.quick else 10
+
+
+def clock(work: Work, seconds: float) -> dict[str, Any]:
+    """Return the options of `timed`, for so many seconds."""
+    return {"seconds": 0.0, "sample": 0.0, "least": 1} if work.quick else {"seconds": seconds}
+
+
 def run(work: Work) -> None:
     """Measure without a compiler, then beside other libraries, then what is compiled, as the time allows."""
     limits = {str(dtype): matmul_limit(work, dtype) for dtype in (torch.float32, torch.bfloat16)}
-    work.save(matmul_flops_per_second=limits, steps=STEPS, rows=[], others=[])
+    work.save(matmul_flops_per_second=limits, steps=steps_of(work), rows=[], others=[])
     rows: list[dict[str, Any]] = []
     flops: dict[str, int] = {}
 
@@ -98,7 +109,7 @@ def run(work: Work) -> None:
         for way in ways:
             rows.extend(work.halving(batch, lambda size: _rows(work, net, way, size)))  # noqa: B023
         for row in rows:
-            row |= _shares(row, rows, flops[row["net"]], limits)
+            row |= _shares(row, rows, flops[row["net"]], limits, steps_of(work))
         work.save(rows=rows)
 
     for net in NETS:
@@ -113,7 +124,7 @@ def run(work: Work) -> None:
             measure(net, WAYS, batch)
     beside = [_beside(work, net, batches[0]) for net in (NETS[:2] if work.left() > 30 or work.quick else ())]
     work.save(others=[row for found in beside for row in found])
-    for net in NETS:
+    for net in NETS[1:2] if work.quick else NETS:
         if work.left() < COMPILING and not work.quick:
             missing.append(f"{net.label} compiled")
             continue
@@ -146,8 +157,10 @@ def _timed(work: Work, net: Net, way: Way, batch: int) -> dict[str, Timed]:
     model: nn.Module = network
     if way.compiled:
         model = torch.compile(network, dynamic=False, backend="eager" if work.quick else "inductor")  # type: ignore[assignment]
-    attack = PGD("linf", "cross_entropy", steps=STEPS, step_size=STEP_SIZE, keep="last", stop_when_reached=False)
-    seconds = 0.0 if work.quick else 0.3
+    attack = PGD(
+        "linf", "cross_entropy", steps=steps_of(work), step_size=STEP_SIZE, keep="last", stop_when_reached=False
+    )
+    options = clock(work, 0.3)
 
     def pass_(x: Tensor, y: Tensor) -> Tensor:
         return bare_pass(model, x, y)
@@ -161,14 +174,14 @@ def _timed(work: Work, net: Net, way: Way, batch: int) -> dict[str, Timed]:
         with frozen(network):
             if way.graph:
                 pass_, pgd = Captured(pass_, nets=[network]), Captured(pgd, nets=[network])  # type: ignore[assignment]
-            found["pass"] = timed(lambda: pass_(x, y), device, seconds=seconds)
-            found["pgd"] = timed(lambda: pgd(x, y, key), device, seconds=seconds)
+            found["pass"] = timed(lambda: pass_(x, y), device, **options)
+            found["pgd"] = timed(lambda: pgd(x, y, key), device, **options)
         network.train()
-        found["training pass"] = timed(lambda: F.cross_entropy(model(x).float(), y).backward(), device, seconds=seconds)
+        found["training pass"] = timed(lambda: F.cross_entropy(model(x).float(), y).backward(), device, **options)
     learner = _learner(work, net, network, way, batch)
     # the step sets its own precision
     with exact_float32():
-        found["at"] = timed(lambda: learner.step(model, x, y, 0.5), device, seconds=seconds)
+        found["at"] = timed(lambda: learner.step(model, x, y, 0.5), device, **options)
     return found
 
 
@@ -177,11 +190,12 @@ def _learner(work: Work, net: Net, network: models.Network, way: Way, batch: int
     name = "mnist" if net.shape[0] == 1 else "cifar10"
     half = way.dtype is torch.bfloat16
     plan = recipe(name, "at", model=net.name).changed(
-        batch_size=batch, attack_steps=STEPS, epsilon=EPSILON, step_size=STEP_SIZE, learning_rate=1e-6,
-        precision="bfloat16" if half else "float32", ramp=0.0, average=None,
+        batch_size=batch, attack_steps=steps_of(work), epsilon=EPSILON, step_size=STEP_SIZE, learning_rate=1e-6,
+        precision="bfloat16" if half else "float32", ramp=0.0, average=0.0,
     )  # fmt: skip
-    noise = torch.Generator(work.device).manual_seed(0)
-    return Learner(plan, network, noise, Group(), graphs=way.graph)
+    noise = torch.Generator().manual_seed(0)
+    graphs = {"graphs": way.graph} if "graphs" in signature(Learner).parameters else {}
+    return Learner(plan, network, noise, Group(), **graphs)
 
 
 def bare_pass(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
@@ -196,7 +210,7 @@ def matmul_limit(work: Work, dtype: torch.dtype) -> float:
     size = 128 if work.quick else 8192
     a = torch.rand((size, size), device=work.device, dtype=dtype)
     with exact_float32():
-        return 2 * size**3 / timed(lambda: a @ a, work.device).seconds
+        return 2 * size**3 / timed(lambda: a @ a, work.device, **clock(work, 0.4)).seconds
 
 
 def _flops(net: nn.Module, shape: tuple[int, ...], device: torch.device) -> int:
@@ -209,7 +223,7 @@ def _flops(net: nn.Module, shape: tuple[int, ...], device: torch.device) -> int:
 
 
 def _shares(
-    row: dict[str, Any], rows: list[dict[str, Any]], flops: int, limits: dict[str, float]
+    row: dict[str, Any], rows: list[dict[str, Any]], flops: int, limits: dict[str, float], steps: int
 ) -> dict[str, float | None]:
     """Return a row's share of the arithmetic, and what it takes over the sum of its passes."""
     same = {one["what"]: one["seconds"] for one in rows if all(one[key] == row[key] for key in ("net", "way", "batch"))}
@@ -217,17 +231,17 @@ def _shares(
         rate = flops * row["batch"] / row["seconds"]
         limit = limits[str(torch.bfloat16 if "bfloat16" in row["way"] else torch.float32)]
         return {"flops_per_second": rate, "share_of_matmul": rate / limit}
-    passes = {"pgd": STEPS * same["pass"], "at": STEPS * same["pass"] + same["training pass"]}
+    passes = {"pgd": steps * same["pass"], "at": steps * same["pass"] + same["training pass"]}
     return {"over_passes": row["seconds"] / passes[row["what"]]} if row["what"] in passes else {}
 
 
 def _beside(work: Work, net: Net, batch: int) -> list[dict[str, Any]]:
     """Return what the same PGD takes here, eager and as a graph, and in the other libraries that are installed."""
-    network, device = net.made(work), work.device
+    network, device, steps = net.made(work), work.device, steps_of(work)
     generator = torch.Generator().manual_seed(0)
     x = torch.rand((batch, *net.shape), generator=generator).to(device)
     y = torch.randint(10, (batch,), generator=generator).to(device)
-    attack = PGD("linf", "cross_entropy", steps=STEPS, step_size=STEP_SIZE, keep="last", stop_when_reached=False)
+    attack = PGD("linf", "cross_entropy", steps=steps, step_size=STEP_SIZE, keep="last", stop_when_reached=False)
     captured = Captured(lambda x, y, key: attack.perturb_with(network, x, y, EPSILON, key), nets=[network])
 
     def graph() -> Tensor:
@@ -238,14 +252,13 @@ def _beside(work: Work, net: Net, batch: int) -> list[dict[str, Any]]:
     works: dict[str, Callable[[], object]] = {
         "deepcheck": lambda: attack(network, x, y, epsilon=EPSILON, generator=generator, batch_size=batch),
         "deepcheck, CUDA graph": graph,
-        **others(network, x, y, epsilon=EPSILON, step_size=STEP_SIZE, steps=STEPS),
+        **others(network, x, y, epsilon=EPSILON, step_size=STEP_SIZE, steps=steps),
     }
     rows = []
-    seconds = 0.0 if work.quick else 1.0
     for name, one in works.items():
         # the graph is of the net with its parameters frozen, as the others of ours freeze them by themselves
         with exact_float32(), frozen(network) if name == "deepcheck, CUDA graph" else nullcontext():
-            found = timed(one, device, seconds=seconds)
+            found = timed(one, device, **clock(work, 1.0))
         rows.append({"net": net.label, "library": name, "batch": batch, **asdict(found)})
     ours = rows[0]["seconds"]
     return [row | {"over_deepcheck": row["seconds"] / ours} for row in rows]
