@@ -93,7 +93,7 @@ def test_a_training_ends_with_its_time_and_is_the_same_when_it_goes_on(
         now[0] += 10.0
 
     monkeypatch.setattr(loop._Run, "run_epoch", slow)
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("deepcheck.training.loop.time.perf_counter", lambda: now[0])
     options_of_train: dict[str, Any] = {"out": tmp_path / "parts", "device": "cpu", "resume": True}
     epochs = []
     for seconds in (29.0, 1.0, 1.0):
