@@ -1,4 +1,4 @@
-"""Command line ``deepcheck``: train, attack, evaluate, distal, methods. Its flags are generated from dataclasses."""
+"""Command line ``deepcheck``: train, export, attack, evaluate, distal, methods. Its flags are generated from dataclasses."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from deepcheck.checks import CheckpointError
 from deepcheck.commands.attack import Attack
 from deepcheck.commands.distal import Distal
 from deepcheck.commands.evaluate import Evaluate
+from deepcheck.commands.export import Export
 from deepcheck.commands.methods import Methods
 from deepcheck.commands.train import Train
 from deepcheck.data import DataError
@@ -24,7 +25,7 @@ from odeflow.provenance import SaveError, package_version
 
 __all__ = ["main"]
 
-COMMANDS = ("train", "attack", "evaluate", "distal", "methods")
+COMMANDS = ("train", "export", "attack", "evaluate", "distal", "methods")
 
 EXAMPLES = {
     "": (
@@ -37,6 +38,10 @@ EXAMPLES = {
         "train --dataset digits --method ccat --epochs 5 --out runs/try",
         "train --dataset cifar10 --method at --model preact_resnet18 --device cuda --resume",
         "train --method at --help  (the settings of a method)",
+    ),
+    "export": (
+        "export runs/cifar10_at --out small",
+        "train --dataset cifar10 --method at --out small --resume  (from these weights)",
     ),
     "attack": (
         "attack --list",
@@ -69,6 +74,7 @@ def types_of(arguments: list[str]) -> Any:
         _check_settings(arguments, train.method)
     return (
         Annotated[Train, tyro.conf.subcommand("train", default=train)]
+        | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[Attack, tyro.conf.subcommand("attack")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Distal, tyro.conf.subcommand("distal")]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deepcheck.attacks.base import Model
     from deepcheck.data import Images
 
-__all__ = ["OnImages", "OnNet", "at_most", "load_images", "training_threat"]
+__all__ = ["OnImages", "OnNet", "at_most", "load_images", "result_in", "training_threat"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class OnNet:
     """What the other commands have in common."""
 
     checkpoint: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")] = None
-    """A checkpoint, as `deepcheck train` leaves it, or the folder where it is."""
+    """A checkpoint, as `deepcheck train` or `deepcheck export` leaves it, or the folder where it is."""
     model: str | None = None
     """A net of one's own instead: package.module:factory, which is called without arguments and returns a function from
     images to logits."""
@@ -89,12 +89,9 @@ class OnNet:
         """Return the net of a checkpoint."""
         from deepcheck import checkpoint
         from deepcheck.device import choose
-        from deepcheck.training.loop import BEST, LAST
 
         assert self.checkpoint is not None
-        path = self.checkpoint
-        if path.is_dir():
-            path = path / BEST if (path / BEST).exists() else path / LAST
+        path = result_in(self.checkpoint)
         information = checkpoint.read(path)[1]
         device = choose(self.device)
         network = checkpoint.load_model(path, device=device)
@@ -126,6 +123,17 @@ class OnImages(OnNet):
 
     examples: int = 1000
     """Test images to attack, the first ones, >= 1."""
+
+
+def result_in(path: Path) -> Path:
+    """Return the checkpoint with the result of a training in a folder: the best, else the last, else its shards."""
+    from deepcheck.checkpoint import shards_in
+    from deepcheck.training.checkpointing import BEST, LAST
+
+    if not path.is_dir():
+        return path
+    default = path if shards_in(path) else path / LAST
+    return next((path / name for name in (BEST, LAST) if (path / name).exists()), default)
 
 
 def load_images(dataset: str, data_dir: Path | None) -> Images:

@@ -80,8 +80,11 @@ def unpack(
         raise CheckpointError(f"{str(path)!r} cannot be resumed: {' '.join(str(error).split())}") from None
 
 
-def progress_of(information: Mapping[str, Any], path: Path) -> tuple[int, float, int, list[Any]]:
-    """Return the epochs that are done, the best score, the epoch of that, and the history of a checkpoint.
+def progress_of(information: Mapping[str, Any], path: Path) -> tuple[int, float, int, list[Any], list[int]]:
+    """Return what a checkpoint says of its training.
+
+    These are the epochs that are done, the best score, the epoch of that, the history, and the epochs after which the
+    optimiser began anew.
 
     Raises
     ------
@@ -89,12 +92,14 @@ def progress_of(information: Mapping[str, Any], path: Path) -> tuple[int, float,
         If one is missing, or of another type.
     """
     kinds: dict[str, Any] = {"epoch": int, "best": (int, float), "best_epoch": int, "history": list}
+    kinds["optimiser_restarted_after"] = list
+    found = {"optimiser_restarted_after": [], **information}  # files of former versions are of one piece
     for name, kind in kinds.items():
-        value = information.get(name)
+        value = found.get(name)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise CheckpointError(f"{str(path)!r} cannot be resumed: it has {name} = {value!r}"[:300])
-    epoch, best, best_epoch, history = (information[name] for name in kinds)
-    return epoch, best, best_epoch, history
+    epoch, best, best_epoch, history, restarted = (found[name] for name in kinds)
+    return epoch, best, best_epoch, history, restarted
 
 
 def check_same(information: Mapping[str, Any], recipe: Recipe, source: Mapping[str, Any], path: Path) -> None:

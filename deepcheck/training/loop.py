@@ -66,7 +66,8 @@ def train(
 
     After every epoch the folder `out` has `last.safetensors` (weights, and what is needed to go on), `best.safetensors`
     if the recipe has `patience`, and `training.json` (recipe, provenance and history). Started by torchrun, every
-    process takes its share of each batch; the first one writes.
+    process takes its share of each batch; the first one writes. Random numbers are drawn on the CPU, and are the same on
+    every device.
 
     Parameters
     ----------
@@ -80,7 +81,9 @@ def train(
         "auto", "cpu", "cuda" or "cuda:N".
     resume
         Go on after the last whole epoch in `out`; with none there, start. On a CPU the final weights are those of a
-        training that was not interrupted.
+        training that was not interrupted. Where `out` has weights alone (`checkpoint.write_shards`), go on from these, with
+        a new optimiser, and with the weights as what the method remembers and as the average: the log and training.json
+        say so.
     channels_last
         Keep images and weights in the memory format that convolutions on GPUs prefer.
     compiled
@@ -111,15 +114,21 @@ def train(
     run = _Run(recipe, images, place, group, channels_last=channels_last)
     out.mkdir(exist_ok=True)
     last = out / LAST
-    if last.exists() and not resume:
+    former = [last] if last.exists() else checkpoint.shards_in(out)
+    group.wait()  # all have looked, before the first one writes
+    if former and not resume:
         raise ValueError(
             f"out = {str(out)!r} holds a training already: allowed is another folder, or resume=True (--resume)"
         )
-    if last.exists():
-        run.restore(last)
-        _LOG.info("going on after epoch %d of %d", run.epoch, recipe.epochs)
-    model = torch.compile(run.learner.network) if compiled else run.learner.network
     with memory_advice(recipe.batch_size):
+        if former:
+            run.restore(former[0])
+            _LOG.info("going on after epoch %d of %d", run.epoch, recipe.epochs)
+            if former[0] != last:
+                _LOG.info("optimiser restarted after epoch %d", run.epoch)
+                if group.rank == 0:
+                    run.save(out)
+        model = torch.compile(run.learner.network) if compiled else run.learner.network
         while not run.finished:
             start = time.perf_counter()
             run.run_epoch(model, progress=progress)
@@ -166,6 +175,8 @@ class _Run:
         self.history: list[dict[str, float]] = []
         self.best = float("-inf")
         self.best_epoch = 0
+        self.restarted: list[int] = []
+        """The epochs after which the optimiser began anew, from weights alone."""
 
     def _network(self, images: Images) -> models.Network:
         """Return the network before the first step."""
@@ -250,6 +261,7 @@ class _Run:
             "best": self.best,
             "best_epoch": self.best_epoch,
             "history": self.history,
+            "optimiser_restarted_after": self.restarted,
         }
         if self.recipe.patience is not None and self.best_epoch == self.epoch:
             model = {name: tensor for name, tensor in tensors.items() if name.startswith(checkpoint.MODEL)}
@@ -259,16 +271,38 @@ class _Run:
         write_bytes(out / REPORT, json.dumps(report, indent=1).encode())
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint."""
+        """Continue from a checkpoint, or from weights alone."""
         tensors, information = checkpoint.read(path)
         check_same(information, self.recipe, self.source, path)
+        self.epoch, self.best, self.best_epoch, self.history, self.restarted = progress_of(information, path)
+        if "shard" in information:
+            return self._restart(path)
         first = self.group.rank == 0
         unpack(tensors, self.learner, self.generators if first else {"order": self.order}, path)
-        self.epoch, self.best, self.best_epoch, self.history = progress_of(information, path)
+        if not first:  # the checkpoint has the random numbers of the first process
+            self._reseed()
+        self._count_average()
+        return None
+
+    def _restart(self, path: Path) -> None:
+        """Continue with the weights and the epoch of a checkpoint, and nothing else."""
+        network = self.learner.network
+        checkpoint.load_into(network, path)
+        for _ in range(self.epoch):  # the next order is the one that would have come
+            torch.randperm(self.count, generator=self.order)
+        self._reseed()
+        self.learner = Learner(self.recipe, network, self.noise, self.group)
+        self._count_average()
+        self.restarted = [*self.restarted, self.epoch]
+        # in their new precision they are the best so far: the former best are elsewhere
+        self.best, self.best_epoch = self.group.agreed(self._accuracies()[1]), self.epoch
+
+    def _reseed(self) -> None:
+        self.noise.manual_seed(self.noise.initial_seed() + self.epoch)
+
+    def _count_average(self) -> None:
         if self.learner.average is not None:
             self.learner.average.steps = self.epoch * self.steps * self.recipe.method.replays()
-        if not first:  # the checkpoint has the random numbers of the first process
-            self.noise.manual_seed(self.noise.initial_seed() + self.epoch)
 
 
 def _moments(images: Images, count: int) -> dict[str, list[float]]:
