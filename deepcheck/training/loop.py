@@ -97,7 +97,8 @@ def train(
     Raises
     ------
     ValueError
-        If the device does not exist, seconds is out of range, there are too few images, or `out` has a training already and `resume` is False.
+        If the device does not exist, `seconds` is out of range, there are too few images, or `out` has a training
+        already and `resume` is False.
     CheckpointError
         If what is to be resumed is truncated, or was trained by another recipe or on other images.
     MemoryError

@@ -100,6 +100,9 @@ def measured(
     result["curve"] = xr.concat(curves, xr.DataArray(["all", "accepted"], dims="rule", name="rule")).rename(
         epsilon="size"
     )
+    count_of = {norm: robustness_curve(records, norm=norm, tau=tau).accepted for norm in np.unique(result.norm.values)}
+    pairs = zip(result.norm.values, result.epsilon.values, strict=True)
+    result["threat_accepted"] = ("threat", [count_of[norm].sel(epsilon=size).item() for norm, size in pairs])
     correct = records.clean_prediction == records.label
     result["clean_confidence"] = records.clean_confidence
     result["clean_correct"] = correct.astype(np.int8)
@@ -166,6 +169,7 @@ def _describe(data: xr.Dataset) -> None:
         "curve": "robust error in L-infinity",
         "size": "size of the perturbation in L-infinity",
         "accepted": "number of examples in the denominator",
+        "threat_accepted": "number of examples in the denominator of the thresholded robust error",
         "rule": "which examples count: all, or those of a confidence of tau or more",
         "clean_confidence": "confidence in the test image",
         "clean_correct": "whether the test image is classified correctly, 0 or 1",
