@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,8 +90,9 @@ def trained(
         Numbers of attack steps to take instead, the largest first, until so many epochs fit; steps become longer.
     """
     weights, folder = work.out / f"{work.card.name}_{name}", work.folder / name
-    begun = _information(folder / LAST) or _information(weights)
+    begun = _information(weights)
     if not begun.get("finished"):
+        begun = _information(folder / LAST) or begun
         if work.left() <= 0:
             return None
         if not begun:
@@ -105,8 +105,6 @@ def trained(
         begun = checkpoint.read(folder / LAST)[1] | {"finished": found.finished}
         network = found.network if found.finished else checkpoint.load_model(folder / LAST)
         checkpoint.write_shards(weights, network, begun, overwrite=True)
-    elif not checkpoint.shards_in(weights):
-        shutil.copytree(folder, weights)
     said = {"recipe": begun["recipe"], "history": begun["history"], "finished": begun["finished"]}
     work.save(nets={**work.found.get("nets", {}), name: said})
     if not begun["finished"]:
@@ -154,9 +152,9 @@ def epoch_seconds(work: Work, recipe: Recipe, images: Images) -> float:
     count = batches * recipe.batch_size + 2
     few = replace(images, train_images=images.train_images[:count], train_labels=images.train_labels[:count])
     with TemporaryDirectory(dir=work.folder) as folder:
-        start = time.perf_counter()
+        start = work.elapsed()
         trial = train(recipe.changed(epochs=parts, validation=2, patience=None), few, out=folder, **_fast(work))
-        whole = time.perf_counter() - start
+        whole = work.elapsed() - start
     rows = [row["seconds"] for row in trial.history]
     aside = (whole - sum(rows)) / parts  # checkpoints are written
     return steps / batches * float(np.mean(rows[1:])) + aside
@@ -190,11 +188,10 @@ def pass_seconds(work: Work, network: Network, images: Images, examples: int, ba
 
     def seconds(steps: int) -> float:
         attack = PGD("linf", steps=steps, relative_step_size=0.1, stop_when_reached=False)
-        start = time.perf_counter()
-        attack(network, x, y, epsilon=0.01, generator=torch.Generator().manual_seed(0), batch_size=batch_size)
-        if work.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
+        start = work.elapsed()
+        found = attack(network, x, y, epsilon=0.01, generator=torch.Generator().manual_seed(0), batch_size=batch_size)
+        found.prediction.cpu()  # the device has come to the end
+        return work.elapsed() - start
 
     seconds(2)  # what is done once
     few, many = seconds(2), seconds(8)
