@@ -74,7 +74,8 @@ def keys(generator: torch.Generator, indices: Tensor) -> Tensor:
     """
     checked_generator(generator)
     seed = torch.randint(2**63 - 1, (), generator=generator, device=generator.device)
-    return mixed(seed.to(indices.device), indices)
+    # one number on the CPU goes along with a kernel on the GPU; a copy would wait for all kernels before it
+    return mixed(seed if seed.device.type == "cpu" else seed.to(indices.device), indices)
 
 
 class Draws:

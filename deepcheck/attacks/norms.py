@@ -227,7 +227,7 @@ class L1(_Sparse):
         largest k with u_k above it (Duchi et al., ICML 2008, figure 1).
         """
         size = delta.flatten(1).abs()
-        bound = torch.as_tensor(epsilon, dtype=size.dtype, device=size.device).expand(len(size))
+        bound = _per_row(epsilon, size)
         u = size.sort(dim=1, descending=True).values
         excess = u.cumsum(1) - bound[:, None]
         k = torch.arange(1, size.shape[1] + 1, dtype=size.dtype, device=size.device)
@@ -356,7 +356,7 @@ def rounded(points: Tensor, images: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _below(epsilon: Epsilon, like: Tensor) -> Tensor:
     """Return the largest number in the precision of `like` that is not above epsilon, of its shape."""
-    exact = torch.as_tensor(epsilon, dtype=torch.float64, device=like.device)
+    exact = _tensor(epsilon, torch.empty((), dtype=torch.float64, device=like.device))
     radius = exact.to(like.dtype)
     return torch.where(radius.double() > exact, torch.nextafter(radius, torch.zeros_like(radius)), radius)
 
@@ -368,7 +368,12 @@ def _sizes_and_rooms(delta: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, 
 
 
 def _per_row(epsilon: Epsilon, rows: Tensor) -> Tensor:
-    return torch.as_tensor(epsilon, dtype=rows.dtype, device=rows.device).expand(len(rows))
+    return _tensor(epsilon, rows).expand(len(rows))
+
+
+def _tensor(epsilon: Epsilon, like: Tensor) -> Tensor:
+    """Return epsilon in the precision and on the device of `like`: a number is not copied there, but filled in there."""
+    return epsilon.to(like) if isinstance(epsilon, Tensor) else like.new_full((), epsilon)
 
 
 def _signed(size: Tensor, delta: Tensor) -> Tensor:

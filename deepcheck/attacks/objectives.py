@@ -217,8 +217,7 @@ def _at(logits: Tensor, classes: Tensor) -> Tensor:
 
 def _largest_other(logits: Tensor, classes: Tensor) -> Tensor:
     """Return the largest logit of all classes but one."""
-    own = F.one_hot(classes, logits.shape[1]).bool()
-    return logits.masked_fill(own, -torch.inf).amax(1)
+    return logits.scatter(1, classes[:, None], -torch.inf).amax(1)
 
 
 def _sorted(logits: Tensor, needed: int) -> Tensor:

@@ -122,6 +122,23 @@ class PGD(BudgetAttack):
         The model is used in the mode that it is in. The images are those of the attack's first restart.
         """
         key = keys(generator, torch.arange(len(images), device=images.device))
+        return self.perturb_with(model, images, labels, epsilon, key, targets)
+
+    def perturb_with(
+        self,
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        epsilon: float,
+        key: Tensor,
+        targets: Tensor | None = None,
+    ) -> Tensor:
+        """Return what `perturb` returns, with the keys of the examples' random numbers given, shape (n,), int64.
+
+        Where no example is dropped (`stop_when_reached` is False, or the objective has no goal, or the last iterate is
+        kept) it reads nothing off the GPU, so that a CUDA graph can record it: see `deepcheck.graphs.Captured`. The keys
+        are drawn without: ``deepcheck.attacks.draws.keys(generator, torch.arange(n, device=images.device))``.
+        """
         examples = Examples.of(model, images.detach(), labels, targets, key, len(images)).stream(0)
         with torch.no_grad():
             return self._ascend(examples, epsilon, images_alone=True).images.to(images.dtype)
