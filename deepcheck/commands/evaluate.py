@@ -76,7 +76,7 @@ class Evaluate(OnImages):
             x[:200],
             y[:200],
             epsilon=threats.linf[0],
-            generator=stream(self.seed, "sanity", device),
+            generator=stream(self.seed, "sanity"),
             planned=planned,
             records=records,
         )

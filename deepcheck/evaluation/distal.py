@@ -158,13 +158,14 @@ def distal(
     if not 0 < epsilon < math.inf:
         raise ValueError(f"epsilon = {epsilon!r} is out of range: allowed is a finite number > 0")
     device = torch.device(device)
-    draw = stream(checked_count("seed", seed, 0), "noise", device)
-    x = torch.cat([noise_images(kind, count, in_shape, draw) for kind in NOISES])
+    # random numbers are drawn on the CPU, where they are the same for every device
+    draw = stream(checked_count("seed", seed, 0), "noise")
+    x = torch.cat([noise_images(kind, count, in_shape, draw) for kind in NOISES]).to(device)
     y = torch.zeros(len(x), dtype=torch.int64, device=device)  # of no class: the objective does not look at it
     attack = distal_attack(steps=steps, restarts=restarts)
     with memory_advice(batch_size):
         clean = predictions(model, x, batch_size)
-        generator = stream(seed, "distal", torch.device("cpu"))  # whose seeds are the same on every device
+        generator = stream(seed, "distal")
         attacked, found = record(
             attack, model, x, y, (float(epsilon),), generator, batch_size=batch_size, progress=progress
         )

@@ -247,8 +247,11 @@ def record(
     )
 
 
-def stream(seed: int, name: str, device: torch.device) -> torch.Generator:
-    """Return the generator of one attack: from the seed and the attack's name alone."""
+def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return the generator of one attack: from the seed and the attack's name alone.
+
+    On the CPU it gives the same numbers wherever the attack runs; one on another device gives others.
+    """
     state = np.random.SeedSequence([seed, *name.encode()]).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(state[0] >> np.uint64(1)))
 

@@ -22,7 +22,9 @@ def crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
         Source of the shifts, on any device.
     """
     n, channels, height, width = images.shape
-    shifts = torch.randint(2 * padding + 1, (2, n, 1), generator=generator, device=generator.device).to(images.device)
+    shifts = torch.randint(2 * padding + 1, (2, n, 1), generator=generator, device=generator.device).to(
+        images.device, non_blocking=True
+    )
     rows = shifts[0] + torch.arange(height, device=images.device)  # (n, H), in the padded image
     columns = shifts[1] + torch.arange(width, device=images.device)
     padded = F.pad(images, (padding,) * 4)
@@ -32,5 +34,6 @@ def crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
 
 def flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror every image left to right with probability 1/2."""
-    drawn = torch.rand(len(images), generator=generator, device=generator.device).to(images.device)
+    drawn = torch.rand(len(images), generator=generator, device=generator.device)
+    drawn = drawn.to(images.device, non_blocking=True)
     return torch.where((drawn < 0.5).view(-1, 1, 1, 1), images.flip(3), images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import Tensor
 
 from deepcheck.models import Network
 
@@ -26,15 +27,21 @@ class Average:
         self.decay = decay
         self.steps = 0
         """Number of steps, n."""
-        self._means = self.network.state_dict()  # these very tensors
+        self._means = _tensors(self.network)
 
     @torch.no_grad()
     def update(self, network: Network) -> None:
         """Let the average follow after a step."""
         self.steps += 1
         decay = min(self.decay, (self.steps + 1) / (self.steps + 10))
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point():
-                self._means[name].lerp_(tensor, 1 - decay)
-            else:
-                self._means[name].copy_(tensor)
+        means, counts = self._means
+        current, latest = _tensors(network)
+        torch._foreach_lerp_(means, current, 1 - decay)  # each mean.lerp_(tensor, 1 - decay), in a few kernels
+        if counts:
+            torch._foreach_copy_(counts, latest)
+
+
+def _tensors(network: Network) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the very tensors of a network: numbers, and whole numbers."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return [one for one in tensors if one.is_floating_point()], [one for one in tensors if not one.is_floating_point()]

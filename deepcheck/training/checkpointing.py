@@ -16,7 +16,7 @@ from deepcheck.checkpoint import CheckpointError
 from deepcheck.training.recipe import Recipe, recorded
 from deepcheck.training.step import Learner
 
-__all__ = ["BEST", "LAST", "REPORT", "check_same", "packed", "progress_of", "unpack"]
+__all__ = ["BEST", "LAST", "REPORT", "check_same", "drawn_on_gpu", "packed", "progress_of", "unpack"]
 
 LAST, BEST, REPORT = "last.safetensors", "best.safetensors", "training.json"
 CURRENT, STATE, OPTIMISER, GENERATOR = "current.", "method.", "optimiser.", "generator."
@@ -78,6 +78,12 @@ def unpack(
             generator.set_state(tensors[GENERATOR + name])
     except (RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(f"{str(path)!r} cannot be resumed: {' '.join(str(error).split())}") from None
+
+
+def drawn_on_gpu(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether a checkpoint is of a former version that drew its random numbers on a GPU: a state of 16 bytes."""
+    state = tensors.get(GENERATOR + "noise")
+    return state is not None and tuple(state.shape) == (16,)
 
 
 def progress_of(information: Mapping[str, Any], path: Path) -> tuple[int, float, int, list[Any], list[int]]:

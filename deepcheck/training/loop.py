@@ -20,7 +20,7 @@ from deepcheck.attacks.base import Model
 from deepcheck.data import Images
 from deepcheck.device import choose, describe, exact_float32, memory_advice
 from deepcheck.training import parallel
-from deepcheck.training.checkpointing import BEST, LAST, REPORT, check_same, packed, progress_of, unpack
+from deepcheck.training.checkpointing import BEST, LAST, REPORT, check_same, drawn_on_gpu, packed, progress_of, unpack
 from deepcheck.training.recipe import Recipe
 from deepcheck.training.step import Learner
 from deepcheck.training.validation import accuracies
@@ -107,8 +107,8 @@ def train(
     if seconds is not None:
         checked_number("seconds", seconds, above=0)
     end = time.perf_counter() + (inf if seconds is None else seconds)
-    group = parallel.group()
-    place = choose(device) if group.size == 1 else group.device(choose(device))
+    place = parallel.place(choose(device))
+    group = parallel.group(place)
     out = Path(out)
     if not out.parent.is_dir():
         raise FileNotFoundError(f"out = {str(out)!r} cannot be made: its folder {str(out.parent)!r} does not exist")
@@ -169,7 +169,8 @@ class _Run:
         self.count = count
         self.steps = count // recipe.batch_size
         self.order = torch.Generator().manual_seed(recipe.seed + 1_000_003)  # the same in every process
-        self.noise = torch.Generator(device).manual_seed(recipe.seed + 2_000_003 + 7919 * group.rank)
+        # on the CPU, so that they are the same on every device; what is drawn is small
+        self.noise = torch.Generator().manual_seed(recipe.seed + 2_000_003 + 7919 * group.rank)
         self.generators = {"order": self.order, "noise": self.noise}
         self.learner = Learner(recipe, self._network(images), self.noise, group)
         self.epoch = 0
@@ -247,7 +248,7 @@ class _Run:
             self._pixels(apart).contiguous(memory_format=self.format),
             self.labels[apart],
             self.recipe.threat,
-            generator=torch.Generator(self.device).manual_seed(self.recipe.seed),
+            generator=torch.Generator().manual_seed(self.recipe.seed),
             precision=self.learner.precision(),
         )
 
@@ -278,9 +279,13 @@ class _Run:
         self.epoch, self.best, self.best_epoch, self.history, self.restarted = progress_of(information, path)
         if "shard" in information:
             return self._restart(path)
-        first = self.group.rank == 0
-        unpack(tensors, self.learner, self.generators if first else {"order": self.order}, path)
-        if not first:  # the checkpoint has the random numbers of the first process
+        generators = self.generators
+        if drawn_on_gpu(tensors) and self.group.rank == 0:
+            _LOG.warning("%s has random numbers of a GPU, which are drawn on the CPU now: there are new ones", path)
+        if drawn_on_gpu(tensors) or self.group.rank:  # the checkpoint has the random numbers of the first process
+            generators = {"order": self.order}
+        unpack(tensors, self.learner, generators, path)
+        if "noise" not in generators:
             self._reseed()
         self._count_average()
         return None

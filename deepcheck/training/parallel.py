@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-__all__ = ["Group", "group"]
+__all__ = ["Group", "group", "place"]
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,6 @@ class Group:
     """Number of this process, in 0..size-1."""
     size: int = 1
     """Number of processes."""
-
-    def device(self, chosen: torch.device) -> torch.device:
-        """Return the device of this process: its own GPU of this machine, where there are GPUs."""
-        if chosen.type != "cuda":
-            return chosen
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
     def average_gradients(self, network: nn.Module) -> None:
         """Replace every gradient by its mean over the processes."""
@@ -52,10 +46,35 @@ class Group:
             dist.barrier()
 
 
-def group() -> Group:
-    """Return the processes that torchrun has started, or this process alone."""
-    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
+def place(chosen: torch.device) -> torch.device:
+    """Return the device of this process: of those that torchrun has started each has a GPU of its own, where there are GPUs.
+
+    It is the current one from then on, before anything is put on a GPU: else every process would take memory of the first.
+    """
+    if chosen.type != "cuda" or not _several():
+        return chosen
+    own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    torch.cuda.set_device(own)
+    return own
+
+
+def group(device: torch.device) -> Group:
+    """Return the processes that torchrun has started, or this process alone.
+
+    Parameters
+    ----------
+    device
+        From `place`.
+    """
+    if not _several():
         return Group()
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        if device.type == "cuda":
+            dist.init_process_group("cpu:gloo,cuda:nccl", device_id=device)
+        else:
+            dist.init_process_group("gloo")
     return Group(dist.get_rank(), dist.get_world_size())
+
+
+def _several() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1

@@ -245,8 +245,9 @@ def recipe(dataset: str, method: str, **changes: Any) -> Recipe:
 
     Examples
     --------
-    >>> recipe("mnist", "at", epsilon=0.2, epochs=3).method
-    AdversarialTraining(norm='linf', epsilon=0.2, attack_steps=8, step_size=0.08, ramp=0.4, attacked_share=1.0)
+    >>> one = recipe("mnist", "at", epsilon=0.2, epochs=3)
+    >>> one.epochs, one.method.epsilon
+    (3, 0.2)
     """
     table = DEFAULTS[checked_choice("dataset", dataset, DEFAULTS)]
     plain = Recipe(method=METHODS[checked_choice("method", method, METHODS)]())

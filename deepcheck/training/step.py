@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,17 +28,18 @@ class Learner:
     network
         On its device, with its first weights.
     noise
-        Source of all random numbers of augmentation and method, on the same device.
+        Source of all random numbers of augmentation and method. One on the CPU gives the same numbers for every device.
     group
         The processes that share every batch.
     """
 
     def __init__(self, recipe: Recipe, network: Network, noise: torch.Generator, group: parallel.Group) -> None:
         self.recipe, self.network, self.noise, self.group = recipe, network, noise, group
+        self.device = next(network.parameters()).device
         self.method = recipe.method
         self.state = self.method.start(network, batch_size=recipe.batch_size // group.size, generator=noise)
         if self.state is not None:
-            self.state.to(noise.device)
+            self.state.to(self.device)
         self.optimiser = _optimiser(recipe, network)
         self.average = Average(network, recipe.average) if recipe.average else None
         self._rate = SCHEDULES[recipe.schedule]
@@ -81,16 +84,14 @@ class Learner:
 
     def precision(self) -> torch.autocast:
         """Return the context in which the network is used."""
-        return torch.autocast(self.noise.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
 
 
 def _optimiser(recipe: Recipe, network: Network) -> torch.optim.Optimizer:
+    weights = list(network.parameters())
+    options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    if weights[0].is_cuda:  # one kernel for all weights
+        options["fused"] = True
     if recipe.optimiser == "adam":
-        return torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    return torch.optim.SGD(
-        network.parameters(),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.momentum > 0,
-        weight_decay=recipe.weight_decay,
-    )
+        return torch.optim.Adam(weights, **options)
+    return torch.optim.SGD(weights, momentum=recipe.momentum, nesterov=recipe.momentum > 0, **options)

@@ -85,7 +85,7 @@ def with_checks(
         x,
         y,
         epsilon=setting.threats.linf[0],
-        generator=stream(SEED, "sanity", device),
+        generator=stream(SEED, "sanity"),
         queries=setting.queries,
         planned=planned,
         records=records,

@@ -338,7 +338,12 @@ def test_bad_fields_of_methods(kind: type[Method], changes: dict[str, Any], mess
 
 def test_fields_belong_to_one_method() -> None:
     assert Standard.settings() == ()
-    assert set(AdversarialTraining.settings()) - set(CCAT.settings()) == {"ramp", "attacked_share"}
+    assert set(AdversarialTraining.settings()) - set(CCAT.settings()) == {
+        "ramp",
+        "attacked_share",
+        "first_steps",
+        "growth",
+    }
     assert set(CCAT.settings()) - set(AdversarialTraining.settings()) == {"rho"}
     for method, name in (("standard", "epsilon"), ("at", "rho"), ("ccat", "ramp")):
         with pytest.raises(ValueError, match=f"field of a recipe = '{name}' is unknown"):

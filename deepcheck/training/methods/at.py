@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from deepcheck.training.methods.base import AttackingMethod, Name
-from odeflow.model import checked_number
+from odeflow.model import checked_count, checked_number
 
 if TYPE_CHECKING:
     import torch
@@ -33,18 +33,48 @@ class AdversarialTraining(AttackingMethod):
     attacked_share: float = 1.0
     """Share of each batch that is attacked, in (0, 1]: 1, or 1/2 as in Szegedy et al. The first examples stay clean;
     at least one is attacked."""
+    first_steps: int | None = None
+    """Steps of the attack at the beginning, in [1, attack_steps]; they grow linearly to attack_steps. A few steps are longer
+    than many: epsilon / steps, where this is more than step_size. None: attack_steps from the beginning."""
+    growth: float = 0.5
+    """Share of the training over which the steps grow, in [0, 1]."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.first_steps is not None:
+            checked_count("first_steps", self.first_steps, 1, most=self.attack_steps)
+        checked_number("growth", self.growth, least=0, most=1)
         checked_number("ramp", self.ramp, least=0, most=1)
         checked_number("attacked_share", self.attacked_share, above=0, most=1)
 
     @cached_property
     def attack(self) -> PGD:
-        """The attack on the batch."""
+        """The attack on the batch, with all its steps."""
         from deepcheck.attacks.pgd import PGD
 
         return PGD(self.norm, steps=self.attack_steps, step_size=self.step_size, keep="last", stop_when_reached=False)
+
+    def steps_at(self, progress: float) -> int:
+        """Return the steps of the attack at this progress of the training, in [0, 1)."""
+        first = self.attack_steps if self.first_steps is None else self.first_steps
+        share = min(progress / self.growth, 1.0) if self.growth else 1.0
+        return round(first + share * (self.attack_steps - first))
+
+    def attack_at(self, progress: float) -> PGD:
+        """Return the attack at this progress of the training, in [0, 1).
+
+        Steps so few that they would not lead from the image to the edge of the ball are epsilon / steps long: one is the
+        fast gradient method from a random start (Wong, Rice and Kolter, ICLR 2020).
+        """
+        steps = self.steps_at(progress)
+        if steps == self.attack_steps:
+            return self.attack
+        size = max(self.step_size, self.epsilon_at(progress) / steps)
+        return replace(self.attack, steps=steps, step_size=size)
+
+    def epsilon_at(self, progress: float) -> float:
+        """Return the radius of the attack at this progress of the training, in [0, 1)."""
+        return self.epsilon * (min(progress / self.ramp, 1.0) if self.ramp else 1.0)
 
     def loss(
         self, model: Model, images: Tensor, labels: Tensor, *, progress: float, generator: torch.Generator, **_: Any
@@ -56,8 +86,8 @@ class AdversarialTraining(AttackingMethod):
         from deepcheck.attacks.base import evaluating, frozen
 
         clean = min(round((1 - self.attacked_share) * len(images)), len(images) - 1)
-        epsilon = self.epsilon * (min(progress / self.ramp, 1.0) if self.ramp else 1.0)
+        attack, epsilon = self.attack_at(progress), self.epsilon_at(progress)
         with evaluating(model), frozen(model):
-            attacked = self.attack.perturb(model, images[clean:], labels[clean:], epsilon, generator)
+            attacked = attack.perturb(model, images[clean:], labels[clean:], epsilon, generator)
         inputs = torch.cat([images[:clean], attacked]) if clean else attacked
         return F.cross_entropy(model(inputs).float(), labels)

@@ -47,10 +47,12 @@ def true_class_weight(length: Tensor, epsilon: float, rho: float) -> Tensor:
 
 def soft_targets(labels: Tensor, weight: Tensor, num_classes: int) -> Tensor:
     """Return lambda onehot(y) + (1 - lambda) / K, shape (n, K): from the label to the uniform distribution."""
-    from torch.nn import functional as F
+    import torch
 
     weight = weight[:, None]
-    return weight * F.one_hot(labels, num_classes) + (1 - weight) / num_classes
+    # onehot(y), without looking at the largest label as torch's one_hot does
+    onehot = labels[:, None] == torch.arange(num_classes, device=labels.device)
+    return weight * onehot + (1 - weight) / num_classes
 
 
 @dataclass(frozen=True, kw_only=True)

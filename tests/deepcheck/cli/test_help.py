@@ -69,6 +69,8 @@ def test_flags_of_a_method_reach_it(capsys: pytest.CaptureFixture[str]) -> None:
             "step_size": 0.05,
             "ramp": 0.4,
             "attacked_share": 1.0,
+            "first_steps": None,
+            "growth": 0.5,
         },
     )
     assert "PGD-10 at epsilon = 0.07" in capsys.readouterr().out

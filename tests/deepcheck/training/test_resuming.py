@@ -88,8 +88,8 @@ def test_a_training_ends_with_its_time_and_is_the_same_when_it_goes_on(
     options, now, plain = tiny(epochs=4), [0.0], loop._Run.run_epoch
     whole = train(options, digits, out=tmp_path / "whole", device="cpu")
 
-    def slow(run: Any, model: Any, *, progress: bool) -> None:
-        plain(run, model, progress=progress)
+    def slow(*arguments: Any, **options: Any) -> None:
+        plain(*arguments, **options)
         now[0] += 10.0
 
     monkeypatch.setattr(loop._Run, "run_epoch", slow)
