@@ -191,11 +191,35 @@ def test_epochs_follow_from_what_one_takes(
 
     monkeypatch.setattr(Clocked, "now", 0.0)
     monkeypatch.setattr(_common, "epoch_seconds", measured)
-    found = _common.fitted(work, TINY.changed(attack_steps=40, step_size=0.005), load("digits"), 97.0, **options)
+    found, way = _common.fitted(work, TINY.changed(attack_steps=40, step_size=0.005), load("digits"), 97.0, **options)
     attack = found.method
     assert (found.epochs, attack.attack_steps) == (epochs, steps)  # type: ignore[attr-defined]
     assert attack.step_size * steps == pytest.approx(0.2)  # type: ignore[attr-defined]
     assert bool(work.notes) == (steps < 40)
+    assert way == {}  # on a CPU
+
+
+def test_a_way_that_does_not_work_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Clocked(tiny_card(), torch.device("cuda"), 1000.0, tmp_path, quick=True)
+    tried = []
+
+    def measured(given: Work, one: Any, images: Any, way: _common.Way) -> float:
+        tried.append((one.batch_size, way))
+        if one.batch_size > 64:
+            raise MemoryError("too large")
+        if way.get("compiled"):
+            raise RuntimeError("no\n compiler")
+        return 1.0
+
+    monkeypatch.setattr(_common, "epoch_seconds", measured)
+    found, way = _common.fitted(work, TINY.changed(batch_size=128), load("digits"), 10.5, most=50)
+    assert way == {"channels_last": True} == _common.WAYS[-1]
+    assert [size for size, _ in tried] == [128, 64, 128, 64]
+    assert (found.batch_size, found.epochs) == (64, 10)
+    assert any("no compiler" in note for note in work.notes)
+    monkeypatch.setattr(_common, "WAYS", _common.WAYS[:1])
+    with pytest.raises(RuntimeError, match="compiler"):
+        _common.fitted(work, TINY, load("digits"), 10.5, most=50, ways=_common.WAYS)
 
 
 def test_what_an_epoch_takes_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,16 +241,16 @@ def test_what_an_epoch_takes_is_measured(tmp_path: Path, monkeypatch: pytest.Mon
     work = Clocked(tiny_card(), CPU, 1000.0, tmp_path, quick=True)
     one = TINY.changed(batch_size=64)
     steps = (len(images.train_images) - 50) // 64
-    assert _common.epoch_seconds(work, one, images) == pytest.approx(steps)
+    assert _common.epoch_seconds(work, one, images, {}) == pytest.approx(steps)
     assert rows == [2]
 
 
 def test_a_training_goes_on_over_calls_and_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_common, "fitted", lambda _, one, *__, **___: one.changed(epochs=4))
+    monkeypatch.setattr(_common, "fitted", lambda _, one, *__, **___: (one.changed(epochs=4), {}))
     options: dict[str, Any] = {"seconds": 1.0, "most": 4}
 
     def call(seconds: float) -> tuple[_common.Net | None, Work]:
-        work = Work(tiny_card(), CPU, seconds, tmp_path, quick=True)
+        work = Clocked(tiny_card(), CPU, seconds, tmp_path, quick=True)  # whose clock stands still
         return _common.trained(work, "net", TINY, load("digits"), **options), work
 
     assert call(0.0)[0] is None

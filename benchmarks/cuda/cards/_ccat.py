@@ -87,7 +87,13 @@ def run_study(
     outcome = outcome_of(ours, name, setting, images, device=work.device, quick=work.quick)
     shares = {training: shares_of(part) for training, part in zip(TRAININGS, ours, strict=True)}
     said = {"table": outcome.table, "claims": [asdict(claim) for claim in outcome.claims], "shares": shares}
-    work.save(published=setting.published, seeds={**work.found.get("seeds", {}), str(seed): said})
+    headline = {
+        f"{training}, {name}": shares[training][name][0]
+        for training in ("at", "ccat")
+        for name in ("Err", f"RErr(tau) linf {setting.threats.linf[0]:g}")
+    }
+    work.save(headline=headline, published=setting.published, attack_seed=SEED)
+    work.save(seeds={**work.found.get("seeds", {}), str(seed): said})
     for key in ("errors", "distal"):
         work.picture(outcome.figure[key], f"_{key}")
     return True

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EFFORTS",
+    "WAYS",
     "Net",
+    "Way",
     "aim",
     "attack_rows",
     "attacked",
@@ -44,6 +47,9 @@ EFFORTS = ((1000, 5, 5000), (500, 3, 5000), (200, 2, 1000), (100, 1, 1000), (50,
 """Steps, restarts and queries of a suite, the hardest first."""
 LEAST_EFFORT = ((10, 1, 50),)
 """The same in the quick form."""
+Way = dict[str, bool]
+WAYS: tuple[Way, ...] = ({"channels_last": True, "compiled": True}, {"channels_last": True})
+"""Options of `train` on a GPU for nets that keep it busy, the fastest first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +74,7 @@ def trained(
     most: int,
     shorter: tuple[int, ...] = (),
     enough: int = 1,
+    ways: tuple[Way, ...] = WAYS,
 ) -> Net | None:
     """Return a net after a training of about so many seconds, or None where the card's time was over before.
 
@@ -88,25 +95,30 @@ def trained(
         Epochs at most.
     shorter, enough
         Numbers of attack steps to take instead, the largest first, until so many epochs fit; steps become longer.
+    ways
+        Options of `train` on a GPU: the first with which a few steps work.
     """
     weights, folder = work.out / f"{work.card.name}_{name}", work.folder / name
-    begun = _information(weights)
+    begun, known = _information(weights), work.found.get("nets", {}).get(name, {})
     if not begun.get("finished"):
         begun = _information(folder / LAST) or begun
         if work.left() <= 0:
             return None
         if not begun:
-            recipe = fitted(work, recipe, images, seconds, most=most, shorter=shorter, enough=enough)
+            options = {"most": most, "shorter": shorter, "enough": enough, "ways": ways}
+            recipe, way = fitted(work, recipe, images, seconds, **options)
         else:
-            recipe = Recipe.from_json(begun["recipe"])
+            recipe, way = Recipe.from_json(begun["recipe"]), known.get("how", _ways(work, ways)[0])
             if not (folder / LAST).exists():
                 shutil.copytree(weights, folder, dirs_exist_ok=True)
-        found = train(recipe, images, out=folder, resume=True, seconds=max(work.left(), 1e-3), **_fast(work))
+        left = max(work.left(), 1e-3)
+        found = train(recipe, images, out=folder, resume=True, seconds=left, device=str(work.device), **way)
+        known = {"how": way}
         begun = checkpoint.read(folder / LAST)[1] | {"finished": found.finished}
         network = found.network if found.finished else checkpoint.load_model(folder / LAST)
         checkpoint.write_shards(weights, network, begun, overwrite=True)
-    said = {"recipe": begun["recipe"], "history": begun["history"], "finished": begun["finished"]}
-    work.save(nets={**work.found.get("nets", {}), name: said})
+    said = {key: begun[key] for key in ("recipe", "history", "finished")}
+    work.save(nets={**work.found.get("nets", {}), name: known | said})
     if not begun["finished"]:
         return None
     network = checkpoint.load_model(weights, device=work.device)
@@ -122,15 +134,23 @@ def fitted(
     most: int,
     shorter: tuple[int, ...] = (),
     enough: int = 1,
-) -> Recipe:
-    """Return a recipe with as many epochs as fit into so many seconds, of which the measurement is a part."""
+    ways: tuple[Way, ...] = WAYS,
+) -> tuple[Recipe, Way]:
+    """Return a recipe with as many epochs as fit into so many seconds, of which the measurement is a part, and the way."""
     start = work.elapsed()
 
-    def measured(batch_size: int) -> tuple[Recipe, float]:
-        one = recipe.changed(batch_size=batch_size)
-        return one, epoch_seconds(work, one, images)
+    def trial(batch_size: int, way: Way) -> tuple[int, float]:
+        return batch_size, epoch_seconds(work, recipe.changed(batch_size=batch_size), images, way)
 
-    recipe, cost = work.halving(recipe.batch_size, measured)
+    here = _ways(work, ways)
+    for way in here:
+        try:
+            batch_size, cost = work.halving(recipe.batch_size, partial(trial, way=way))
+            break
+        except RuntimeError as error:  # of a compiler, or of the recording of a graph
+            if way == here[-1]:
+                raise
+            work.note(f"train does not work with {way}: {' '.join(str(error).split())[:200]}")
     left = seconds - (work.elapsed() - start)
     full = getattr(recipe.method, "attack_steps", 0)
     for steps in (full, *shorter):
@@ -141,10 +161,14 @@ def fitted(
     if steps != full:
         recipe = recipe.changed(attack_steps=steps, step_size=recipe.method.step_size * full / steps)
         work.note(f"{recipe.method.name}: {steps} steps of the attack and not {full}, for {enough} epochs to fit")
-    return recipe.changed(epochs=max(1, min(most, epochs)))
+    return recipe.changed(epochs=max(1, min(most, epochs)), batch_size=batch_size), way
 
 
-def epoch_seconds(work: Work, recipe: Recipe, images: Images) -> float:
+def _ways(work: Work, ways: tuple[Way, ...]) -> tuple[Way, ...]:
+    return ways if work.device.type == "cuda" else ({},)
+
+
+def epoch_seconds(work: Work, recipe: Recipe, images: Images, way: Way) -> float:
     """Return how long an epoch takes when nothing is left to compile: of a few steps in each part of the schedule."""
     batches, parts = (2, 2) if work.quick else (25, 5)
     steps = (len(images.train_images) - recipe.validation) // recipe.batch_size
@@ -153,17 +177,12 @@ def epoch_seconds(work: Work, recipe: Recipe, images: Images) -> float:
     few = replace(images, train_images=images.train_images[:count], train_labels=images.train_labels[:count])
     with TemporaryDirectory(dir=work.folder) as folder:
         start = work.elapsed()
-        trial = train(recipe.changed(epochs=parts, validation=2, patience=None), few, out=folder, **_fast(work))
+        short = recipe.changed(epochs=parts, validation=2, patience=None)
+        trial = train(short, few, out=folder, device=str(work.device), **way)
         whole = work.elapsed() - start
     rows = [row["seconds"] for row in trial.history]
     aside = (whole - sum(rows)) / parts  # checkpoints are written
     return steps / batches * float(np.mean(rows[1:])) + aside
-
-
-def _fast(work: Work) -> dict[str, Any]:
-    """Return the options of `train` on the card's device."""
-    cuda = work.device.type == "cuda"
-    return {"device": str(work.device), "channels_last": cuda, "compiled": cuda}
 
 
 def _information(path: Path) -> dict[str, Any]:

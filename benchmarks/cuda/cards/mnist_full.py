@@ -89,4 +89,5 @@ CARD = Card(
     least=2,
     most=45,
     data=("mnist",),
+    seeds=SEEDS,
 )
