@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -288,6 +289,14 @@ def _setting() -> Any:
     from studies.ccat.plan import setting_of
 
     return setting_of("ccat_cifar10", "cifar10", quick=False)
+
+
+def test_shares_over_seeds() -> None:
+    seeds = [{"at": {"Err": [value, 0.1]}} for value in (0.1, 0.2, 0.6)]
+    assert _ccat.over_seeds(seeds[:1]) == {"at": {"Err": [0.1]}}
+    mean, spread = _ccat.over_seeds(seeds)["at"]["Err"]
+    assert mean == pytest.approx(0.3)
+    assert spread == pytest.approx(np.std([0.1, 0.2, 0.6], ddof=1))
 
 
 def test_records_of_another_net_are_not_gone_on_with(tmp_path: Path, attacks: list[str]) -> None:

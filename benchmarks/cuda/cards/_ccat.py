@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -25,11 +26,12 @@ from odeflow.provenance import load, save
 from studies.ccat.measure import SEED, Setting, records_of_noise, with_checks
 from studies.ccat.plan import TRAININGS
 from studies.ccat.study import measured, outcome_of
+from studies.common.nets import fingerprint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Plan", "nets_of", "parts_of", "run_study"]
+__all__ = ["Plan", "nets_of", "over_seeds", "parts_of", "run_study"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def run_study(
     Parameters
     ----------
     work, name, setting, nets, images, seed
-        The card's, the study's name, its setting, and the nets by training.
+        The card's, the study's name, its setting, and the nets of all TRAININGS, those first that matter most.
     seconds
         Time for the attacks on one net, into which the effort is fitted. None: that of the setting.
 
@@ -73,17 +75,18 @@ def run_study(
         Whether all nets have been attacked.
     """
     for training, net in nets.items():
-        if f"{training}_{seed}" not in parts_of(work):
-            setting = with_effort(work, setting, net, images, seconds)
-            part = measure(work, f"{training}_{seed}", net, setting, images)
-            if part is None:
-                work.save(state=f"seed {seed}: {training} is being attacked")
-                return False
-            add_part(work, f"{training}_{seed}", part)
+        key, weights = f"{training}_{seed}", fingerprint(net.network)
+        part = parts_of(work).get(key)
+        if part is not None and part.weights.item() == weights:
+            continue
+        setting = with_effort(work, setting, net, images, seconds)
+        part = measure(work, key, net, setting, images)
+        if part is None:
+            work.save(state=f"seed {seed}: {training} is being attacked")
+            return False
+        add_part(work, key, part.assign(weights=weights))
     parts = parts_of(work)
-    if any(f"{training}_{seed}" not in parts for training in TRAININGS):
-        return False
-    ours = [parts[f"{training}_{seed}"] for training in TRAININGS]
+    ours = [parts[f"{training}_{seed}"].drop_vars("weights") for training in TRAININGS]
     outcome = outcome_of(ours, name, setting, images, device=work.device, quick=work.quick)
     shares = {training: shares_of(part) for training, part in zip(TRAININGS, ours, strict=True)}
     said = {"table": outcome.table, "claims": [asdict(claim) for claim in outcome.claims], "shares": shares}
@@ -94,6 +97,7 @@ def run_study(
     }
     work.save(headline=headline, published=setting.published, attack_seed=SEED)
     work.save(seeds={**work.found.get("seeds", {}), str(seed): said})
+    work.save(over_seeds=over_seeds([one["shares"] for one in work.found["seeds"].values()]))
     for key in ("errors", "distal"):
         work.picture(outcome.figure[key], f"_{key}")
     return True
@@ -101,11 +105,12 @@ def run_study(
 
 def with_effort(work: Work, setting: Setting, net: Net, images: Images, seconds: float | None) -> Setting:
     """Return the setting with the steps, restarts and queries of all nets: what fits, or what an earlier call has taken."""
-    if seconds is not None and "effort" not in work.found:
-        rate = pass_seconds(work, net.network, images, setting.examples, setting.batch_size)
-        work.save(effort=effort_that_fits(work, lambda *effort: suite_of(setting, effort), rate, seconds))
     if "effort" not in work.found:
-        work.save(effort=(setting.steps, setting.restarts, setting.queries))
+        effort = setting.steps, setting.restarts, setting.queries
+        if seconds is not None:
+            rate = pass_seconds(work, net.network, images, setting.examples, setting.batch_size)
+            effort = effort_that_fits(work, lambda *some: suite_of(setting, some), rate, seconds)
+        work.save(effort=effort)
     steps, restarts, queries = work.found["effort"]
     return replace(setting, steps=steps, restarts=restarts, queries=queries)
 
@@ -146,6 +151,17 @@ def shares_of(part: xr.Dataset) -> dict[str, list[float]]:
         found[f"FPR {kind} noise"] = (part.noise_fpr.sel(noise=kind), images)
         found[f"FPR distal, {kind}"] = (part.distal_fpr.sel(noise=kind), images)
     return {name: [float(share), float(standard_error(float(share), int(n)))] for name, (share, n) in found.items()}
+
+
+def over_seeds(shares: Sequence[Mapping[str, Mapping[str, Sequence[float]]]]) -> dict[str, dict[str, list[float]]]:
+    """Return the mean of each share over the seeds, and its standard deviation where there are several."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for training, rows in shares[0].items():
+        values = {row: [one[training][row][0] for one in shares] for row in rows}
+        found[training] = {
+            row: [fmean(some), *([stdev(some)] if len(some) > 1 else [])] for row, some in values.items()
+        }
+    return found
 
 
 # --- what is shown of each net, in one file that travels ---

@@ -105,6 +105,9 @@ def trained(
         if work.left() <= 0:
             return None
         if not begun:
+            if known:
+                work.note(f"weights of {name} are not here: it is trained anew, and what was found is left")
+                work.found.clear()
             options = {"most": most, "shorter": shorter, "enough": enough, "ways": ways}
             recipe, way = fitted(work, recipe, images, seconds, **options)
         else:

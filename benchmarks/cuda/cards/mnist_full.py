@@ -47,6 +47,8 @@ def run(work: Work) -> None:
     ours = setting(images.name, quick=work.quick)
     seeds = SEEDS[:1] if work.quick else SEEDS
     for seed in seeds:
+        if str(seed) in work.found.get("seeds", {}):
+            continue
         nets = nets_of(work, ours, plans, images, seed)
         if set(nets) != set(TRAININGS):
             return work.save(state=f"seed {seed}, trained: {', '.join(nets) or 'none'} of {', '.join(PLANS)}")
