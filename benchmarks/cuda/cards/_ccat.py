@@ -11,7 +11,9 @@ import xarray as xr
 
 from benchmarks.cuda.card import Work
 from benchmarks.cuda.cards._common import (
+    WAYS,
     Net,
+    Way,
     attack_rows,
     attacked,
     effort_that_fits,
@@ -42,6 +44,7 @@ class Plan:
     most: int
     shorter: tuple[int, ...] = ()
     enough: int = 1
+    ways: tuple[Way, ...] = WAYS
 
 
 def nets_of(work: Work, setting: Setting, plans: Mapping[str, Plan], images: Images, seed: int) -> dict[str, Net]:
@@ -130,7 +133,8 @@ def measure(work: Work, key: str, net: Net, setting: Setting, images: Images) ->
         validation=setting.validation, batch_size=setting.batch_size, rate=rate, seed=SEED,
     )  # fmt: skip
     noise = Planned(distal_attack(steps=setting.steps, restarts=2), (setting.threats.linf[0],))
-    if records is None or missing or 2 * rate * passes(noise) > work.left():
+    # on two kinds of noise; and the checks, of some hundred steps and a random search
+    if records is None or missing or rate * (2 * passes(noise) + 500 + setting.queries / 3) > work.left():
         return None
     records = with_checks(records, net.network, images, setting, planned, work.device)
     distal = records_of_noise(net.network, images, setting, {"device": work.device})

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from benchmarks.cuda.card import Card, Work
 from benchmarks.cuda.cards._ccat import Plan, nets_of, run_study
-from benchmarks.cuda.cards._common import Net, aim, attack_rows, attacked, pass_seconds
+from benchmarks.cuda.cards._common import Net, Way, aim, attack_rows, attacked, pass_seconds
 from deepcheck.attacks import PGD
 from deepcheck.data import Images
 from deepcheck.evaluation import Planned, Threats, attack_table, planned_suite
@@ -18,10 +18,11 @@ __all__ = ["CARD"]
 PGD100, ALL = 0.93, 0.91
 """What is to be reached by AT on all test images: under PGD-100, and under the AutoAttack-class suite."""
 SEEDS = (0, 1, 2)
+WAYS: tuple[Way, ...] = ({"compiled": True}, {})
 PLANS = {
-    "at": Plan(seconds=120, most=60),
-    "ccat": Plan(seconds=150, most=100),
-    "standard": Plan(seconds=20, most=12),
+    "at": Plan(seconds=120, most=60, ways=WAYS),
+    "ccat": Plan(seconds=150, most=100, ways=WAYS),
+    "standard": Plan(seconds=30, most=12, ways=WAYS),
 }
 EFFORT = {"steps": 500, "restarts": 3, "queries": 5000}
 FEW = {"steps": 10, "restarts": 1, "queries": 50}
