@@ -20,8 +20,8 @@ PGD100, ALL = 0.93, 0.91
 SEEDS = (0, 1, 2)
 WAYS: tuple[Way, ...] = ({"compiled": True}, {})
 PLANS = {
-    "at": Plan(seconds=120, most=60, ways=WAYS),
-    "ccat": Plan(seconds=150, most=100, ways=WAYS),
+    "at": Plan(seconds=240, most=60, ways=WAYS),
+    "ccat": Plan(seconds=240, most=100, ways=WAYS),
     "standard": Plan(seconds=30, most=12, ways=WAYS),
 }
 EFFORT = {"steps": 500, "restarts": 3, "queries": 5000}
