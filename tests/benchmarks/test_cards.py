@@ -13,8 +13,8 @@ import torch
 from benchmarks.cuda.card import Card, Work
 from benchmarks.cuda.cards import _ccat, _common, card
 from deepcheck.data import load
-from deepcheck.evaluation import Planned, attack_table, standard_error
-from deepcheck.training import recipe
+from deepcheck.evaluation import Planned, attack_table, evaluate, standard_error
+from deepcheck.training import recipe, train
 from odeflow import load as load_result
 from studies.ccat.plan import TRAININGS
 
@@ -33,14 +33,14 @@ class Clocked(Work):
 @pytest.fixture
 def attacks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The attacks that are run, by name; the clock of the newest work goes on with each."""
-    plain, names = _common.evaluate, []
+    names: list[str] = []
 
     def timed(network: Any, images: Any, planned: dict[str, Planned], **options: Any) -> Any:
         names.extend(planned)
         Clocked.now += sum(map(_common.passes, planned.values()))
-        return plain(network, images, planned, **options)
+        return evaluate(network, images, planned, **options)
 
-    monkeypatch.setattr(_common, "evaluate", timed)
+    monkeypatch.setattr(f"{_common.__name__}.evaluate", timed)
     monkeypatch.setattr(Clocked, "now", 0.0)
     torch.set_num_threads(1)
     return names
@@ -225,11 +225,11 @@ def test_a_way_that_does_not_work_is_left_out(tmp_path: Path, monkeypatch: pytes
 
 def test_what_an_epoch_takes_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock on which every step takes a second and the first epoch 100 more: 20 steps take 20 seconds."""
-    images, plain = load("digits"), _common.train
+    images = load("digits")
     rows: list[int] = []
 
     def timed(given: Any, few: Any, **options: Any) -> Any:
-        trained = plain(given, few, **options)
+        trained = train(given, few, **options)
         steps = (len(few.train_images) - given.validation) // given.batch_size
         rows.append(steps)
         for row in trained.history:
@@ -237,7 +237,7 @@ def test_what_an_epoch_takes_is_measured(tmp_path: Path, monkeypatch: pytest.Mon
         Clocked.now += sum(row["seconds"] for row in trained.history)
         return trained
 
-    monkeypatch.setattr(_common, "train", timed)
+    monkeypatch.setattr(f"{_common.__name__}.train", timed)
     monkeypatch.setattr(Clocked, "now", 0.0)
     work = Clocked(tiny_card(), CPU, 1000.0, tmp_path, quick=True)
     one = TINY.changed(batch_size=64)

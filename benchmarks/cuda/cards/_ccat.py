@@ -101,6 +101,7 @@ def run_study(
     work.save(headline=headline, published=setting.published, attack_seed=SEED)
     work.save(seeds={**work.found.get("seeds", {}), str(seed): said})
     work.save(over_seeds=over_seeds([one["shares"] for one in work.found["seeds"].values()]))
+    assert isinstance(outcome.figure, Mapping)
     for key in ("errors", "distal"):
         work.picture(outcome.figure[key], f"_{key}")
     return True

@@ -22,6 +22,7 @@ from deepcheck.evaluation import Planned, attack_table, evaluate, joined, split
 from deepcheck.models import Network
 from deepcheck.training import Recipe, train
 from deepcheck.training.checkpointing import LAST
+from deepcheck.training.methods import AttackingMethod
 from odeflow.provenance import load, save
 from studies.common.nets import fingerprint
 
@@ -108,8 +109,7 @@ def trained(
             if known:
                 work.note(f"weights of {name} are not here: it is trained anew, and what was found is left")
                 work.found.clear()
-            options = {"most": most, "shorter": shorter, "enough": enough, "ways": ways}
-            recipe, way = fitted(work, recipe, images, seconds, **options)
+            recipe, way = fitted(work, recipe, images, seconds, most=most, shorter=shorter, enough=enough, ways=ways)
         else:
             recipe, way = Recipe.from_json(begun["recipe"]), known.get("how", _ways(work, ways)[0])
             if not (folder / LAST).exists():
@@ -155,15 +155,16 @@ def fitted(
                 raise
             work.note(f"train does not work with {way}: {' '.join(str(error).split())[:200]}")
     left = seconds - (work.elapsed() - start)
-    full = getattr(recipe.method, "attack_steps", 0)
+    method = recipe.method
+    full = method.attack_steps if isinstance(method, AttackingMethod) else 0
     for steps in (full, *shorter):
         share = (2 * steps + 3) / (2 * full + 3)  # passes: forward and backward in each step, and three of the training
         epochs = int(left / (share * cost))
         if epochs >= enough:
             break
-    if steps != full:
-        recipe = recipe.changed(attack_steps=steps, step_size=recipe.method.step_size * full / steps)
-        work.note(f"{recipe.method.name}: {steps} steps of the attack and not {full}, for {enough} epochs to fit")
+    if isinstance(method, AttackingMethod) and steps != full:
+        recipe = recipe.changed(attack_steps=steps, step_size=method.step_size * full / steps)
+        work.note(f"{method.name}: {steps} steps of the attack and not {full}, for {enough} epochs to fit")
     return recipe.changed(epochs=max(1, min(most, epochs)), batch_size=batch_size), way
 
 
@@ -271,6 +272,9 @@ def attacked(
     """
     about = {"weights": fingerprint(network), "images": [images.name, examples, validation]}
     records = _earlier(work, file, about, str(seed))
+    options = {
+        "examples": examples, "validation": validation, "seed": seed, "device": work.device, "configuration": about
+    }  # fmt: skip
     missing = []
     for name, one in planned.items():
         if records is not None and name in records.attack.values:
@@ -279,19 +283,19 @@ def attacked(
             missing.append(name)
             continue
         start = work.elapsed()
-        part = work.halving(
-            batch_size,
-            lambda size, name=name, one=one: evaluate(
-                network, images, {name: one}, examples=examples, validation=validation, seed=seed,
-                device=work.device, batch_size=size, configuration=about,
-            ),
-        )  # fmt: skip
+        part = work.halving(batch_size, partial(_record, network, images, {name: one}, options))
         rate = (work.elapsed() - start) / passes(one)
         records = part if records is None else _with(records, part)
         for variable in records.data_vars.values():
             variable.encoding = {"zlib": True}  # most is what was not run
         save(records, file)
     return records, missing
+
+
+def _record(
+    network: Network, images: Images, planned: Mapping[str, Planned], options: dict[str, Any], batch_size: int
+) -> xr.Dataset:
+    return evaluate(network, images, planned, batch_size=batch_size, **options)
 
 
 def _earlier(work: Work, file: Path, about: dict[str, Any], seed: str) -> xr.Dataset | None:
