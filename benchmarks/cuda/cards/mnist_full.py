@@ -18,7 +18,8 @@ __all__ = ["CARD"]
 PGD100, ALL = 0.93, 0.91
 """What is to be reached by AT on all test images: under PGD-100, and under the AutoAttack-class suite."""
 SEEDS = (0, 1, 2)
-WAYS: tuple[Way, ...] = ({"compiled": True}, {})
+WAYS: tuple[Way, ...] = ({"graphs": True}, {"compiled": True}, {})
+"""Small nets wait for the processor: whole steps are recorded."""
 PLANS = {
     "at": Plan(seconds=240, most=60, ways=WAYS),
     "ccat": Plan(seconds=240, most=100, ways=WAYS),

@@ -195,6 +195,26 @@ def test_checkpoints_of_other_types_are_refused_in_one_line(digits: Images, tmp_
         assert "\n" not in str(error.value)
 
 
+def test_random_numbers_of_a_gpu_are_drawn_anew(
+    digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seen: Seen
+) -> None:
+    """Former versions drew them where the training was: 16 bytes of a state that no CPU can go on from."""
+    options, out = tiny(augmentation="crop", padding=2, epochs=2), tmp_path / "parts"
+    interrupt(monkeypatch, after=12 + 3)
+    with pytest.raises(KeyboardInterrupt):
+        train(options, digits, out=out, device="cpu")
+    tensors, information = checkpoint.read(out / LAST)
+    state = torch.arange(16, dtype=torch.uint8)
+    checkpoint.write(out / LAST, {**tensors, "generator.noise": state}, information)
+    labels = torch.cat(seen.labels[12:])
+    seen.labels.clear()
+    assert len(train(options, digits, out=out, device="cpu", resume=True).history) == 2
+    assert torch.equal(torch.cat(seen.labels)[: len(labels)], labels)  # the order is that of before
+    (warning,) = (record.message for record in caplog.records if record.levelname == "WARNING")
+    assert warning.endswith("has random numbers of a GPU, which are drawn on the CPU now: there are new ones")
+    assert checkpoint.read(out / LAST)[0]["generator.noise"].shape == torch.Generator().get_state().shape
+
+
 def test_interrupted_before_the_first_checkpoint(
     digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
