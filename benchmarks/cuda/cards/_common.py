@@ -169,7 +169,10 @@ def fitted(
 
 
 def _ways(work: Work, ways: tuple[Way, ...]) -> tuple[Way, ...]:
-    return ways if work.device.type == "cuda" else ({},)
+    """Return the ways; those of a CPU are without compilation, which takes longer than all the rest there."""
+    if work.device.type == "cuda":
+        return ways
+    return tuple({name: value for name, value in way.items() if name != "compiled"} for way in ways)
 
 
 def epoch_seconds(work: Work, recipe: Recipe, images: Images, way: Way) -> float:
