@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,6 +49,8 @@ EFFORTS = ((1000, 5, 5000), (500, 3, 5000), (200, 2, 1000), (100, 1, 1000), (50,
 """Steps, restarts and queries of a suite, the hardest first."""
 LEAST_EFFORT = ((10, 1, 50),)
 """The same in the quick form."""
+KEEP = 5.0
+"""Seconds of attacks that may be lost."""
 Way = dict[str, bool]
 WAYS: tuple[Way, ...] = ({"channels_last": True, "compiled": True}, {"channels_last": True})
 """Options of `train` on a GPU for nets that keep it busy, the fastest first."""
@@ -105,6 +108,8 @@ def trained(
         begun = _information(folder / LAST) or begun
         if work.left() <= 0:
             return None
+        if work.device.type == "cuda":
+            torch.compiler.reset()  # of what earlier nets have left, which counts towards a limit
         if not begun:
             if known:
                 work.note(f"weights of {name} are not here: it is trained anew, and what was found is left")
@@ -267,7 +272,7 @@ def attacked(
     work, network, images, planned
         What is attacked, and how; the first of the attacks are the most important.
     file
-        Where the records are kept after each attack; of another net or other images, they are made anew.
+        Where the records are kept, every `KEEP` seconds and in the end; of another net or other images, they are made anew.
     examples, validation, batch_size, seed
         As for `evaluate`.
     rate
@@ -278,21 +283,31 @@ def attacked(
     options = {
         "examples": examples, "validation": validation, "seed": seed, "device": work.device, "configuration": about
     }  # fmt: skip
-    missing = []
-    for name, one in planned.items():
-        if records is not None and name in records.attack.values:
-            continue
-        if rate * passes(one) > work.left():
-            missing.append(name)
-            continue
-        start = work.elapsed()
-        part = work.halving(batch_size, partial(_record, network, images, {name: one}, options))
-        rate = (work.elapsed() - start) / passes(one)
-        records = part if records is None else _with(records, part)
-        for variable in records.data_vars.values():
-            variable.encoding = {"zlib": True}  # most is what was not run
-        save(records, file)
+    missing, kept = [], time.monotonic()
+    try:
+        for name, one in planned.items():
+            if records is not None and name in records.attack.values:
+                continue
+            if rate * passes(one) > work.left():
+                missing.append(name)
+                continue
+            start = work.elapsed()
+            part = work.halving(batch_size, partial(_record, network, images, {name: one}, options))
+            rate = (work.elapsed() - start) / passes(one)
+            records = part if records is None else _with(records, part)
+            if time.monotonic() - kept > KEEP:
+                _keep(records, file)
+                kept = time.monotonic()
+    finally:
+        if records is not None:
+            _keep(records, file)
     return records, missing
+
+
+def _keep(records: xr.Dataset, file: Path) -> None:
+    for variable in records.data_vars.values():
+        variable.encoding = {"zlib": True}  # most is what was not run
+    save(records, file)
 
 
 def _record(
