@@ -190,17 +190,18 @@ class _Recording:
 
     def capture(self, pool: Any) -> Any:
         """Record on CUDA, and return the pool of memory."""
-        side = torch.cuda.Stream(self.device)
-        side.wait_stream(torch.cuda.current_stream(self.device))
+        here, side = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
+        pool = torch.cuda.graph_pool_handle() if pool is None else pool
+        graph = torch.cuda.CUDAGraph()
+        side.wait_stream(here)
+        # the outer block leaves the stream even where a recording fails, which that of torch.cuda.graph does not
         with torch.cuda.device(self.device), torch.cuda.stream(side):
             for _ in range(_WARM_UP):
                 self.function()
-        torch.cuda.current_stream(self.device).wait_stream(side)
-        pool = torch.cuda.graph_pool_handle() if pool is None else pool
-        graph = torch.cuda.CUDAGraph()
-        # other threads, as that of NCCL, may ask for events meanwhile
-        with torch.cuda.device(self.device), torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            found = self.function()
+            # other threads, such as that of NCCL, may ask for events meanwhile
+            with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
+                found = self.function()
+        here.wait_stream(side)
         self.graph, self.single, self.outputs = graph, isinstance(found, Tensor), _several(found)
         return pool
 

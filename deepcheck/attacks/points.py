@@ -11,7 +11,18 @@ from torch import Tensor
 
 from deepcheck.attacks.norms import Norm, per_example, rounded
 
-__all__ = ["Attacked", "Nearest", "Points", "Restarts"]
+__all__ = ["Attacked", "Nearest", "Points", "Restarts", "looks"]
+
+_EVERY = 5
+
+
+def looks(step: int) -> bool:
+    """Return whether an attack looks after this step, 1, 2, ..., which examples are finished: 1, 3, 6, 10, 15, 20, ...
+
+    Each look waits until the GPU has done all that it was asked for. What is found does not depend on it: an example that
+    is finished stays as it is, whether it is dropped at once or takes part a little longer. Most finish at first.
+    """
+    return step % _EVERY == 0 if step >= 2 * _EVERY else step in (1, 3, 6)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,6 +81,11 @@ class Points:
     def copy(self) -> Points:
         """Return a copy that shares no memory."""
         return _each(Tensor.clone, self)
+
+    def unfinished(self, rows: Tensor | None = None) -> Tensor:
+        """Return which of the examples `rows` (None: of all) have not reached the goal. It waits for the GPU."""
+        assert self.reached is not None
+        return (~(self.reached if rows is None else self.reached[rows])).nonzero().squeeze(1)
 
     def at(self, rows: Tensor) -> Points:
         """Return the points of some examples, as a copy."""
@@ -134,7 +150,7 @@ class Restarts:
         """Return the rows of the examples that have not reached the goal; None for all."""
         if self.worst is None or self.worst.reached is None:
             return None
-        return (~self.worst.reached).nonzero().squeeze(1)
+        return self.worst.unfinished()
 
     def add(self, rows: Tensor | None, found: Points | None) -> None:
         """Add what a restart found for the examples `rows` (None: for all); the others repeat what was found before."""

@@ -48,6 +48,8 @@ class Train:
     """Keep images and weights in the memory format that convolutions on GPUs prefer."""
     compile: bool = False
     """Use torch.compile."""
+    graphs: bool = False
+    """Record steps as CUDA graphs: small nets and batches do not wait for the processor then."""
 
     def run(self) -> int:
         """Run the command."""
@@ -70,6 +72,7 @@ class Train:
             resume=self.resume,
             channels_last=self.channels_last,
             compiled=self.compile,
+            graphs=self.graphs,
             progress=True,
         )
         last, (_, epsilon) = trained.history[-1], self.recipe.threat

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from deepcheck import checkpoint, models
-from deepcheck.attacks.base import Model
 from deepcheck.data import Images
 from deepcheck.device import choose, describe, exact_float32, memory_advice
 from deepcheck.training import parallel
@@ -23,6 +23,7 @@ from deepcheck.training.checkpointing import BEST, LAST, REPORT, check_same, dra
 from deepcheck.training.recipe import Recipe
 from deepcheck.training.step import Learner
 from deepcheck.training.validation import accuracies
+from odeflow.model import checked_number
 from odeflow.provenance import provenance, write_bytes
 
 __all__ = ["BEST", "LAST", "REPORT", "Trained", "train"]
@@ -40,6 +41,8 @@ class Trained:
     """For every epoch: learning_rate, loss, and on the images kept apart clean_accuracy and robust_accuracy."""
     checkpoint: Path
     """The file with its weights."""
+    finished: bool = True
+    """Whether the training has come to its end, or only its time."""
 
     def __repr__(self) -> str:
         return f"Trained({self.network.name!r}, {len(self.history)} epochs, {str(self.checkpoint)!r})"
@@ -55,6 +58,8 @@ def train(
     resume: bool = False,
     channels_last: bool = False,
     compiled: bool = False,
+    graphs: bool = False,
+    seconds: float | None = None,
     progress: bool = False,
 ) -> Trained:
     """Train a network on a data set.
@@ -83,24 +88,34 @@ def train(
         Keep images and weights in the memory format that convolutions on GPUs prefer.
     compiled
         Use torch.compile.
+    graphs
+        Record a whole step up to the gradients as a CUDA graph and play it back, where the method allows it: small nets and
+        batches do not wait for the processor then. The weights are the same. On a CPU nothing is faster.
+    seconds
+        Time that it may take, > 0: after the first epoch none is begun that would not end in it if it took as long as
+        the last one. Such a training is not `finished`, and `resume` goes on with it. None: as long as it takes.
     progress
         Show progress on a terminal.
 
     Raises
     ------
     ValueError
-        If the device does not exist, there are too few images, or `out` has a training already and `resume` is False.
+        If the device does not exist, `seconds` is out of range, there are too few images, or `out` has a training
+        already and `resume` is False.
     CheckpointError
         If what is to be resumed is truncated, or was trained by another recipe or on other images.
     MemoryError
         If the batch does not fit into the memory of the GPU.
     """
+    if seconds is not None:
+        checked_number("seconds", seconds, above=0)
+    end = time.perf_counter() + (inf if seconds is None else seconds)
     place = parallel.place(choose(device))
     group = parallel.group(place)
     out = Path(out)
     if not out.parent.is_dir():
         raise FileNotFoundError(f"out = {str(out)!r} cannot be made: its folder {str(out.parent)!r} does not exist")
-    run = _Run(recipe, images, place, group, channels_last=channels_last)
+    run = _Run(recipe, images, place, group, channels_last=channels_last, compiled=compiled, graphs=graphs)
     out.mkdir(exist_ok=True)
     last = out / LAST
     former = [last] if last.exists() else checkpoint.shards_in(out)
@@ -117,21 +132,32 @@ def train(
                 _LOG.info("optimiser restarted after epoch %d", run.epoch)
                 if group.rank == 0:
                     run.save(out)
-        model = torch.compile(run.learner.network) if compiled else run.learner.network
         while not run.finished:
-            run.run_epoch(model, progress=progress)
+            start = time.perf_counter()
+            run.run_epoch(progress=progress)
             if group.rank == 0:
                 run.save(out)
+            now = time.perf_counter()
+            if group.agreed(float(now + (now - start) > end)):
+                break
     group.wait()
     final = out / (BEST if recipe.patience is not None else LAST)
-    return Trained(checkpoint.load_model(final, device=place), run.history, final)
+    return Trained(checkpoint.load_model(final, device=place), run.history, final, run.finished)
 
 
 class _Run:
     """A training: where it is, and the images and random numbers that it goes on with."""
 
     def __init__(
-        self, recipe: Recipe, images: Images, device: torch.device, group: parallel.Group, *, channels_last: bool
+        self,
+        recipe: Recipe,
+        images: Images,
+        device: torch.device,
+        group: parallel.Group,
+        *,
+        channels_last: bool = False,
+        compiled: bool = False,
+        graphs: bool = False,
     ) -> None:
         count = len(images.train_images) - recipe.validation
         if count < recipe.batch_size:
@@ -146,6 +172,7 @@ class _Run:
             )
         self.recipe, self.device, self.group = recipe, device, group
         self.source = {"dataset": images.name, "train_images": len(images.train_images)}
+        self.how = {"channels_last": channels_last, "compiled": compiled, "graphs": graphs}
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         # bytes on the device: a quarter of the memory of numbers
         self.images = torch.tensor(images.train_images).to(device)
@@ -156,7 +183,7 @@ class _Run:
         # on the CPU, so that they are the same on every device; what is drawn is small
         self.noise = torch.Generator().manual_seed(recipe.seed + 2_000_003 + 7919 * group.rank)
         self.generators = {"order": self.order, "noise": self.noise}
-        self.learner = Learner(recipe, self._network(images), self.noise, group)
+        self._learn(self._network(images))
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.best = float("-inf")
@@ -179,13 +206,19 @@ class _Run:
         network = recipe.method.network(build)
         return network.to(self.device, memory_format=self.format)  # type: ignore[call-overload, no-any-return]
 
+    def _learn(self, network: models.Network) -> None:
+        """Begin with the weights that a network has."""
+        self.learner = Learner(self.recipe, network, self.noise, self.group, graphs=self.how["graphs"])
+        # every size of a batch that comes has its own code: they are few, and do not change
+        self.model = torch.compile(network, dynamic=False) if self.how["compiled"] else network
+
     @property
     def finished(self) -> bool:
         """Whether all epochs are over, or the robust validation error has stopped going down."""
         patience = self.recipe.patience
         return self.epoch >= self.recipe.epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
 
-    def run_epoch(self, model: Model, *, progress: bool) -> None:
+    def run_epoch(self, *, progress: bool) -> None:
         """Go once over the training images."""
         recipe, start = self.recipe, time.perf_counter()
         order = torch.randperm(self.count, generator=self.order)[: self.steps * recipe.batch_size]
@@ -201,7 +234,7 @@ class _Run:
             x = x.contiguous(memory_format=self.format)
             for replay in range(replays):
                 done = (self.epoch * self.steps + step + replay / replays) / (recipe.epochs * self.steps)
-                total += self.learner.step(model, x, y, done)
+                total += self.learner.step(self.model, x, y, done)
         self.epoch += 1
         clean, robust = map(self.group.agreed, self._accuracies())
         if robust > self.best:
@@ -253,7 +286,11 @@ class _Run:
             model = {name: tensor for name, tensor in tensors.items() if name.startswith(checkpoint.MODEL)}
             checkpoint.write(out / BEST, model, information)
         checkpoint.write(out / LAST, tensors, information)
-        report = {**information, **provenance("train", seed=str(self.recipe.seed), device=describe(self.device))}
+        report = {
+            **information,
+            "how": self.how,
+            **provenance("train", seed=str(self.recipe.seed), device=describe(self.device)),
+        }
         write_bytes(out / REPORT, json.dumps(report, indent=1).encode())
 
     def restore(self, path: Path) -> None:
@@ -281,7 +318,7 @@ class _Run:
         for _ in range(self.epoch):  # the next order is the one that would have come
             torch.randperm(self.count, generator=self.order)
         self._reseed()
-        self.learner = Learner(self.recipe, network, self.noise, self.group)
+        self._learn(network)
         self._count_average()
         self.restarted = [*self.restarted, self.epoch]
         # in their new precision they are the best so far: the former best are elsewhere

@@ -108,7 +108,7 @@ def test_what_is_not_as_it_was_recorded_is_not_played_back(what: str) -> None:
     elif what == "mode":
         model.train()
     elif what == "parameters":
-        model[4] = nn.Linear(4 * 36, 10)
+        model[4] = nn.Linear(4 * 36, 10).eval()
     with autocast, torch.set_grad_enabled(gradients):
         for _ in range(4):
             expected = scale * copy.deepcopy(model)(other)

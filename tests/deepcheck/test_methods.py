@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -210,7 +211,7 @@ class Unmoved:
     def __init__(self, length: float) -> None:
         self.length = length
 
-    def perturb(self, _: object, images: Tensor, *__: object) -> Tensor:
+    def perturb_with(self, _: object, images: Tensor, *__: object) -> Tensor:
         return images + self.length
 
 
@@ -292,6 +293,43 @@ def test_the_radius_grows(ramp: float, progress: float, factor: float) -> None:
     torch.testing.assert_close(loss.double(), largest(images, labels, factor * EPSILON).mean(), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("first", "growth", "steps"),
+    [
+        (None, 0.5, [10, 10, 10, 10, 10]),
+        (10, 0.5, [10, 10, 10, 10, 10]),
+        (2, 0.5, [2, 6, 10, 10, 10]),
+        (1, 1.0, [1, 3, 6, 8, 10]),
+        (3, 0.0, [10, 10, 10, 10, 10]),
+    ],
+)
+def test_the_attack_takes_more_steps_in_the_course_of_training(
+    first: int | None, growth: float, steps: list[int]
+) -> None:
+    images, labels = pictures(6)
+    method = AdversarialTraining(epsilon=EPSILON, attack_steps=10, step_size=0.025, first_steps=first, growth=growth)
+    for progress, expected in zip((0.0, 0.25, 0.5, 0.75, 0.999), steps, strict=True):
+        model = Recording().train()
+        method.loss(model, images, labels, progress=progress, generator=generator(), state=None)
+        assert len(model.evaluated) == expected  # the last point is not looked at, the start is
+        assert len(model.trained) == 1
+        # few steps still lead from the image to the edge of the ball
+        attack = method.attack_at(progress)
+        assert attack.steps == expected
+        assert attack.step_size == pytest.approx(max(0.025, EPSILON / expected))
+        plain = replace(method.attack, steps=expected, step_size=attack.step_size)
+        found = plain.perturb(model.eval(), images, labels, EPSILON, generator())
+        assert torch.equal(model.trained[0], found)
+
+
+def test_few_steps_keep_to_the_radius_of_the_moment() -> None:
+    method = AdversarialTraining(epsilon=0.4, attack_steps=8, step_size=0.01, first_steps=2, ramp=1.0)
+    assert method.attack_at(0.0).step_size == 0.01
+    assert method.attack_at(0.1).steps == 3
+    assert method.attack_at(0.1).step_size == pytest.approx(0.04 / 3)
+    assert method.attack_at(0.5) == method.attack
+
+
 def test_without_a_radius_all_methods_are_standard() -> None:
     images, labels = pictures(10)
     plain = Standard().loss(Recording(), images, labels, progress=0.0, generator=generator(), state=None)
@@ -319,6 +357,13 @@ def test_a_method_makes_its_attack_of_its_fields() -> None:
         (AdversarialTraining, {"attack_steps": 0}, "attack_steps = 0 is out of range"),
         (AdversarialTraining, {"step_size": -0.1}, "step_size = -0.1 is out of range"),
         (AdversarialTraining, {"ramp": 1.1}, "ramp = 1.1 is out of range"),
+        (AdversarialTraining, {"first_steps": 0}, "first_steps = 0 is out of range"),
+        (
+            AdversarialTraining,
+            {"first_steps": 11},
+            "first_steps = 11 is out of range: allowed is a whole number >= 1 and",
+        ),
+        (AdversarialTraining, {"growth": -0.1}, "growth = -0.1 is out of range"),
         (AdversarialTraining, {"attacked_share": 0.0}, "attacked_share = 0.0 is out of range"),
         (CCAT, {"norm": "l2"}, "norm = 'l2' is unknown: allowed is one of linf"),
         (CCAT, {"epsilon": 0.0}, "epsilon = 0.0 is out of range: allowed is a finite number and > 0"),

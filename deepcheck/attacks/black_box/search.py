@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deepcheck.attacks.base import BudgetAttack, Examples
 from deepcheck.attacks.draws import Draws
-from deepcheck.attacks.points import Points
+from deepcheck.attacks.points import Points, looks
 
 __all__ = ["RandomSearch"]
 
@@ -53,17 +53,18 @@ class RandomSearch(BudgetAttack):
         best = Points.joined([self._ask(0, batch, batch.images, epsilon) for batch in examples.batches()])
         examples.tick()
         going = torch.arange(len(examples), device=best.images.device)
+        stops = self.stop_when_reached and best.reached is not None
         for query in range(1, self._queries):
-            if self.stop_when_reached and best.reached is not None:
-                going = going[~best.reached[going]]
-            if not len(going):
-                break
+            if stops and looks(query):
+                going = best.unfinished()
+                if not len(going):
+                    break
             if len(going) == len(examples) <= examples.batch_size:
-                best.put_better(None, self._ask(query, examples, best.images, epsilon))
+                best.put_better(None, self._ask(query, examples, best.images, epsilon), final=stops)
             else:
                 for rows in torch.split(going, examples.batch_size):
                     now = best.at(rows)
-                    now.put_better(None, self._ask(query, examples.at(rows), now.images, epsilon))
+                    now.put_better(None, self._ask(query, examples.at(rows), now.images, epsilon), final=stops)
                     best.put(rows, now)
             examples.tick()
         return best

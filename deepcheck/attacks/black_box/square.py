@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import KW_ONLY, dataclass
 
@@ -181,7 +182,14 @@ def _sides(share: float, height: int, width: int) -> tuple[int, int]:
 
 def _patterns(a: int, b: int, like: Tensor) -> Tensor:
     """Return the patterns of the L2 attack split along the height and along the width, shape (2, a, b)."""
-    return torch.stack([_pattern(a, b), _pattern(b, a).T]).to(like)
+    return _kept_patterns(a, b, like.dtype, like.device, type(like))
+
+
+@functools.lru_cache(maxsize=64)
+def _kept_patterns(a: int, b: int, dtype: torch.dtype, device: torch.device, kind: type[Tensor]) -> Tensor:
+    """Return the patterns, made once for each size, precision, device and kind of tensor: they are not to be changed."""
+    del kind
+    return torch.stack([_pattern(a, b), _pattern(b, a).T]).to(device, dtype)
 
 
 def _pattern(a: int, b: int) -> Tensor:

@@ -17,7 +17,7 @@ from deepcheck.attacks.draws import keys
 from deepcheck.attacks.norms import Norm, per_example
 from deepcheck.attacks.objectives import Objective, Targeted
 from deepcheck.attacks.objectives import objective as as_objective
-from deepcheck.attacks.points import Points
+from deepcheck.attacks.points import Points, looks
 from deepcheck.attacks.starts import Start, UniformBall, Zero
 from odeflow.model import checked_count, checked_number
 
@@ -199,12 +199,10 @@ class PGD(BudgetAttack):
                 kept = now
                 continue
             kept.put_better(rows, now, final=stops)
-            if not stops:
+            if not (stops and looks(t) and t < self.steps):
                 continue
-            assert kept.reached is not None
-            going = ~(kept.reached if rows is None else kept.reached[rows])
-            if going.sum() <= 0.75 * len(going):  # a smaller batch pays
-                going = going.nonzero().squeeze(1)
+            going = kept.unfinished(rows)
+            if len(going) <= 0.75 * len(examples):  # a smaller batch pays
                 if not len(going):
                     break
                 rows = going if rows is None else rows[going]

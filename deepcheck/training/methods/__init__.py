@@ -6,11 +6,11 @@ A method's file loads torch only inside its functions, so that a command line ca
 from __future__ import annotations
 
 from deepcheck.training.methods.at import AdversarialTraining
-from deepcheck.training.methods.base import AttackingMethod, Method, Name
+from deepcheck.training.methods.base import AttackingMethod, Method, Name, RecordableMethod
 from deepcheck.training.methods.ccat import CCAT
 from deepcheck.training.methods.standard import Standard
 
-__all__ = ["METHODS", "AttackingMethod", "Method", "Name"]
+__all__ = ["METHODS", "AttackingMethod", "Method", "Name", "RecordableMethod"]
 
 METHODS: dict[str, type[Method]] = {
     "standard": Standard,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from deepcheck.training.methods.base import AttackingMethod, Name
+from deepcheck.training.methods.base import AttackingMethod, Name, RecordableMethod
 from odeflow.model import checked_count, checked_number
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ __all__ = ["AdversarialTraining"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdversarialTraining(AttackingMethod):
+class AdversarialTraining(AttackingMethod, RecordableMethod):
     """Adversarial training (Madry et al., ICLR 2018): min over w of E max over |delta| <= epsilon of the loss.
 
     The inner maximum is approximated by an attack in eval mode; one forward pass in train mode follows.
@@ -76,18 +76,29 @@ class AdversarialTraining(AttackingMethod):
         """Return the radius of the attack at this progress of the training, in [0, 1)."""
         return self.epsilon * (min(progress / self.ramp, 1.0) if self.ramp else 1.0)
 
-    def loss(
-        self, model: Model, images: Tensor, labels: Tensor, *, progress: float, generator: torch.Generator, **_: Any
-    ) -> Tensor:
+    def _clean(self, images: Tensor) -> int:
+        """Return how many of a batch stay clean."""
+        return min(round((1 - self.attacked_share) * len(images)), len(images) - 1)
+
+    def drawn(self, images: Tensor, *, progress: float, generator: torch.Generator) -> tuple[Tensor, PGD, float]:
+        """Return keys of random numbers for what is attacked, the attack, and its radius."""
+        import torch
+
+        from deepcheck.attacks.draws import keys
+
+        attacked = torch.arange(len(images) - self._clean(images), device=images.device)
+        return keys(generator, attacked), self.attack_at(progress), self.epsilon_at(progress)
+
+    def loss_of(self, model: Model, images: Tensor, labels: Tensor, *drawn: Any) -> Tensor:
         """Return the mean cross-entropy of the batch, attacked in part or whole."""
         import torch
         from torch.nn import functional as F
 
         from deepcheck.attacks.base import evaluating, frozen
 
-        clean = min(round((1 - self.attacked_share) * len(images)), len(images) - 1)
-        attack, epsilon = self.attack_at(progress), self.epsilon_at(progress)
+        key, attack, epsilon = drawn
+        clean = self._clean(images)
         with evaluating(model), frozen(model):
-            attacked = attack.perturb(model, images[clean:], labels[clean:], epsilon, generator)
+            attacked = attack.perturb_with(model, images[clean:], labels[clean:], epsilon, key)
         inputs = torch.cat([images[:clean], attacked]) if clean else attacked
         return F.cross_entropy(model(inputs).float(), labels)

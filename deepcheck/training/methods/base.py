@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deepcheck.attacks.base import Model
     from deepcheck.models import Network
 
-__all__ = ["AttackingMethod", "Method", "Name"]
+__all__ = ["AttackingMethod", "Method", "Name", "RecordableMethod"]
 
 Name = Annotated[str, tyro.conf.Suppress]
 """A name that is fixed: a field, so that `dataclasses.asdict` has it, but no flag."""
@@ -121,6 +121,32 @@ class Method(abc.ABC):
     def replays(self) -> int:
         """Return the number of steps on each batch, >= 1: all see the same images, each with a loss of its own."""
         return 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordableMethod(Method):
+    """A method whose loss a CUDA graph can record: what changes from step to step is drawn before, and goes in.
+
+    It is written as two functions in the place of `loss`, which is one after the other, and it remembers nothing.
+    """
+
+    @abc.abstractmethod
+    def drawn(self, images: Tensor, *, progress: float, generator: torch.Generator) -> tuple[Any, ...]:
+        """Return what the loss of a batch depends on beside the batch: tensors on its device, or what can be hashed.
+
+        For everything else than tensors that changes there is another recording: a number of steps may change now and then,
+        but not every time.
+        """
+
+    @abc.abstractmethod
+    def loss_of(self, model: Model, images: Tensor, labels: Tensor, *drawn: Any) -> Tensor:
+        """Return the loss of one batch, a scalar, for what was drawn. It must not look at values: see `Captured`."""
+
+    def loss(
+        self, model: Model, images: Tensor, labels: Tensor, *, progress: float, generator: torch.Generator, **_: Any
+    ) -> Tensor:
+        """Return the loss of one batch, a scalar."""
+        return self.loss_of(model, images, labels, *self.drawn(images, progress=progress, generator=generator))
 
 
 @dataclass(frozen=True, kw_only=True)

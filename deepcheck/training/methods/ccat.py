@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from deepcheck.checks import checked_choice
-from deepcheck.training.methods.base import AttackingMethod, Name
+from deepcheck.training.methods.base import AttackingMethod, Name, RecordableMethod
 from odeflow.model import checked_number
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def soft_targets(labels: Tensor, weight: Tensor, num_classes: int) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CCAT(AttackingMethod):
+class CCAT(AttackingMethod, RecordableMethod):
     """Confidence-calibrated adversarial training (Stutz, Hein and Schiele, ICML 2020).
 
     One half of the batch is clean, with its labels. The other half is attacked in L-infinity, and its targets go over
@@ -83,7 +83,16 @@ class CCAT(AttackingMethod):
         """The attack on the second half of the batch."""
         return ccat_attack(steps=self.attack_steps, step_size=self.step_size)
 
-    def loss(self, model: Model, images: Tensor, labels: Tensor, *, generator: torch.Generator, **_: Any) -> Tensor:
+    def drawn(self, images: Tensor, *, progress: float, generator: torch.Generator) -> tuple[Tensor]:
+        """Return keys of random numbers for the second half."""
+        import torch
+
+        from deepcheck.attacks.draws import keys
+
+        del progress
+        return (keys(generator, torch.arange(len(images) - len(images) // 2, device=images.device)),)
+
+    def loss_of(self, model: Model, images: Tensor, labels: Tensor, *drawn: Any) -> Tensor:
         """Return 1/2 cross-entropy of the clean half + 1/2 cross-entropy of the attacked half with soft targets."""
         import torch
         from torch.nn import functional as F
@@ -91,10 +100,11 @@ class CCAT(AttackingMethod):
         from deepcheck.attacks.base import evaluating, frozen
         from deepcheck.attacks.norms import norm
 
+        (key,) = drawn
         half = len(images) // 2
         x, y = images[half:], labels[half:]
         with evaluating(model), frozen(model):
-            attacked = self.attack.perturb(model, x, y, self.epsilon, generator)
+            attacked = self.attack.perturb_with(model, x, y, self.epsilon, key)
         logits = model(torch.cat([images[:half], attacked])).float()
         weight = true_class_weight(norm(self.norm).length(attacked - x), self.epsilon, self.rho)
         targets = soft_targets(y, weight, logits.shape[1])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from deepcheck.training.methods.base import Method, Name
+from deepcheck.training.methods.base import Name, RecordableMethod
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from deepcheck.attacks.base import Model
@@ -16,13 +17,19 @@ __all__ = ["Standard"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standard(Method):
+class Standard(RecordableMethod):
     """Standard training."""
 
     name: Name = field(init=False, default="standard", repr=False)
 
-    def loss(self, model: Model, images: Tensor, labels: Tensor, **_: Any) -> Tensor:
+    def drawn(self, images: Tensor, *, progress: float, generator: torch.Generator) -> tuple[Any, ...]:
+        """Return nothing."""
+        del images, progress, generator
+        return ()
+
+    def loss_of(self, model: Model, images: Tensor, labels: Tensor, *drawn: Any) -> Tensor:
         """Return the mean cross-entropy."""
         from torch.nn import functional as F
 
+        del drawn
         return F.cross_entropy(model(images).float(), labels)

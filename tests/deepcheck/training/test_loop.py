@@ -153,6 +153,23 @@ def test_augmentation_is_used(tmp_path: Path, seen: Seen) -> None:
         assert x.amin() >= 0
 
 
+def test_random_numbers_are_those_of_one_generator_on_the_cpu(tmp_path: Path, seen: Seen) -> None:
+    """Shifts and mirrors of a training, drawn once more: the seed determines them on every device."""
+    images = numbered()
+    recipe = tiny(augmentation="crop_flip", padding=2, validation=20, batch_size=16, epochs=1, seed=3)
+    train(recipe, images, out=tmp_path, device="cpu")
+    order = torch.randperm(80, generator=torch.Generator().manual_seed(3 + 1_000_003)).view(5, 16)
+    noise = torch.Generator().manual_seed(3 + 2_000_003)
+    originals = torch.tensor(images.train_images).float() / 255
+    for x, chosen in zip(seen.images, order, strict=True):
+        down, right = torch.randint(5, (2, 16, 1), generator=noise).squeeze(2).tolist()
+        mirrored = (torch.rand(16, generator=noise) < 0.5).tolist()
+        padded = F.pad(originals[chosen], (2, 2, 2, 2))
+        for k, picture in enumerate(x):
+            expected = padded[k, :, down[k] : down[k] + 8, right[k] : right[k] + 8]
+            assert torch.equal(picture, expected.flip(2) if mirrored[k] else expected)
+
+
 # --- what is learned ---
 
 

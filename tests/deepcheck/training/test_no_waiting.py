@@ -25,7 +25,7 @@ class Crossings(TorchDispatchMode):
     """Counts what goes from the CPU to the device, and keeps what waits, or goes back."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.copies = 0
         self.bad: list[str] = []
 
@@ -50,7 +50,7 @@ class Crossings(TorchDispatchMode):
 
 def on_meta(recipe: Recipe, images: Images, monkeypatch: pytest.MonkeyPatch) -> loop._Run:
     monkeypatch.setattr(Learner, "precision", lambda _: nullcontext())  # there is no autocast on this device
-    return loop._Run(recipe, images, META, Group(), channels_last=False)
+    return loop._Run(recipe, images, META, Group())
 
 
 @pytest.mark.parametrize("model", list(NETS))
@@ -79,7 +79,7 @@ def test_an_epoch_reads_its_loss_once(monkeypatch: pytest.MonkeyPatch) -> None:
     run = on_meta(tiny("at", validation=20, batch_size=16, epochs=1), numbered(), monkeypatch)
     monkeypatch.setattr(run, "_accuracies", lambda: (0.5, 0.5))
     with pytest.raises(RuntimeError, match=r"meta tensors"), Crossings() as crossings:
-        run.run_epoch(run.learner.network, progress=False)
+        run.run_epoch(progress=False)
     assert run.epoch == 1  # it was only then that the loss was asked for: all steps were done
     assert len(crossings.bad) == 1
     assert crossings.bad[0].endswith("waits: (5, 16)")
@@ -87,7 +87,10 @@ def test_an_epoch_reads_its_loss_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_all_random_numbers_are_drawn_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     run = on_meta(tiny("ccat", validation=20, batch_size=16), numbered(), monkeypatch)
-    assert {name: generator.device.type for name, generator in run.generators.items()} == {"order": "cpu", "noise": "cpu"}
+    assert {name: generator.device.type for name, generator in run.generators.items()} == {
+        "order": "cpu",
+        "noise": "cpu",
+    }
     seen: list[torch.Generator] = []
 
     def accuracies(*_: Any, generator: torch.Generator, **__: Any) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import torch
 
 from deepcheck import checkpoint
 from deepcheck.data import Images
-from deepcheck.training import Recipe, train
+from deepcheck.training import Recipe, loop, parallel, train
 from tests.deepcheck.training.cases import LAST, saved, weights
 
 WORKER = """
@@ -107,3 +107,66 @@ def test_two_processes(digits: Images, tmp_path: Path) -> None:
     together = checkpoint.load_model(tmp_path / "standard" / LAST).state_dict()
     for name, tensor in weights(alone).items():
         torch.testing.assert_close(together[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
+    """The last of four processes of torchrun on a machine with two GPUs, as far as can be pretended: what is called."""
+    calls: list[tuple[str, object]] = []
+    for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "3"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(("set_device", device)))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 3)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
+
+    def initialised(backend: str, **options: object) -> None:
+        calls.append((backend, options))
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", initialised)
+    return calls
+
+
+def test_every_process_has_its_gpu_before_anything_is_put_there(started: list[tuple[str, object]]) -> None:
+    own = torch.device("cuda:1")
+    assert parallel.place(torch.device("cuda:0")) == own
+    assert parallel.group(own) == parallel.Group(3, 4)
+    assert started == [("set_device", own), ("cpu:gloo,cuda:nccl", {"device_id": own})]
+
+
+def test_processes_on_the_cpu_leave_gpus_alone(started: list[tuple[str, object]]) -> None:
+    cpu = torch.device("cpu")
+    assert parallel.place(cpu) == cpu
+    assert parallel.group(cpu) == parallel.Group(3, 4)
+    assert started == [("gloo", {})]
+
+
+@pytest.mark.parametrize("size", [None, "1"])
+def test_a_process_alone_takes_the_gpu_that_was_asked_for(
+    size: str | None, started: list[tuple[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if size is None:
+        monkeypatch.delenv("WORLD_SIZE")
+    else:
+        monkeypatch.setenv("WORLD_SIZE", size)
+    asked = torch.device("cuda:0")
+    assert parallel.place(asked) == asked
+    assert parallel.group(asked) == parallel.Group()
+    assert not started
+
+
+def test_training_asks_for_its_gpu_first(
+    started: list[tuple[str, object]], digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Allocated(Exception):
+        """Something was to be put on a GPU."""
+
+    def run(_: object, __: object, device: torch.device, group: parallel.Group, **___: object) -> None:
+        assert (device, group) == (torch.device("cuda:1"), parallel.Group(3, 4))
+        assert [name for name, _ in started] == ["set_device", "cpu:gloo,cuda:nccl"]
+        raise Allocated
+
+    monkeypatch.setattr(loop, "_Run", run)
+    with pytest.raises(Allocated):
+        train(Recipe(model="linear", epochs=1, validation=100), digits, out=tmp_path, device="cuda")

@@ -81,6 +81,30 @@ def test_a_resumed_training_is_the_same(
     assert same(ours, theirs)  # and so are optimiser and random numbers
 
 
+def test_a_training_ends_with_its_time_and_is_the_same_when_it_goes_on(
+    digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock on which an epoch takes 10 seconds: the third would end after 30."""
+    options, now, plain = tiny(epochs=4), [0.0], loop._Run.run_epoch
+    whole = train(options, digits, out=tmp_path / "whole", device="cpu")
+
+    def slow(*arguments: Any, **options: Any) -> None:
+        plain(*arguments, **options)
+        now[0] += 10.0
+
+    monkeypatch.setattr(loop._Run, "run_epoch", slow)
+    monkeypatch.setattr("deepcheck.training.loop.time.perf_counter", lambda: now[0])
+    options_of_train: dict[str, Any] = {"out": tmp_path / "parts", "device": "cpu", "resume": True}
+    epochs = []
+    for seconds in (29.0, 1.0, 1.0):
+        trained = train(options, digits, seconds=seconds, **options_of_train)
+        epochs.append((len(trained.history), trained.finished))
+    assert epochs == [(2, False), (3, False), (4, True)]
+    assert same(weights(trained), weights(whole))
+    with pytest.raises(ValueError, match=r"seconds = 0"):
+        train(options, digits, seconds=0, **options_of_train)
+
+
 FORMER = {  # recipes of `tiny(average=0.9)` and `tiny("at", average=0.9)` as they were written before methods had fields
     method: {
         "method": method,
@@ -169,6 +193,26 @@ def test_checkpoints_of_other_types_are_refused_in_one_line(digits: Images, tmp_
         with pytest.raises(CheckpointError, match=says) as error:
             train(options, digits, out=tmp_path, device="cpu", resume=True)
         assert "\n" not in str(error.value)
+
+
+def test_random_numbers_of_a_gpu_are_drawn_anew(
+    digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seen: Seen
+) -> None:
+    """Former versions drew them where the training was: 16 bytes of a state that no CPU can go on from."""
+    options, out = tiny(augmentation="crop", padding=2, epochs=2), tmp_path / "parts"
+    interrupt(monkeypatch, after=12 + 3)
+    with pytest.raises(KeyboardInterrupt):
+        train(options, digits, out=out, device="cpu")
+    tensors, information = checkpoint.read(out / LAST)
+    state = torch.arange(16, dtype=torch.uint8)
+    checkpoint.write(out / LAST, {**tensors, "generator.noise": state}, information)
+    labels = torch.cat(seen.labels[12:])
+    seen.labels.clear()
+    assert len(train(options, digits, out=out, device="cpu", resume=True).history) == 2
+    assert torch.equal(torch.cat(seen.labels)[: len(labels)], labels)  # the order is that of before
+    (warning,) = (record.message for record in caplog.records if record.levelname == "WARNING")
+    assert warning.endswith("has random numbers of a GPU, which are drawn on the CPU now: there are new ones")
+    assert checkpoint.read(out / LAST)[0]["generator.noise"].shape == torch.Generator().get_state().shape
 
 
 def test_interrupted_before_the_first_checkpoint(
