@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from deepcheck.attacks.base import Model
 from deepcheck.match import linearity, match
 from studies.common.attacked import FREE, Norm, least_sizes
+from studies.common.images import batch_at
 
 Array = npt.NDArray[np.float64]
 
@@ -56,6 +57,10 @@ class Setting:
     """How far the prediction for AT nets may be from the measured curve, up to the training epsilon."""
     theory_within: float = 0.06
     """How far theory may be from linear classifiers."""
+    classes: tuple[str, str] = ("3", "7")
+    """Classes of the data set with the labels +1 and -1."""
+    models: dict[str, str] = field(default_factory=lambda: {"convolutional": "conv_small", "residual": "resnet_ccat"})
+    """Model of each deep net."""
 
 
 def sizes_of(setting: Setting, norm: Norm) -> Array:
@@ -70,7 +75,7 @@ def measured(model: Model, x: Tensor, y: Tensor, setting: Setting, norm: Norm, w
     """
     sizes = sizes_of(setting, norm)
     tests = sizes[MEASURED]
-    batch = 100 if isinstance(model, torch.nn.Module) else 500  # of linear ones more is faster
+    batch = batch_at(x.device) if isinstance(model, torch.nn.Module) else 500  # of linear ones more is faster
     local = match(model, x, y, epsilon=list(sizes), norm=norm, directions={"linear": w}, batch_size=batch)
     boxed, least = least_sizes(model, x, y, epsilon=list(tests), norm=norm, seed=SEED, batch_size=batch)
     turned = least <= tests[:, None]
@@ -120,6 +125,7 @@ def linear_curves(
 
 def checked(model: Model, x: Tensor, y: Tensor, norm: Norm, epsilon: float) -> xr.Dataset:
     """Return the measured and the predicted S at one size of the attack."""
-    predicted = match(model, x, y, epsilon=[epsilon], norm=norm, batch_size=100).locally_linear.item()
-    least = least_sizes(model, x, y, epsilon=[epsilon], norm=norm, seed=SEED, batch_size=100)[1]
+    batch = batch_at(x.device)
+    predicted = match(model, x, y, epsilon=[epsilon], norm=norm, batch_size=batch).locally_linear.item()
+    least = least_sizes(model, x, y, epsilon=[epsilon], norm=norm, seed=SEED, batch_size=batch)[1]
     return xr.Dataset({"checked_measured": np.mean(least <= epsilon), "checked_locally_linear": predicted})
