@@ -55,7 +55,7 @@ def run(name: str, *, quick: bool = False, folder: Path | None = None, subject: 
     data = assembled(parts, setting)
     data.attrs |= provenance(
         f"studies.{name}", seed=str(SEED), device=describe(place()), data=repr(images), setting=setting,
-        positive=setting.classes[0], negative=setting.classes[1], steps=40, restarts=3, w0=0.03, b0=0.0,
+        positive=setting.classes[0], negative=setting.classes[1], steps=setting.steps, restarts=3, w0=0.03, b0=0.0,
     ) | {"data_set": images.name, "note": note}  # fmt: skip
     return Outcome(data, figures(data), table(data, setting), tuple(claims(data, setting)))
 
@@ -78,7 +78,8 @@ def assembled(parts: Iterable[xr.Dataset], setting: Setting) -> xr.Dataset:
     }
     joined.sort(key=lambda one: order[one.case.item()])
     joined = [one.assign_coords(run=np.arange(one.sizes["run"])) for one in joined]
-    data = judged(xr.concat(joined, "case", join="outer", **joint))
+    keys = {name: ("case", [one[name].item() for one in joined]) for name in ("net", "norm", "epsilon")}
+    data = judged(xr.concat(joined, "case", join="outer", **joint).assign_coords(keys))
     data.attrs["title"] = f"{setting.title}: {classes_text(setting.classes)}"
     return data
 
@@ -92,16 +93,30 @@ def _keys(one: xr.Dataset) -> tuple[Any, ...]:
 
 def theory_of(setting: Setting, images: Images) -> dict[tuple[Norm, float], tuple[Array, Array]]:
     """Return what a linear classifier learns in theory, for each training: its curve S, and its weights."""
+    mixture = mixture_of(setting, images)
+    return {
+        (norm, epsilon): learned_in_theory(mixture, setting, norm, epsilon)
+        for norm, epsilon in linear_trainings(setting)
+    }
+
+
+def linear_trainings(setting: Setting) -> list[tuple[Norm, float]]:
+    """Return norm and epsilon of each training of the linear classifiers."""
+    return [(norm, epsilon) for norm, some in setting.trainings.items() for epsilon in (0.0, *some)]
+
+
+def mixture_of(setting: Setting, images: Images) -> Mixture:
+    """Return means and covariances of the two classes."""
     pair = two_classes(images, *setting.classes)
-    mixture, rule = Mixture.from_samples(pair.X_train, pair.y_train), LearningRule.per_example(setting.eta, pair.N)
-    curves = {}
-    for norm in setting.trainings:
-        for epsilon in (0.0, *setting.trainings[norm]):
-            adversary = Adversary(epsilon, norm=norm)
-            options: dict[str, Any] = {"examples": [setting.images], "test_epsilon": sizes_of(setting, norm)}
-            found = integrate(mixture, rule, adversary, weights=True, **options).isel(examples=0)
-            curves[norm, epsilon] = found.adversarial_error.values, found.w.values
-    return curves
+    return Mixture.from_samples(pair.X_train, pair.y_train)
+
+
+def learned_in_theory(mixture: Mixture, setting: Setting, norm: Norm, epsilon: float) -> tuple[Array, Array]:
+    """Return the curve S and the weights of a linear classifier after one training."""
+    rule = LearningRule.per_example(setting.eta, mixture.means.shape[1])
+    options: dict[str, Any] = {"examples": [setting.images], "test_epsilon": sizes_of(setting, norm)}
+    found = integrate(mixture, rule, Adversary(epsilon, norm=norm), weights=True, **options).isel(examples=0)
+    return found.adversarial_error.values, found.w.values
 
 
 def measured_net(
@@ -124,8 +139,8 @@ def measured_net(
     label = f"{net}_{norm}_{epsilon:g}_{seed}" if epsilon else f"{net}_standard_{seed}"
     model = setting.models[net]
     recipe = pair_recipe(images.name, norm, epsilon, model=model, seed=SEED + seed, **setting.recipes[net])
-    options: dict[str, Any] = {"pair": setting.classes, "channels_last": "resnet" in model}
-    network = trained(recipe, images, folder, label, count=setting.counts.get(net), **options)
+    how: dict[str, Any] = {"pair": setting.classes, "channels_last": "resnet" in model}
+    network = trained(recipe, images, folder, label, count=setting.counts.get(net), **how)
     norms = [norm] if epsilon else [one for one in setting.trainings if setting.nets[net][one]]
     parts = []
     for one in norms:
@@ -134,8 +149,9 @@ def measured_net(
         found = kept(folder, f"{label}_{one}", settings, measured, network, x, y, setting, one, direction)
         if epsilon:
             more = examples(images, setting.checked[net], setting.classes)
-            subject = (SEED, digest_of(*more), norm, epsilon, fingerprint(network))
-            found = found.merge(kept(folder, f"{label}_check", subject, checked, network, *more, norm, epsilon))
+            subject = (SEED, digest_of(*more), norm, epsilon, setting.steps, fingerprint(network))
+            options = network, *more, norm, epsilon, setting.steps
+            found = found.merge(kept(folder, f"{label}_check", subject, checked, *options))
         parts.append(_named(found, net, one, epsilon))
     return parts
 
@@ -147,7 +163,7 @@ def _effort(setting: Setting, x: Tensor, y: Tensor, norm: Norm, direction: Array
         setting.of_linearity,
         setting.largest[norm],
         *MEASURED,
-        40,  # steps of PGD
+        setting.steps,
     )
 
 
