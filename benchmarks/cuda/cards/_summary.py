@@ -160,8 +160,8 @@ def _confidence(units: Units, setting: ConfidenceSetting, data_set: str) -> Summ
 def _collapse(units: Units, plan: Plan, *, quick: bool) -> Summary | None:
     """Return the critical epsilons in units of half the distance of the means, of kinds and seeds that are whole."""
     whole: list[xr.Dataset] = []
-    for one in plan.convolutional:
-        names = {f"{one.kind}, size {size:g}" for size in one.sizes}
+    for nets in plan.convolutional:
+        names = {f"{nets.kind}, size {size:g}" for size in nets.sizes}
         for seed in sorted({seed for _, seed, _ in units}):
             some = [data for what, number, (data, *_) in units if what in names and number == seed]
             whole += some if len(some) == len(names) else []
@@ -192,7 +192,7 @@ def _collapse(units: Units, plan: Plan, *, quick: bool) -> Summary | None:
                 zip(map(str, one.image_theory.values), one.image_theory_critical.values.tolist(), strict=True)
             ),
         }
-    if pairs and len(kinds) == len(plan.convolutional) and all(one["seeds"] > 1 for one in kinds.values()):
+    if pairs and len(kinds) == len(plan.convolutional) and all(of["seeds"] > 1 for of in kinds.values()):
         found["claims"] = _evaluated(collapse_claims(data, quick=quick))
     return found
 

@@ -182,8 +182,10 @@ def _of_deep(pair: Pair, seed: int, folder: Path, theory: Theory) -> Iterator[Un
     if not seed:
 
         def of_linear() -> list[xr.Dataset]:
-            options = pair.images, folder, theory, setting
-            found = [deep.measured_net("linear", *one, None, *options) for one in theory]
+            found = [
+                deep.measured_net("linear", norm, epsilon, None, pair.images, folder, theory, setting)
+                for norm, epsilon in theory
+            ]
             return [one for (one,) in found]
 
         yield Unit(pair, "deep_on_mnist", "linear", 0, digest, of_linear)
@@ -212,12 +214,12 @@ def _of_collapse(pair: Pair, seed: int, folder: Path) -> Iterator[Unit]:
 
             what = f"{one.kind}, size {size:g}"
             yield Unit(pair, "collapse", what, seed, _digest(pair, replace(one, seeds=0)), of_net)
-    for one in pair.collapse.pairs if not seed else ():
+    for linear in pair.collapse.pairs if not seed else ():
 
-        def of_linear(one: Linear = one) -> list[xr.Dataset]:
-            return [linear_on_images(one, pair.images)]
+        def of_linear(linear: Linear = linear) -> list[xr.Dataset]:
+            return [linear_on_images(linear, pair.images)]
 
-        yield Unit(pair, "collapse", f"linear, {one.norm}", 0, _digest(pair, one), of_linear)
+        yield Unit(pair, "collapse", f"linear, {linear.norm}", 0, _digest(pair, linear), of_linear)
 
 
 def _digest(pair: Pair, settings: object) -> str:
