@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks.cuda import origin, results
-from benchmarks.cuda.card import Card, Work
+from benchmarks.cuda.card import KEPT, Card, Work
 from benchmarks.timing import table
 from deepcheck.data import DataError, load
 
@@ -99,6 +99,8 @@ def run_cards(
         else:
             parts = [one for one in found[card.name] if not one.content["quick"] and not one.complete]
             newest = max(parts, key=lambda one: str(one.content["created"]), default=None)
+            if again and newest is None and not quick:
+                shutil.rmtree(KEPT / card.name, ignore_errors=True)  # from the beginning
             work = _work(card, device, 60 * card.most if quick else min(left, 60 * card.most), out, quick, newest)
             outcome = _run(work)
         print(f"{card.name}: {outcome.state}{outcome.detail and ': '}{outcome.detail}", file=sys.stderr, flush=True)

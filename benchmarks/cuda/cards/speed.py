@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from inspect import signature
 from typing import Any
 
 import torch
@@ -194,8 +193,7 @@ def _learner(work: Work, net: Net, network: models.Network, way: Way, batch: int
         precision="bfloat16" if half else "float32", ramp=0.0, average=0.0,
     )  # fmt: skip
     noise = torch.Generator().manual_seed(0)
-    graphs = {"graphs": way.graph} if "graphs" in signature(Learner).parameters else {}
-    return Learner(plan, network, noise, Group(), **graphs)
+    return Learner(plan, network, noise, Group(), graphs=way.graph)
 
 
 def bare_pass(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
