@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.cuda import __main__ as command
 from benchmarks.cuda import card as card_file
-from benchmarks.cuda import origin, results, runner
+from benchmarks.cuda import keep, origin, results, runner
 from benchmarks.cuda.card import Card, Work
 from benchmarks.cuda.cards import NAMES, card
 from benchmarks.cuda.cards import tests as tests_card
@@ -437,3 +437,33 @@ def test_the_report_of_the_tests_is_read(tmp_path: Path) -> None:
     assert {name: found[name] for name in ("passed", "failed", "skipped")} == {"passed": 1, "failed": 2, "skipped": 1}
     assert found["failures"] == {"t.a::bad": "E   assert 1 == 2", "t.b::broken": "at setup"}
     assert found["reasons_to_skip"] == {"no GPU": 1}
+
+
+def test_results_are_kept_but_for_quick_ones_and_halves_of_what_is_whole(tmp_path: Path) -> None:
+    out, recorded = tmp_path / "out", tmp_path / "recorded"
+    recorded.mkdir()
+    with pytest.raises(ValueError, match="has no results"):
+        keep.keep(tmp_path, recorded)
+    ran(tmp_path, *map(toy, ("tests", "speed", "at_cifar10", "mnist_full")))
+    (recorded / "tests.json").write_text((out / "tests.json").read_text())
+    for name, change in (
+        ("tests", {"complete": False}),
+        ("speed", {"complete": False}),
+        ("at_cifar10", {"quick": True}),
+    ):
+        (out / f"{name}.json").write_text(json.dumps(written(out, name) | change))
+    (out / "speed.png").write_bytes(b"png")
+    said = keep.keep(out, recorded)
+    assert [line.split(": ")[1].split(",")[0] for line in said] == [
+        "not whole",
+        "in part",
+        "in its quick form",
+        "whole",
+    ]
+    assert sorted(path.name for path in recorded.iterdir()) == [
+        "mnist_full.json",
+        "speed.json",
+        "speed.png",
+        "tests.json",
+    ]
+    assert written(recorded, "tests")["complete"] is True

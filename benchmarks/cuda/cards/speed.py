@@ -123,13 +123,14 @@ def run(work: Work) -> None:
             measure(net, WAYS, batch)
     beside = [_beside(work, net, batches[0]) for net in (NETS[:2] if work.left() > 30 or work.quick else ())]
     work.save(others=[row for found in beside for row in found])
-    for net in NETS[1:2] if work.quick else NETS:
+    uncompiled = []
+    for net in NETS[1:2] if work.quick else (NETS[1], NETS[0], *NETS[2:]):  # the quickest first
         if work.left() < COMPILING and not work.quick:
-            missing.append(f"{net.label} compiled")
+            uncompiled.append(f"{net.label} compiled")
             continue
         measure(net, (COMPILED,), batches[0])
-    if missing:
-        work.note(f"no time for {', '.join(missing)}")
+    if missing or uncompiled:
+        work.note(f"no time for {', '.join([*missing, *uncompiled])}")
     work.save(headline=headline(work.found, batches[0]))
     work.picture(figure(rows, batches[0]))
     work.save(complete=not missing)
@@ -292,7 +293,6 @@ def figure(rows: list[dict[str, Any]], batch: int) -> Any:
         axis.set_yscale("log")
         axis.set(title=title, ylabel="images per second" if what == "pass" else "")
     axes[0][0].legend(fontsize=6)
-    drawn.tight_layout()
     return drawn
 
 
