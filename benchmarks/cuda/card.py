@@ -17,10 +17,13 @@ from deepcheck.data import Images, load
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Card", "Work"]
+__all__ = ["KEPT", "Card", "Work"]
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
+
+KEPT = Path(__file__).parents[2] / ".cuda-work"
+"""Where cards keep what is only needed to go on: it need not come back from the machine, and stays between calls."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,12 @@ class Card:
     """Minutes that it makes use of, >= `least`."""
     data: tuple[str, ...] = ()
     """Data sets that it needs, of `deepcheck.data.load`."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of its random numbers."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least <= self.most:
+            raise ValueError(f"least = {self.least!r}, most = {self.most!r}: allowed are minutes, 0 < least <= most")
 
 
 class Work:
@@ -57,6 +66,8 @@ class Work:
         The smallest form that runs all of the card: a few images, a step or two. Its numbers mean nothing.
     earlier
         What an earlier run of the card has found, where that was not all.
+    before
+        What made it: commit, device and time of each of the earlier runs.
     """
 
     def __init__(
@@ -68,19 +79,26 @@ class Work:
         *,
         quick: bool = False,
         earlier: dict[str, Any] | None = None,
+        before: tuple[dict[str, Any], ...] = (),
     ) -> None:
         self.card, self.device, self.out, self.quick = card, device, out, quick
         self.found: dict[str, Any] = dict(earlier or {})
         """What has been found so far; JSON holds it."""
         self.notes: list[str] = []
         """What a reader must know: batches that were halved, parts that were left out."""
+        self.before = before
+        self.complete = False
+        """Whether it has found all."""
         self._start = time.perf_counter()
         self._seconds = seconds
 
     @property
     def folder(self) -> Path:
-        """A folder of the card's own for what need not come back, such as checkpoints; what is there may be resumed."""
-        folder = self.out / "work" / self.card.name
+        """A folder of the card's own for what need not come back, such as checkpoints; what is there may be resumed.
+
+        It is `KEPT` / NAME, outside the folder of results; in the quick form it is inside, so that nothing is resumed.
+        """
+        folder = (self.out / "work" if self.quick else KEPT) / self.card.name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -98,9 +116,13 @@ class Work:
         return max(least, min(most, units))
 
     def save(self, *, complete: bool = False, **found: Any) -> None:
-        """Add to what has been found, and write it at once: a run that is stopped leaves what it had."""
+        """Add to what has been found, and write it at once: a run that is stopped leaves what it had.
+
+        ``headline={"robust accuracy": 0.51}`` are the numbers for the table at the end of a run.
+        """
         self.found |= found
-        results.write(self, complete=complete)
+        self.complete = complete
+        results.write(self)
 
     def note(self, text: str) -> None:
         """Say what a reader must know beside the numbers."""
@@ -119,9 +141,10 @@ class Work:
             except (torch.OutOfMemoryError, MemoryError):
                 if batch_size < 2:
                     raise
-                batch_size //= 2
-                torch.cuda.empty_cache()
-                self.note(f"out of memory: batches of {batch_size}")
+            # after the except: the exception holds on to what did not fit
+            batch_size //= 2
+            torch.cuda.empty_cache()
+            self.note(f"out of memory: batches of {batch_size}")
 
     def images(self, name: str) -> Images:
         """Return a data set that is on this machine; in the quick form the digits stand in for it."""

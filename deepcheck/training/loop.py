@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from deepcheck.training.checkpointing import BEST, LAST, REPORT, check_same, dra
 from deepcheck.training.recipe import Recipe
 from deepcheck.training.step import Learner
 from deepcheck.training.validation import accuracies
+from odeflow.model import checked_number
 from odeflow.provenance import provenance, write_bytes
 
 __all__ = ["BEST", "LAST", "REPORT", "Trained", "train"]
@@ -39,6 +41,8 @@ class Trained:
     """For every epoch: learning_rate, loss, and on the images kept apart clean_accuracy and robust_accuracy."""
     checkpoint: Path
     """The file with its weights."""
+    finished: bool = True
+    """Whether the training has come to its end, or only its time."""
 
     def __repr__(self) -> str:
         return f"Trained({self.network.name!r}, {len(self.history)} epochs, {str(self.checkpoint)!r})"
@@ -55,6 +59,7 @@ def train(
     channels_last: bool = False,
     compiled: bool = False,
     graphs: bool = False,
+    seconds: float | None = None,
     progress: bool = False,
 ) -> Trained:
     """Train a network on a data set.
@@ -86,18 +91,25 @@ def train(
     graphs
         Record a whole step up to the gradients as a CUDA graph and play it back, where the method allows it: small nets and
         batches do not wait for the processor then. The weights are the same. On a CPU nothing is faster.
+    seconds
+        Time that it may take, > 0: after the first epoch none is begun that would not end in it if it took as long as
+        the last one. Such a training is not `finished`, and `resume` goes on with it. None: as long as it takes.
     progress
         Show progress on a terminal.
 
     Raises
     ------
     ValueError
-        If the device does not exist, there are too few images, or `out` has a training already and `resume` is False.
+        If the device does not exist, `seconds` is out of range, there are too few images, or `out` has a training
+        already and `resume` is False.
     CheckpointError
         If what is to be resumed is truncated, or was trained by another recipe or on other images.
     MemoryError
         If the batch does not fit into the memory of the GPU.
     """
+    if seconds is not None:
+        checked_number("seconds", seconds, above=0)
+    end = time.perf_counter() + (inf if seconds is None else seconds)
     place = parallel.place(choose(device))
     group = parallel.group(place)
     out = Path(out)
@@ -121,12 +133,16 @@ def train(
                 if group.rank == 0:
                     run.save(out)
         while not run.finished:
+            start = time.perf_counter()
             run.run_epoch(progress=progress)
             if group.rank == 0:
                 run.save(out)
+            now = time.perf_counter()
+            if group.agreed(float(now + (now - start) > end)):
+                break
     group.wait()
     final = out / (BEST if recipe.patience is not None else LAST)
-    return Trained(checkpoint.load_model(final, device=place), run.history, final)
+    return Trained(checkpoint.load_model(final, device=place), run.history, final, run.finished)
 
 
 class _Run:

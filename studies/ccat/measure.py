@@ -16,9 +16,10 @@ from deepcheck.training import Recipe
 from studies.common.kept import discard, kept
 
 if TYPE_CHECKING:
+    import torch
     import xarray as xr
 
-__all__ = ["SEED", "Setting", "discard_attacks", "records_of", "records_of_noise"]
+__all__ = ["SEED", "Setting", "discard_attacks", "records_of", "records_of_noise", "with_checks"]
 
 SEED = 20260611
 
@@ -60,28 +61,37 @@ def records_of(
     Each attack is kept until all are there: an evaluation that is stopped goes on with the next attack.
     """
     folder, training, settings = parts
-    device = options["device"]
-    epsilon = setting.threats.linf[0]
-    (x, y), _ = split(images, min(setting.examples, 200), 0, device)
     found = [
         kept(
             folder, f"{training}_{name}", (settings, name), _records, network, images, {name: attack}, setting, options
         )
         for name, attack in planned.items()
     ]
-    records = joined(found)
+    return with_checks(joined(found), network, images, setting, planned, options["device"])
+
+
+def with_checks(
+    records: xr.Dataset,
+    network: Network,
+    images: Images,
+    setting: Setting,
+    planned: Mapping[str, Planned],
+    device: torch.device,
+) -> xr.Dataset:
+    """Return records with an attribute `checks`: what was found of signs of false robustness."""
+    (x, y), _ = split(images, min(setting.examples, 200), 0, device)
     checks = sanity_checks(
         network,
         x,
         y,
-        epsilon=epsilon,
+        epsilon=setting.threats.linf[0],
         generator=stream(SEED, "sanity"),
         queries=setting.queries,
         planned=planned,
         records=records,
     )
-    records.attrs["checks"] = json.dumps([{"passed": check.passed, "text": str(check)} for check in checks])
-    return records
+    said = [{"passed": check.passed, "text": str(check)} for check in checks]
+    return records.assign_attrs(checks=json.dumps(said))
 
 
 def _records(

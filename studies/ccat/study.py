@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ from studies.common.nets import fingerprint, kept_training
 from studies.common.parallel import one_thread
 from studies.registry import Outcome
 
+__all__ = ["measured", "outcome_of", "run"]
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -47,6 +50,20 @@ def run(name: str, *, quick: bool = False, folder: Path | None = None) -> Outcom
     folder = study_folder(folder, instead="" if images.name in name else images.name)
     with one_thread() if quick else nullcontext():
         parts = [_one(training, setting, images, folder, device) for training in TRAININGS]
+    return outcome_of(parts, name, setting, images, note, device=device, quick=quick)
+
+
+def outcome_of(
+    parts: Sequence[xr.Dataset],
+    name: str,
+    setting: Setting,
+    images: Images,
+    note: str = "",
+    *,
+    device: torch.device,
+    quick: bool,
+) -> Outcome:
+    """Return what the study says of the nets that were measured, one for each of TRAININGS, in this order."""
     data = xr.concat(parts, xr.DataArray(list(TRAININGS), dims="training", name="training"), data_vars="all")
     data.attrs = provenance(
         f"studies.{name}", seed=str(SEED), device=describe(device), data=repr(images), quick=quick,
@@ -70,12 +87,22 @@ def _one(training: str, setting: Setting, images: Images, folder: Path, device: 
     options: dict[str, Any] = {"device": str(device), "progress": True}
     trained = kept_training(setting.recipes[training], images, folder, training, **options)
     records, noise = _records(training, setting, images, trained.network, trained.checkpoint, folder, device)
+    return measured(records, noise, setting, trained.history)
+
+
+def measured(
+    records: xr.Dataset, noise: xr.Dataset, setting: Setting, history: Sequence[Mapping[str, float]]
+) -> xr.Dataset:
+    """Return everything that is shown of a net, from the records of its attacks and the history of its training."""
     result = summary(records, noise)
     tau = result.tau.item()
     curves = [robustness_curve(records, norm="linf", tau=value) for value in (0.0, tau)]
     result["curve"] = xr.concat(curves, xr.DataArray(["all", "accepted"], dims="rule", name="rule")).rename(
         epsilon="size"
     )
+    count_of = {norm: robustness_curve(records, norm=norm, tau=tau).accepted for norm in np.unique(result.norm.values)}
+    pairs = zip(result.norm.values, result.epsilon.values, strict=True)
+    result["threat_accepted"] = ("threat", [count_of[norm].sel(epsilon=size).item() for norm, size in pairs])
     correct = records.clean_prediction == records.label
     result["clean_confidence"] = records.clean_confidence
     result["clean_correct"] = correct.astype(np.int8)
@@ -100,8 +127,8 @@ def _one(training: str, setting: Setting, images: Images, folder: Path, device: 
         result[f"shown_{variable}_prediction"] = ("shown", prediction.values)
         result[f"shown_{variable}_confidence"] = ("shown", confidence.values)
     result = result.drop_vars([name for name in ("shown",) if name in result.coords])
-    result["seconds"] = sum(row["seconds"] for row in trained.history)
-    result["epochs"] = len(trained.history)
+    result["seconds"] = sum(row["seconds"] for row in history)
+    result["epochs"] = len(history)
     checks = json.loads(records.attrs["checks"])
     result["checks_passed"] = sum(check["passed"] for check in checks)
     result["failed_checks"] = "; ".join(check["text"] for check in checks if not check["passed"])
@@ -142,6 +169,7 @@ def _describe(data: xr.Dataset) -> None:
         "curve": "robust error in L-infinity",
         "size": "size of the perturbation in L-infinity",
         "accepted": "number of examples in the denominator",
+        "threat_accepted": "number of examples in the denominator of the thresholded robust error",
         "rule": "which examples count: all, or those of a confidence of tau or more",
         "clean_confidence": "confidence in the test image",
         "clean_correct": "whether the test image is classified correctly, 0 or 1",

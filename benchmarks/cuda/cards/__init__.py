@@ -13,6 +13,18 @@ NAMES = ("tests", "speed", "at_cifar10", "ccat_cifar10", "mnist_full", "comparis
 
 
 def card(name: str) -> Card:
-    """Return a card by its name."""
-    found: Card = import_module(f"benchmarks.cuda.cards.{name}").CARD
+    """Return a card by its name.
+
+    Raises
+    ------
+    ValueError
+        If there is none of this name.
+    ImportError
+        If its file is not there, or cannot be imported.
+    """
+    if name not in NAMES:
+        raise ValueError(f"cards = {name!r} is no card: allowed are {', '.join(NAMES)}")
+    found = import_module(f"benchmarks.cuda.cards.{name}").CARD
+    assert isinstance(found, Card)
+    assert found.name == name, f"the card of {name}.py calls itself {found.name}"
     return found

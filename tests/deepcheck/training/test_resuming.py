@@ -84,6 +84,30 @@ def test_a_resumed_training_is_the_same(
     assert same(ours, theirs)  # and so are optimiser and random numbers
 
 
+def test_a_training_ends_with_its_time_and_is_the_same_when_it_goes_on(
+    digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock on which an epoch takes 10 seconds: the third would end after 30."""
+    options, now, plain = tiny(epochs=4), [0.0], loop._Run.run_epoch
+    whole = train(options, digits, out=tmp_path / "whole", device="cpu")
+
+    def slow(*arguments: Any, **options: Any) -> None:
+        plain(*arguments, **options)
+        now[0] += 10.0
+
+    monkeypatch.setattr(loop._Run, "run_epoch", slow)
+    monkeypatch.setattr("deepcheck.training.loop.time.perf_counter", lambda: now[0])
+    options_of_train: dict[str, Any] = {"out": tmp_path / "parts", "device": "cpu", "resume": True}
+    epochs = []
+    for seconds in (29.0, 1.0, 1.0):
+        trained = train(options, digits, seconds=seconds, **options_of_train)
+        epochs.append((len(trained.history), trained.finished))
+    assert epochs == [(2, False), (3, False), (4, True)]
+    assert same(weights(trained), weights(whole))
+    with pytest.raises(ValueError, match=r"seconds = 0"):
+        train(options, digits, seconds=0, **options_of_train)
+
+
 FORMER = {  # recipes of `tiny(average=0.9)` and `tiny("at", average=0.9)` as they were written before methods had fields
     method: {
         "method": method,
