@@ -7,6 +7,8 @@
 # make docs     build the documentation into docs/_build/html
 # make external test the attacks against Foolbox, the Adversarial Robustness Toolbox and CVXPY
 # make bench    measure speed, side by side with other solvers, and rewrite docs/benchmarks.md
+# make cuda     on a GPU: run what is not yet recorded, as the time allows (MINUTES=9 OUT=results/cuda CARDS="tests speed")
+# make cuda-bundle  pack what a bare machine lacks, in two parts of 64 MiB (PART=1, PART=2): see docs/cuda.md
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,7 +20,7 @@ QUICK := tests/test_architecture.py tests/odeflow \
   $(addprefix tests/deepcheck/test_,norms.py objectives.py metrics.py curves.py methods.py checkpoint.py every_attack.py)
 
 .DEFAULT_GOAL := scenarios
-.PHONY: scenarios quick test whole check spelling lowest lowest-tests external docs bench clean
+.PHONY: scenarios quick test whole check spelling lowest lowest-tests external docs bench cuda cuda-bundle clean
 
 scenarios: $(VENV)/installed
 	$(BIN)/python -m studies run scenario1 scenario2 --out results
@@ -61,8 +63,18 @@ docs: $(VENV)/installed-docs
 bench: $(VENV)/installed-benchmark
 	$(BIN)/python -m benchmarks
 
+MINUTES ?= 9
+OUT ?= results/cuda
+PART ?= 1
+
+cuda: $(VENV)/installed-test
+	$(BIN)/python -m benchmarks.cuda --minutes $(MINUTES) --out $(OUT) $(if $(CARDS),--cards $(CARDS))
+
+cuda-bundle: $(VENV)/installed-test
+	$(BIN)/python -m benchmarks.cuda.bundle make --part $(PART)
+
 clean:
-	rm -rf .venv .venv-lowest lowest.txt results docs/_build
+	rm -rf .cuda-bundle .cuda-wheels .venv .venv-lowest lowest.txt results docs/_build
 
 $(BIN)/python$(EXE):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; this is " + sys.version)'

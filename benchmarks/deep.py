@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -40,10 +42,20 @@ def _measured() -> str:
     training = "A step of AT with PGD-7 (attack, forward, backward, update), over the sum of its 8 forward and backward passes."
     parts = ["## Attacks on nets", attacks, _attacks(), "## Adversarial training", training, _training()]
     if torch.cuda.is_available():
-        from benchmarks.deep_cuda import throughput
-
-        parts.append(throughput())
+        parts.append(_on_a_gpu())
     return "\n\n".join(parts)
+
+
+def _on_a_gpu() -> str:
+    """Run the card `speed`, and return its tables."""
+    from benchmarks.cuda.card import Work
+    from benchmarks.cuda.cards import card, speed
+
+    with TemporaryDirectory() as folder:
+        work = Work(card("speed"), torch.device("cuda:0"), 60 * card("speed").most, Path(folder))
+        work.card.run(work)
+    versions = f"torch {torch.__version__}, CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}"
+    return f"## On a GPU\n\n{versions}. {speed.markdown(work.found)}"
 
 
 def _nets() -> dict[str, tuple[models.Network, int]]:

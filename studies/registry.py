@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from odeflow.provenance import check_target, save, write_bytes
 from studies.common.errors import Unavailable
 from studies.common.kept import recorded
+from studies.common.subject import OWN, Subject
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -111,19 +112,32 @@ class Study:
     """Whether it keeps parts in a folder, and goes on from there when it is run again (see `studies.common.kept`)."""
     place: float = inf
     """Its place in lists and on the page, a rising number; those without one come last, by name."""
+    subjects: bool = False
+    """Whether it can be about other images and nets; its `run` then has the keyword ``subject``."""
 
-    def run(self, *, quick: bool = False, folder: Path | None = None) -> Outcome:
-        """Run the study; `quick` with fewer points and runs. A long one keeps its intermediate results in `folder`."""
+    def run(self, *, quick: bool = False, folder: Path | None = None, subject: Subject = OWN) -> Outcome:
+        """Run the study; `quick` with fewer points and runs. A long one keeps its intermediate results in `folder`.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be about this subject.
+        """
+        options: dict[str, Any] = {"folder": folder} if self.long else {}
+        if self.subjects:
+            options["subject"] = subject
+        elif subject != OWN:
+            raise ValueError(f"{unsuited(self.name)}: allowed is without them")
         run: Callable[..., Outcome] = import_module(self.module).run
-        return run(self.name, quick=quick, folder=folder) if self.long else run(self.name, quick=quick)
+        return run(self.name, quick=quick, **options)
 
 
 def find_studies(folder: Path = Path(__file__).parent) -> dict[str, Study]:
     """Return the studies of a folder by name, in the order of their places.
 
     A study is a module of the package, or a folder of modules, whose file (or ``__init__.py``) has a list ``STUDIES``:
-    for each study that it runs a dict of the fields `name`, `title` and, where they differ from the default, `place`
-    and `long`. The list is read, and nothing is imported: it has to be written out.
+    for each study that it runs a dict of the fields `name`, `title` and, where they differ from the default, `place`,
+    `long` and `subjects`. The list is read, and nothing is imported: it has to be written out.
 
     Raises
     ------
@@ -146,7 +160,7 @@ def find_studies(folder: Path = Path(__file__).parent) -> dict[str, Study]:
 
 def _listed(file: Path, text: str) -> list[dict[str, Any]]:
     """Return the list STUDIES of a file."""
-    fields = {"name", "title", "place", "long"}
+    fields = {"name", "title", "place", "long", "subjects"}
     for statement in ast.parse(text).body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "STUDIES":
             with suppress(ValueError):
@@ -155,15 +169,25 @@ def _listed(file: Path, text: str) -> list[dict[str, Any]]:
                     isinstance(one, dict) and {"name", "title"} <= set(one) <= fields for one in listed
                 ):
                     return list(listed)
-    raise ValueError(f"{file}: STUDIES is not written out as a list of dicts with name, title, and perhaps place, long")
+    raise ValueError(
+        f"{file}: STUDIES is not written out as a list of dicts with name, title, and perhaps place, long, subjects"
+    )
 
 
 STUDIES = find_studies()
 """All studies by name."""
 
 
-def run_study(study: Study, *, out: Path, quick: bool = False) -> tuple[Outcome, list[Path]]:
+def unsuited(name: str) -> str:
+    """Return what a study says that is asked for another subject."""
+    able = ", ".join(study.name for study in STUDIES.values() if study.subjects)
+    return f"{name} takes no dataset, classes, seeds or net, which are for {able}"
+
+
+def run_study(study: Study, *, out: Path, quick: bool = False, subject: Subject = OWN) -> tuple[Outcome, list[Path]]:
     """Run a study and save its data (.nc) and figure (.pdf, .png, .svg) under its name in the folder `out`.
+
+    To the name of one of another subject that is added, say NAME_cifar10_airplane_ship.
 
     Where there are several figures, the name of each is added: NAME_KEY.pdf, NAME_KEY.png and NAME_KEY.svg. A long
     study keeps parts in the folder NAME, or NAME_quick; which ones the result is made of, and of which code and commit
@@ -173,6 +197,8 @@ def run_study(study: Study, *, out: Path, quick: bool = False) -> tuple[Outcome,
     ------
     FileNotFoundError, PermissionError
         If the folder cannot be written to; before any work.
+    ValueError
+        If the study cannot be about this subject, or its data set does not have the classes.
     SaveError
         If writing fails.
     Unavailable
@@ -180,9 +206,11 @@ def run_study(study: Study, *, out: Path, quick: bool = False) -> tuple[Outcome,
     """
     from odeflow.plot import save_figure
 
-    check_target(out / f"{study.name}.nc")
+    name = study.name + subject.suffix
+    check_target(out / f"{name}.nc")
+    folder = study.name + subject.folder + ("_quick" if quick else "")
     with recorded() as parts:
-        outcome = study.run(quick=quick, folder=out / (f"{study.name}_quick" if quick else study.name))
+        outcome = study.run(quick=quick, folder=out / folder, subject=subject)
     figure = outcome.figure
     figures = {f"_{key}": one for key, one in figure.items()} if isinstance(figure, Mapping) else {"": figure}
     outcome.data.attrs |= {
@@ -193,10 +221,12 @@ def run_study(study: Study, *, out: Path, quick: bool = False) -> tuple[Outcome,
         "figures": json.dumps(list(figures)),
         "parts": json.dumps([asdict(part) for part in sorted(parts, key=lambda part: part.name)]),
     }
-    files = [save(outcome.data, out / f"{study.name}.nc")]
+    if study.subjects:
+        outcome.data.attrs["subject"] = json.dumps(asdict(subject))
+    files = [save(outcome.data, out / f"{name}.nc")]
     for key, one in figures.items():
-        files += [save_figure(one, out / f"{study.name}{key}{suffix}") for suffix in (".pdf", ".png")]
-        files.append(_save_svg(one, out / f"{study.name}{key}.svg"))
+        files += [save_figure(one, out / f"{name}{key}{suffix}") for suffix in (".pdf", ".png")]
+        files.append(_save_svg(one, out / f"{name}{key}.svg"))
     return outcome, files
 
 

@@ -37,5 +37,6 @@ STUDIES = [
         "title": "unequal priors: from which training epsilon on does a classifier know one class only?",
         "place": 130,
         "long": True,
+        "subjects": True,
     },
 ]

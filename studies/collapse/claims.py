@@ -34,7 +34,15 @@ def _chosen(data: xr.Dataset, **what: Any) -> xr.Dataset:
 
 
 def claims(data: xr.Dataset, *, quick: bool) -> Iterator[Claim]:
-    """Check what the study claims."""
+    """Check what the study claims of that which is there: of mixtures, of linear classifiers and of nets on images."""
+    if "case" in data.dims:
+        yield from _claims_on_mixtures(data, quick=quick)
+    if "pair" in data.dims:
+        yield from _claims_of_linear(data, quick=quick)
+    yield from _claims_of_nets(data)
+
+
+def _claims_on_mixtures(data: xr.Dataset, *, quick: bool) -> Iterator[Claim]:
     N, tolerance = (100, 0.1) if quick else (1000, 0.05)
     yield _near(data, "|w| = 1", N, tolerance)
     yield _near(data, "free |w|", 100, 0.1)
@@ -104,7 +112,6 @@ def claims(data: xr.Dataset, *, quick: bool) -> Iterator[Claim]:
             rival="a state at rest",
             against=early,
         )
-    yield from _claims_on_images(data, quick=quick)
 
 
 def _at_both_times(deep: xr.Dataset) -> list[tuple[str, float, float, float]]:
@@ -139,7 +146,7 @@ def _near(data: xr.Dataset, rule: str, N: int, tolerance: float) -> Claim:
     )
 
 
-def _claims_on_images(data: xr.Dataset, *, quick: bool) -> Iterator[Claim]:
+def _claims_of_linear(data: xr.Dataset, *, quick: bool) -> Iterator[Claim]:
     weights = data.image_theory_norm.sel(image_theory="eta -> 0")
 
     def vanish(size: float) -> tuple[str, bool]:
@@ -171,6 +178,9 @@ def _claims_on_images(data: xr.Dataset, *, quick: bool) -> Iterator[Claim]:
         rival="the theory in the limit eta -> 0",
         against="eta -> 0",
     )
+
+
+def _claims_of_nets(data: xr.Dataset) -> Iterator[Claim]:
     kinds = {kind: data.conv_critical.sel(conv=kind) for kind in data.conv.values}
     for norm in ("l2", "linf"):
         at_once, slowly = (kinds.get(f"{norm}, ramp {ramp:g}") for ramp in (0.0, 0.5))
@@ -184,7 +194,7 @@ def _claims_on_images(data: xr.Dataset, *, quick: bool) -> Iterator[Claim]:
             return f"{'beyond ' if values.isnull().any() else ''}{least:.2f} for at most {most:.2f}", most < least
 
         yield contest(
-            f"convolutional nets, {norm}: with a slowly growing epsilon they collapse later, each seed",
+            f"{data.attrs['deep']} nets, {norm}: with a slowly growing epsilon they collapse later, each seed",
             later,
             slowly,
             rival="the nets that meet it at once: only the last epsilon counts",
@@ -205,6 +215,33 @@ def table(data: xr.Dataset) -> str:
     lines += [
         f"critical epsilon over half the separation: recall of the minority falls below {RECALL:g}; mean +- s.d. of runs",
         "(n of them collapse within the measured range, where not all)",
+    ]
+    lines += _on_mixtures(data) if "case" in data.dims else []
+    lines.append(
+        f"{'on images, p = 0.7':36}{'unit':>8}{'theory, eta -> 0':>18}{'theory with noise':>19}{'linear, by SGD':>22}"
+    )
+    for k in range(data.sizes.get("pair", 0)):
+        one = data.isel(pair=k)
+        theory = one.image_theory_critical.values
+        text = f"{one.classes.item()}, {one.image_norm.item()}, linear"
+        lines.append(
+            f"{text:36}{one.unit.item():8.3f}{theory[0]:18.3f}{theory[1]:19.3f}{_cell(one.image_critical.values):>22}"
+        )
+    short = "conv." if data.attrs["deep"] == "convolutional" else data.attrs["deep"]
+    for kind in data.conv.values:
+        one = data.sel(conv=kind)
+        text = f"{data.attrs['deep_classes']}, {kind}, {short}"
+        lines.append(f"{text:36}{one.conv_unit.item():8.3f}{'':37}{_cell(one.conv_critical.values):>22}")
+        shown = one.conv_recall.mean("seed").values
+        recalls = ", ".join(
+            f"{size:g}: {x:.2f}" for size, x in zip(one.conv_epsilon.values, shown, strict=True) if np.isfinite(x)
+        )
+        lines.append(f"    recall over epsilon: {recalls}")
+    return "\n".join(lines)
+
+
+def _on_mixtures(data: xr.Dataset) -> list[str]:
+    lines = [
         f"{'on mixtures, p = 0.7':33}{'rho':>4}{'recall,':>9}{'theory,':>9}{'measured':>12}",
         f"{'':37}{'eps. = 0':>9}{'linear':>9}" + "".join(f"{f'alpha = {time:g}':>20}" for time in _SHOWN_TIMES),
     ]
@@ -228,28 +265,7 @@ def table(data: xr.Dataset) -> str:
             one.theory_critical_in_time.sel(share=RECALL).interp(line_alpha=time).item() for time in (30, 300, 999)
         ]
         lines.append(f"{rule:24}" + "".join(f"{x:15.3f}" for x in numbers))
-    lines += [
-        "",
-        f"{'on images, p = 0.7':36}{'unit':>8}{'theory, eta -> 0':>18}{'theory with noise':>19}{'linear, by SGD':>22}",
-    ]
-    for k in range(data.sizes["pair"]):
-        one = data.isel(pair=k)
-        theory = one.image_theory_critical.values
-        text = f"{one.classes.item()}, {one.image_norm.item()}, linear"
-        lines.append(
-            f"{text:36}{one.unit.item():8.3f}{theory[0]:18.3f}{theory[1]:19.3f}{_cell(one.image_critical.values):>22}"
-        )
-    for kind in data.conv.values:
-        one = data.sel(conv=kind)
-        lines.append(
-            f"{f'3 against 7, {kind}, conv.':36}{one.conv_unit.item():8.3f}{'':37}{_cell(one.conv_critical.values):>22}"
-        )
-        shown = one.conv_recall.mean("seed").values
-        recalls = ", ".join(
-            f"{size:g}: {x:.2f}" for size, x in zip(one.conv_epsilon.values, shown, strict=True) if np.isfinite(x)
-        )
-        lines.append(f"    recall over epsilon: {recalls}")
-    return "\n".join(lines)
+    return [*lines, ""]
 
 
 def _mean(some: xr.Dataset) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from odeflow.plot import draw_lines, draw_points, label_panels, looks, new_figure, style, symbol
 from studies.collapse.claims import critical_at
 from studies.collapse.measure import END, RECALL, SHOWN_RHO
+from studies.common.images import TITLES
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,8 +34,9 @@ _CRITICAL = r"critical $\varepsilon/(\rho/2)$"
 
 
 def figures(data: xr.Dataset) -> dict[str, Figure]:
-    """Draw the mixtures, and the images."""
-    return {"mixtures": _mixtures(data), "images": _images(data)}
+    """Draw the mixtures, where there are, and the images."""
+    mixtures = {"mixtures": _mixtures(data)} if "case" in data.dims else {}
+    return mixtures | {"images": _images(data)}
 
 
 def _mixtures(data: xr.Dataset) -> Figure:
@@ -155,7 +157,7 @@ def _images(data: xr.Dataset) -> Figure:
         text = f"{names[norm]}, {'growing ' if slow else ''}" + r"$\varepsilon$" + ("" if slow else " at once")
         draw_points(one.conv_recall.rename(seed="run"), deep, color="C3" if norm == "l2" else "C4", label=text, linewidth=0.8, **look)  # fmt: skip
     with style():
-        deep.set_title("convolutional, 3 against 7", loc="left")
+        deep.set_title(f"{data.attrs['deep']}, {data.attrs['deep_classes']}", loc="left")
         for ax in axes[0]:
             ax.axhline(RECALL, color="0.6", linestyle="--", linewidth=0.7, zorder=0)
             ax.axvline(1, color="0.8", linewidth=0.8, zorder=0)
@@ -164,8 +166,8 @@ def _images(data: xr.Dataset) -> Figure:
             )
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3))
         label_panels(axes[0])
-        digits = "MNIST" if data.attrs["data_set"] == "mnist" else "the digits of scikit-learn, not MNIST"
         figure.suptitle(
-            f"{digits}: 70 % of the training images in the majority\npoints: mean and s.d. over runs", fontsize=8
+            f"{TITLES[data.attrs['data_set']]}: 70 % of the training images in the majority\npoints: mean and s.d. over runs",
+            fontsize=8,
         )
     return figure  # type: ignore[no-any-return]

@@ -58,10 +58,10 @@ class Nets:
 
 @dataclass(frozen=True)
 class Pair:
-    """Linear classifiers on two digits, the majority first."""
+    """Linear classifiers on two classes, the majority first."""
 
-    positive: int
-    negative: int
+    positive: int | str
+    negative: int | str
     norm: Norm
     sizes: tuple[float, ...]
     """Training epsilons in units of half the distance of the class means."""
@@ -72,7 +72,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Convolutional:
-    """Small convolutional nets on 3 (majority) and 7."""
+    """Deep nets on two classes, the majority first: small convolutional ones on 3 and 7, if nothing else is said."""
 
     norm: Norm
     ramp: float
@@ -81,6 +81,15 @@ class Convolutional:
     seeds: int = 2
     images: int = 4200
     epochs: int = 5
+    classes: tuple[str, str] = ("3", "7")
+    model: str = "conv_small"
+    recipe: tuple[tuple[str, Any], ...] = ()
+    """Other fields of the recipe, with their values."""
+
+    @property
+    def kind(self) -> str:
+        """What tells nets of one study apart: norm and ramp."""
+        return f"{self.norm}, ramp {self.ramp:g}"
 
 
 # --- the definition ---
@@ -242,7 +251,8 @@ def linear_on_images(pair: Pair, images: Images) -> xr.Dataset:
     unit = half_distance(mixture.means[0], mixture.means[1], pair.norm)
     rule = LearningRule.per_example(pair.eta, classes.N)
     train_set, test = Samples(classes.X_train, classes.y_train), Samples(classes.X_test, classes.y_test)
-    seeds = np.random.SeedSequence([SEED, pair.positive, pair.negative, len(pair.norm)]).spawn(1)
+    classes_of = [images.class_names.index(str(name)) for name in (pair.positive, pair.negative)]
+    seeds = np.random.SeedSequence([SEED, *classes_of, len(pair.norm)]).spawn(1)
     theory, learned = [], []
     for size in pair.sizes:
         model = Adversary(size * unit, norm=pair.norm)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from studies.collapse.measure import TIMES, Convolutional, Nets, Pair
+from studies.common.subject import OWN, Subject
 
-__all__ = ["FULL", "QUICK", "Plan"]
+__all__ = ["FULL", "QUICK", "Plan", "plan_of"]
 
 
 @dataclass(frozen=True)
@@ -70,3 +72,41 @@ QUICK = Plan(
     (Pair(3, 7, "l2", (0.0, 0.5, 0.9, 1.0, 1.1, 1.2, 1.4), 0.1, 2000),),
     (Convolutional("l2", 0.0, (0.0, 1.4), 1, 10_000, 15),),
 )
+_RESIDUAL: dict[str, Any] = {"batch_size": 256, "learning_rate": 0.1, "precision": "bfloat16"}
+"""For residual nets as wide as published, which need a GPU."""
+_OF_CIFAR10: dict[str, Any] = {"normalised": True, "augmentation": "crop_flip", "weight_decay": 5e-4}
+
+
+def plan_of(subject: Subject = OWN, name: str = "mnist", *, quick: bool = False) -> Plan:
+    """Return what is measured of the images of this name.
+
+    Of other images or nets than the study's own that is the half on images: the mixtures would be the same again.
+    """
+    plan = QUICK if quick else FULL
+    if name == "digits" and not quick:
+        plan = replace(plan, pairs=QUICK.pairs, convolutional=QUICK.convolutional)
+    if not subject.is_own:
+        cifar10, residual = name == "cifar10", "resnet" in (subject.net or "")
+        eta = 0.002 if cifar10 else 0.1 if name == "digits" else 0.01
+        pairs = tuple(
+            replace(pair, positive=subject.classes[0], negative=subject.classes[1], eta=eta)
+            for pair in plan.pairs
+            if (pair.positive, pair.negative) == _PAIRS[0]
+        )
+        recipe = (_OF_CIFAR10 if cifar10 else {}) | (_RESIDUAL if residual and not quick else {})
+        images, epochs = (2_000, 2) if cifar10 and quick else (10_000, 15) if cifar10 or residual else (None, None)
+        convolutional = tuple(
+            replace(
+                one,
+                classes=subject.classes,
+                model=subject.net or one.model,
+                recipe=tuple(recipe.items()),
+                images=images or one.images,
+                epochs=epochs or one.epochs,
+            )
+            for one in plan.convolutional
+        )
+        plan = Plan((), pairs, convolutional)
+    if subject.seeds is not None:
+        plan = replace(plan, convolutional=tuple(replace(one, seeds=subject.seeds) for one in plan.convolutional))
+    return plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +39,22 @@ from studies.collapse.measure import (
     trained_start,
     unbalanced,
 )
-from studies.collapse.plan import FULL, QUICK, Plan
-from studies.common.images import images_of
+from studies.collapse.plan import Plan, plan_of
+from studies.common.images import classes_text, images_of, place
 from studies.common.kept import kept, study_folder
 from studies.common.nets import kept_training, pair_recipe
 from studies.common.parallel import in_processes
+from studies.common.subject import OWN, Subject
 from studies.registry import Outcome
 
 _UNITS = "half the separation"
 
 
-def run(name: str, *, quick: bool = False, folder: Path | None = None) -> Outcome:
+def run(name: str, *, quick: bool = False, folder: Path | None = None, subject: Subject = OWN) -> Outcome:
     """Run the study; what was trained and measured is kept in the folder, and not done again."""
     folder = study_folder(folder)
-    plan = QUICK if quick else FULL
-    images, note = images_of(quick=quick)
-    if images.name == "digits" and not quick:
-        plan = replace(plan, pairs=QUICK.pairs, convolutional=QUICK.convolutional)
+    images, note = images_of(subject, quick=quick)
+    plan = plan_of(subject, images.name, quick=quick)
     tasks: list[tuple[Any, ...]] = [(folder, pair, images) for pair in plan.pairs]
     tasks += [(folder, nets, rho) for nets in plan.nets for rho in nets.rho]
     tasks += [
@@ -65,18 +64,37 @@ def run(name: str, *, quick: bool = False, folder: Path | None = None) -> Outcom
         for seed in range(one.seeds)
     ]
     parts = in_processes(_task, tasks)
-    data = xr.merge([_theory(), *_joined(parts, plan)], join="outer", compat="no_conflicts")
-    data.attrs = provenance(f"studies.{name}", seed=str(SEED), p=P, recall=RECALL, data=repr(images), plan=asdict(plan))
-    data.attrs |= {"data_set": images.name, "note": note}
-    describe(data)
+    data = assembled(parts, plan)
+    data.attrs |= provenance(
+        f"studies.{name}", seed=str(SEED), p=P, recall=RECALL, data=repr(images), plan=asdict(plan)
+    ) | {"data_set": images.name, "note": note}  # fmt: skip
     return Outcome(data, figures(data), table(data), tuple(claims(data, quick=quick)))
+
+
+def assembled(parts: Sequence[xr.Dataset], plan: Plan) -> xr.Dataset:
+    """Return what was measured as the data of the study: of mixtures, of linear classifiers and of nets on images.
+
+    What is not in the plan is not there.
+    """
+    joined = []
+    if plan.nets:
+        joined += [_theory(), _listed([one for one in parts if "net" in one.coords], "net", "case")]
+    if plan.pairs:
+        joined.append(_listed([one for one in parts if "image_norm" in one.coords], "image", "pair"))
+    joined.append(_of_nets([one for one in parts if "conv" in one.coords]))
+    data = xr.merge(joined, join="outer", compat="no_conflicts")
+    describe(data)
+    one = plan.convolutional[0]
+    deep = "convolutional" if one.model == "conv_small" else one.model
+    data.attrs = {"deep": deep, "deep_classes": classes_text(one.classes)}
+    return data
 
 
 def _task(folder: Path, what: Nets | Pair | Convolutional, *rest: Any) -> xr.Dataset:
     """Measure one thing, in a process of its own; what is in the folder is not measured again."""
     if isinstance(what, Convolutional):
         images, size, seed = rest
-        return _convolutional(what, images, size, seed, folder)
+        return net_on_images(what, images, size, seed, folder)
     settings = SEED, P, TEST, RULES, what
     if isinstance(what, Nets):
         (rho,) = rest
@@ -87,16 +105,18 @@ def _task(folder: Path, what: Nets | Pair | Convolutional, *rest: Any) -> xr.Dat
     return kept(folder, name, (*settings, images.name), linear_on_images, what, images)
 
 
-def _convolutional(one: Convolutional, images: Images, size: float, seed: int, folder: Path) -> xr.Dataset:
-    """Train a net on 3 and 7, and return its recall of the 7s and its error."""
-    pair = unbalanced(two_class_images(images, 3, 7), P, one.images)
+def net_on_images(one: Convolutional, images: Images, size: float, seed: int, folder: Path) -> xr.Dataset:
+    """Train a net on two classes, and return its recall of the minority and its error."""
+    pair = unbalanced(two_class_images(images, *one.classes), P, one.images)
     means = [pair.train_images[pair.train_labels == label].mean(0).ravel() / 255 for label in (1, 0)]
     unit = half_distance(means[0], means[1], one.norm)
-    recipe = pair_recipe(images.name, one.norm, size * unit, epochs=one.epochs, seed=seed, ramp=one.ramp)
+    changes: dict[str, Any] = {"epochs": one.epochs, "seed": seed, "model": one.model, **dict(one.recipe)}
+    recipe = pair_recipe(images.name, one.norm, size * unit, ramp=one.ramp, **changes)
     name = f"conv_{one.norm}_ramp_{one.ramp:g}_size_{size:g}_seed_{seed}"
-    network = kept_training(recipe, pair, folder, name).network
-    place = next(network.parameters()).device
-    x = torch.tensor(pair.test_images).to(place).float() / 255
+    network = kept_training(
+        recipe, pair, folder, name, device=str(place()), channels_last="resnet" in one.model
+    ).network
+    x = torch.tensor(pair.test_images).to(place()).float() / 255
     with torch.no_grad():
         predicted = torch.cat([network(part).argmax(1) for part in x.split(500)]).cpu().numpy()
     wrong = predicted != pair.test_labels
@@ -104,7 +124,7 @@ def _convolutional(one: Convolutional, images: Images, size: float, seed: int, f
     weighted = P * wrong[~minority].mean() + (1 - P) * wrong[minority].mean()
     return xr.Dataset(
         {"conv_recall": 1 - wrong[minority].mean(), "conv_error": weighted},
-        {"conv": f"{one.norm}, ramp {one.ramp:g}", "conv_size": size, "run": seed, "conv_unit": unit},
+        {"conv": one.kind, "conv_size": size, "run": seed, "conv_unit": unit},
     )
 
 
@@ -143,20 +163,17 @@ def _theory() -> xr.Dataset:
     return xr.concat(parts, xr.DataArray(list(RULES), dims="rule", name="rule"))
 
 
-def _joined(parts: Sequence[xr.Dataset], plan: Plan) -> list[xr.Dataset]:
-    """Return the measured parts as three Datasets: nets on mixtures, linear classifiers on images, convolutional nets."""
-    nets = [one for one in parts if "net" in one.coords]
-    linear = [one for one in parts if "image_norm" in one.coords]
-    conv = [one for one in parts if "conv" in one.coords]
-    points = [one.rename(point=f"{kind}_point", run=f"{kind}_run") for kind, some in (("net", nets), ("image", linear))
-              for one in some]  # fmt: skip
-    result = [
-        xr.concat(points[: len(nets)], "case", join="outer", data_vars="all", coords="all", combine_attrs="drop"),
-        xr.concat(points[len(nets) :], "pair", join="outer", data_vars="all", coords="all", combine_attrs="drop"),
-    ]
+def _listed(parts: Sequence[xr.Dataset], kind: str, along: str) -> xr.Dataset:
+    """Return measured parts of a kind as one Dataset along a dim; point and run have names of their own."""
+    points = [one.rename(point=f"{kind}_point", run=f"{kind}_run") for one in parts]
+    return xr.concat(points, along, join="outer", data_vars="all", coords="all", combine_attrs="drop")
+
+
+def _of_nets(conv: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Return the deep nets on images as one Dataset; a net that is not there is NaN."""
     kinds = list(dict.fromkeys(one.conv.item() for one in conv))
     sizes = [sorted({one.conv_size.item() for one in conv if one.conv == kind}) for kind in kinds]
-    seeds = max(one.seeds for one in plan.convolutional)
+    seeds = 1 + max(one.run.item() for one in conv)
     shape = len(kinds), max(map(len, sizes)), seeds
     table = {name: np.full(shape, np.nan) for name in ("conv_recall", "conv_error")}
     at, unit = np.full(shape[:2], np.nan), np.full(len(kinds), np.nan)
@@ -172,8 +189,7 @@ def _joined(parts: Sequence[xr.Dataset], plan: Plan) -> list[xr.Dataset]:
     )
     deep["conv_epsilon"], deep["conv_unit"] = (dims[:2], at), ("conv", unit)
     found = [critical(at[k, : len(size)], table["conv_recall"][k, : len(size)].T) for k, size in enumerate(sizes)]
-    deep["conv_critical"] = ("conv", "seed"), np.array(found)
-    return [*result, deep]
+    return deep.assign(conv_critical=(("conv", "seed"), np.array(found)))
 
 
 def describe(data: xr.Dataset) -> None:
@@ -236,5 +252,6 @@ def describe(data: xr.Dataset) -> None:
     }
     lengths = {"size", "theory_critical", "theory_critical_in_time", "net_epsilon", "critical", "expected", "image_epsilon",
                "image_theory_critical", "image_critical", "conv_epsilon", "conv_critical"}  # fmt: skip
-    for name, text in names.items():
+    for name in names.keys() & set(data.variables):
+        text = names[name]
         data[name].attrs = {"long_name": text, "units": _UNITS if name in lengths else "1"}

@@ -31,10 +31,11 @@ def least_sizes(
     seed: int,
     batch_size: int,
     boxed: bool = True,
+    steps: int = 40,
 ) -> tuple[Array, Array]:
     """Return the least size of the list at which PGD turns each image, in the box [0, 1], and in the box or not.
 
-    PGD with 40 steps: from the image in the box, and without bounds from the image and from a random start. The theory
+    PGD, with 40 steps if nothing else is said: from the image in the box, and without bounds from the image and from a random start. The theory
     knows of no bounds; but an attack in the box is one without bounds too, and may find what that one missed. With
     boxed=False there is no box, and nothing is turned in it.
     """
@@ -42,7 +43,7 @@ def least_sizes(
     options: dict[str, Any] = {"epsilon": epsilon, "norm": norm, "generator": generator, "batch_size": batch_size}
 
     def least(bounds: tuple[float, float], restarts: int) -> Array:
-        found = measured_curve(model, x, y, steps=40, restarts=restarts, bounds=bounds, **options)
+        found = measured_curve(model, x, y, steps=steps, restarts=restarts, bounds=bounds, **options)
         return np.asarray(found.least_epsilon.values)
 
     in_box = least((0.0, 1.0), 1) if boxed else np.full(len(x), np.inf)

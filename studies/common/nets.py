@@ -14,7 +14,7 @@ from deepcheck.models import Network
 from deepcheck.training import Recipe, recipe, train
 from studies.common.attacked import Norm
 from studies.common.errors import Unavailable
-from studies.common.images import NEGATIVE, POSITIVE, place
+from studies.common.images import NEGATIVE, POSITIVE, Class, place
 from studies.common.kept import digest_of, made_here, own_folder
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ __all__ = ["fingerprint", "kept_training", "pair_recipe", "trained"]
 
 STEPS = 5
 """Steps of the training attack."""
+VALIDATION = {"mnist": 100, "cifar10": 200, "digits": 20}
+"""Training images of a pair that are kept apart."""
 
 
 def pair_recipe(dataset: str, norm: Norm, epsilon: float, *, ramp: float = 0.4, **changes: Any) -> Recipe:
@@ -31,7 +33,7 @@ def pair_recipe(dataset: str, norm: Norm, epsilon: float, *, ramp: float = 0.4, 
 
     `ramp` is that of AT, `changes` are other fields of the recipe, as for `deepcheck.training.recipe`.
     """
-    fields = {"width": None, "augmentation": "none", "average": 0.99, "validation": 100 if dataset == "mnist" else 20}
+    fields = {"width": None, "augmentation": "none", "average": 0.99, "validation": VALIDATION[dataset]}
     if not epsilon:
         return recipe(dataset, "standard", **(fields | changes))
     attack = {"norm": norm, "epsilon": epsilon, "attack_steps": STEPS, "step_size": 2.5 * epsilon / STEPS, "ramp": ramp}
@@ -66,7 +68,14 @@ def kept_training(recipe: Recipe, images: Images, folder: Path, name: str, **opt
 
 
 def trained(
-    recipe: Recipe, images: Images, folder: Path, name: str, *, count: int | None = None, channels_last: bool = False
+    recipe: Recipe,
+    images: Images,
+    folder: Path,
+    name: str,
+    *,
+    pair: tuple[Class, Class] = (POSITIVE, NEGATIVE),
+    count: int | None = None,
+    channels_last: bool = False,
 ) -> Network:
     """Return a net that was trained on the pair out of a data set; see `kept_training`.
 
@@ -74,15 +83,17 @@ def trained(
     ----------
     recipe, images, folder, name
         As there; all classes of the images are there.
+    pair
+        The two classes, that of the label +1 first.
     count
         Number of training images of the pair, the first ones; None: all.
     channels_last
         Keep weights in the memory format in which residual nets of few channels are faster.
     """
-    pair = two_class_images(images, POSITIVE, NEGATIVE)
-    pair = replace(pair, train_images=pair.train_images[:count], train_labels=pair.train_labels[:count])
+    two = two_class_images(images, *pair)
+    two = replace(two, train_images=two.train_images[:count], train_labels=two.train_labels[:count])
     options: dict[str, Any] = {"device": str(place()), "channels_last": channels_last}
-    network = kept_training(recipe, pair, folder, name, **options).network
+    network = kept_training(recipe, two, folder, name, **options).network
     return network.to(memory_format=torch.channels_last) if channels_last else network  # type: ignore[call-overload]
 
 

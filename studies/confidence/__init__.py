@@ -38,5 +38,6 @@ STUDIES = [
         "title": "how confidence separates right from wrong near the data, for theory, linear and deep nets",
         "place": 150,
         "long": True,
+        "subjects": True,
     },
 ]

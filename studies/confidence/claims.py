@@ -19,7 +19,13 @@ ALLOWANCE = 1.0
 
 
 def claims(data: xr.Dataset) -> Iterator[Claim]:
-    """Yield what the study claims."""
+    """Yield what the study claims of that which is there: theory and nets that learn online, and nets on images."""
+    if "p" in data.dims:
+        yield from _claims_of_theory(data)
+    yield from _claims_of_nets(data)
+
+
+def _claims_of_theory(data: xr.Dataset) -> Iterator[Claim]:
     N, share = data.N.item(), data.share.sel(alpha=data.simulated_alpha, level=data.measured_level)
 
     def reaches(expected: xr.DataArray) -> tuple[str, bool]:
@@ -72,7 +78,6 @@ def claims(data: xr.Dataset) -> Iterator[Claim]:
         rival="standard training under an attack of half the size",
         against=accepted.sel(training="standard", delta=epsilon / 2),
     )
-    yield from _claims_of_nets(data)
 
 
 def _agreement(found: xr.DataArray, expected: xr.DataArray, variance: Any, N: int) -> tuple[str, bool]:
@@ -91,7 +96,7 @@ def _agreement(found: xr.DataArray, expected: xr.DataArray, variance: Any, N: in
 
 
 def _claims_of_nets(data: xr.Dataset) -> Iterator[Claim]:
-    epsilon = data.net_epsilon.item()
+    epsilon, deep = data.net_epsilon.item(), data.attrs["deep"]
     predicted = data.linear_share.sel(level=data.measured_level)
 
     def exact(values: xr.DataArray) -> tuple[str, bool]:
@@ -115,11 +120,11 @@ def _claims_of_nets(data: xr.Dataset) -> Iterator[Claim]:
     yield contest(
         f"deep AT nets: it says the share within {limit:g} at all levels up to the training epsilon",
         local,
-        "conv, AT",
+        f"{deep}, AT",
         rival="standard nets, at the same sizes of the attack",
-        against="conv, standard",
+        against=f"{deep}, standard",
     )
-    at, standard = (data.sel(net=net, net_delta=epsilon) for net in ("conv, AT", "conv, standard"))
+    at, standard = (data.sel(net=net, net_delta=epsilon) for net in (f"{deep}, AT", f"{deep}, standard"))
     null = "the null that training does not matter: the standard nets of the next seeds"
     shares = [one.net_share.sel(measured_level=0.9, method="nearest").values for one in (standard, at)]
     yield contest(
@@ -134,7 +139,7 @@ def _claims_of_nets(data: xr.Dataset) -> Iterator[Claim]:
                   [one.net_auc.values for one in (standard, at)])  # fmt: skip
     yield from _auc_claims(data)
     beyond = data.net_accepted.sel(bound=0.05).sel(net_delta=1.5 * epsilon, method="nearest")
-    parts = [beyond.sel(net=net).values for net in ("conv, standard", "conv, AT")]
+    parts = [beyond.sel(net=net).values for net in (f"{deep}, standard", f"{deep}, AT")]
     yield _better(
         f"and beyond, at delta = {beyond.net_delta.item():g}, more clean images are accepted at the level that at most 5 % of "
         "the attacked ones exceed wrongly",
@@ -158,7 +163,7 @@ def _better(what: str, values: list[Any]) -> Claim:
 def _auc_claims(data: xr.Dataset) -> Iterator[Claim]:
     """Compare the AUC of nets with that of the seed model with the same adversarial error, and with a line."""
     error = data.net_share.isel(measured_level=0, drop=True)
-    some = (error > 0.005) & (error < 0.995) & (data.net != "conv, CCAT")
+    some = (error > 0.005) & (error < 0.995) & (data.net != f"{data.attrs['deep']}, CCAT")
     curve, line = data.symmetric_auc, 1 - error
 
     def off(expected: xr.DataArray) -> xr.DataArray:
@@ -196,25 +201,9 @@ def _auc_claims(data: xr.Dataset) -> Iterator[Claim]:
 def table(data: xr.Dataset) -> str:
     """Return the numbers as lines of text."""
     lines = noted(data)
-    epsilon, alpha = data.epsilon.item(), data.alpha.values[-1]
-    lines += [
-        f"seed model, rho = 2, alpha = {alpha:g}; AT with epsilon = {epsilon:g}, attack with delta = {epsilon:g}",
-        f"{'p':>4}  {'|w|':6}{'training':9}{'|w|':>7}{'share at level 0.5':>21}{'0.9':>9}{'0.988':>9}{'AUC':>9}"
-        + f"{'level 5 %':>12}{'accepted':>10}",
-    ]
-    for p in data.p.values:
-        for rule in data.rule.values:
-            for training in data.training.values:
-                one = data.sel(p=p, rule=rule, training=training, delta=epsilon).isel(alpha=-1)
-                five = one.sel(bound=0.05)
-                lines.append(
-                    f"{p:4g}  {rule:6}{training:9}{one.length.item():7.3f}{_at(one.share, 0.5):21.4f}"
-                    f"{_at(one.share, 0.9):9.4f}{_at(one.share, 0.988):9.4f}{one.auc.item():9.3f}"
-                    f"{five.least_level.item():12.4f}{five.accepted.item():10.3f}"
-                )
+    lines += [*_of_theory(data), ""] if "p" in data.dims else []
     size = data.net_epsilon.item()
     lines += [
-        "",
         f"{data.attrs['data_set']}, training epsilon = {size:g} in L-infinity; mean and s.d. of {data.sizes['seed']} "
         + f"seeds, {data.sizes['example']} test images",
         f"{'net':17}{'delta':>6}{'share at 0.5':>15}{'0.9':>15}{'0.988':>15}{'AUC':>8}{'level 1 %':>11}{'5 %':>8}"
@@ -238,6 +227,26 @@ def table(data: xr.Dataset) -> str:
         f"a longer attack of three starts adds to the share, at the training epsilon, at most: {gains}",
     ]
     return "\n".join(lines)
+
+
+def _of_theory(data: xr.Dataset) -> list[str]:
+    epsilon, alpha = data.epsilon.item(), data.alpha.values[-1]
+    lines = [
+        f"seed model, rho = 2, alpha = {alpha:g}; AT with epsilon = {epsilon:g}, attack with delta = {epsilon:g}",
+        f"{'p':>4}  {'|w|':6}{'training':9}{'|w|':>7}{'share at level 0.5':>21}{'0.9':>9}{'0.988':>9}{'AUC':>9}"
+        + f"{'level 5 %':>12}{'accepted':>10}",
+    ]
+    for p in data.p.values:
+        for rule in data.rule.values:
+            for training in data.training.values:
+                one = data.sel(p=p, rule=rule, training=training, delta=epsilon).isel(alpha=-1)
+                five = one.sel(bound=0.05)
+                lines.append(
+                    f"{p:4g}  {rule:6}{training:9}{one.length.item():7.3f}{_at(one.share, 0.5):21.4f}"
+                    f"{_at(one.share, 0.9):9.4f}{_at(one.share, 0.988):9.4f}{one.auc.item():9.3f}"
+                    f"{five.least_level.item():12.4f}{five.accepted.item():10.3f}"
+                )
+    return lines
 
 
 def _at(values: xr.DataArray, level: float) -> float:

@@ -19,7 +19,8 @@ __all__ = ["figures"]
 SHOWN = 0.5  # prior in the figure of theory
 RULES = {"fixed": "$|w|=1$", "free": "$|w|$ free"}
 TRAININGS = {"standard": "standard", "at": "AT"}
-NETS = {"conv, standard": "standard", "conv, AT": "AT", "conv, CCAT": "CCAT"}  # of the figures
+NETS = ("standard", "AT", "CCAT")  # deep ones, of the figures
+DEEP = {"conv": "convolutional"}
 TICKS = (0.5, 0.9, 0.99, 0.999)
 LEAST = 1e-3  # share, on logarithmic axes
 OPEN: dict[str, Any] = {"markerfacecolor": "white"}
@@ -28,10 +29,13 @@ OPEN: dict[str, Any] = {"markerfacecolor": "white"}
 def figures(data: xr.Dataset) -> dict[str, Figure]:
     """Return all figures by name."""
     with style():
-        result = {"theory": _figure_of_theory(data), "images": _figure_of_images(data), "margins": _margins(data)}
+        result = {"theory": _figure_of_theory(data)} if "p" in data.dims else {}
+        result |= {"images": _figure_of_images(data), "margins": _margins(data)}
+        title = "" if "p" in data.dims else f"{data.attrs['data_set']}, {data.attrs['deep']} nets"
         if data.attrs["note"]:
-            for name in ("images", "margins"):
-                result[name].suptitle(f"not the data set of the study, but {data.attrs['data_set']}", fontsize=8)
+            title = f"not the data set of the study, but {data.attrs['data_set']}"
+        for name in ("images", "margins") if title else ():
+            result[name].suptitle(title, fontsize=8)
     return result
 
 
@@ -76,8 +80,8 @@ def _figure_of_images(data: xr.Dataset) -> Figure:
     figure, axes = new_figure(2, 2, width="double", height=5.0)
     size = data.net_epsilon.item()
     over, along, kept, area = axes.flat
-    for look, (net, name) in zip(looks(len(NETS)), NETS.items(), strict=True):
-        one = data.sel(net=net).rename(seed="run")
+    for look, name in zip(looks(len(NETS)), NETS, strict=True):
+        one = data.sel(net=f"{data.attrs['deep']}, {name}").rename(seed="run")
         points: dict[str, Any] = look.points()
         color = look.color
         at = one.sel(net_delta=size)
@@ -115,7 +119,7 @@ def _draw_auc(data: xr.Dataset, ax: Axes) -> None:
         mark |= {"fillstyle": "left"} if net.startswith("linear") else OPEN
         ax.plot(one.net_share.isel(measured_level=0).values.ravel(), one.net_auc.values.ravel(), linestyle="", **mark)
     ax.plot([], [], "o", color="0.3", label="linear nets", fillstyle="left")
-    ax.plot([], [], "o", color="0.3", label="convolutional nets", **OPEN)
+    ax.plot([], [], "o", color="0.3", label=f"{DEEP.get(data.attrs['deep'], data.attrs['deep'])} nets", **OPEN)
     ax.axhline(0.5, color="0.3", linewidth=0.7, linestyle=":")
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.05), xlabel="adversarial error", ylabel="AUC of right against wrong")
     ax.set_title(r"attacked images, all $\delta$")
@@ -128,7 +132,8 @@ def _margins(data: xr.Dataset) -> Figure:
     edges = np.linspace(0, 1, 21)
     size = data.net_epsilon.item()
     shown = [0.0, size, min(data.net_delta.values, key=lambda delta: abs(delta - 2 * size))]
-    for ax, (net, name) in zip(axes[0], NETS.items(), strict=True):
+    for ax, name in zip(axes[0], NETS, strict=True):
+        net = f"{data.attrs['deep']}, {name}"
         for color, delta in enumerate(shown):
             values = expit(data.net_margin.sel(net=net, net_delta=delta).values.astype(float).ravel())
             counts = np.histogram(values, edges)[0] / len(values)

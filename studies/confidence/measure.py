@@ -17,11 +17,11 @@ from deepcheck.attacks.norms import NORMS, per_example
 from deepcheck.attacks.pgd import PGD
 from deepcheck.attacks.starts import OneOf, UniformBall, Zero
 from deepcheck.data import Images
-from deepcheck.device import choose
 from deepcheck.match.margins import gradients
 from deepcheck.models import Network
 from deepcheck.training.online import draw, train_online
 from odeflow import Adversary, GaussianMixture, LearningRule
+from studies.common.images import place
 from studies.confidence.margins import auc_at, share, t_erf
 
 Array = npt.NDArray[np.float64]
@@ -34,6 +34,8 @@ MEASURED = LEVELS[::4]
 PRIORS = (0.5, 0.7)
 RULES = {"fixed": LearningRule(), "free": LearningRule(normalised=False)}
 ADVERSARIES = {"standard": Adversary(0.0), "at": Adversary(0.5)}
+NAMES = {"standard": "standard", "at": "AT", "ccat": "CCAT"}
+"""What methods of training are called."""
 SIZES = (0.0, 0.25, 0.5, 1.0)
 """Radii delta of the attacks on the seed model."""
 
@@ -63,6 +65,25 @@ class Setting:
     restarts: int = 2
     validation: int = 200
     batch_size: int = 64
+    classes: tuple[str, str] = ("3", "7")
+    """Classes of the data set with the labels +1 and -1."""
+    deep: str = "conv_small"
+    """Model of the deep nets."""
+    recipe: tuple[tuple[str, Any], ...] = ()
+    """Other fields of the recipe of the deep nets, with their values."""
+    of_linear: tuple[tuple[str, Any], ...] = ()
+    """The same of the linear ones."""
+
+    @property
+    def label(self) -> str:
+        """What the deep nets are called."""
+        return "conv" if self.deep == "conv_small" else self.deep
+
+    @property
+    def nets(self) -> dict[str, tuple[str, str]]:
+        """The nets by name: model and method of training."""
+        deep = {f"{self.label}, {NAMES[method]}": (self.deep, method) for method in NAMES}
+        return {f"linear, {NAMES[method]}": ("linear", method) for method in ("standard", "at")} | deep
 
 
 # --- linear nets that learn online ---
@@ -112,7 +133,7 @@ def simulate(p: float, rule: str, training: str, setting: Setting, seed: int) ->
 
 def margins_of(network: Network, images: Images, setting: Setting, seed: int) -> xr.Dataset:
     """Return the margins of a net, clean and attacked, measured and predicted."""
-    device = choose("auto")
+    device = place()
     x = torch.tensor(images.test_images[: setting.examples]).to(device).float().div_(255)
     y = torch.tensor(images.test_labels[: setting.examples]).to(device)
     generator = torch.Generator(device).manual_seed(SEED + seed)

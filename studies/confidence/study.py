@@ -12,17 +12,18 @@ import xarray as xr
 from scipy.optimize import brentq
 from scipy.special import erf, expit, logit
 
-from deepcheck.data import Images, load, two_class_images
-from deepcheck.device import choose, describe
+from deepcheck.data import Images, two_class_images
+from deepcheck.device import describe
 from deepcheck.training import Recipe, recipe
 from odeflow import GaussianMixture, integrate
 from odeflow.parameters import label
 from odeflow.provenance import provenance
 from studies.common import tables
-from studies.common.images import load_or_digits
+from studies.common.images import images_of, place
 from studies.common.kept import kept, study_folder
 from studies.common.nets import fingerprint, kept_training
 from studies.common.parallel import in_processes
+from studies.common.subject import OWN, Subject
 from studies.confidence.claims import claims, table
 from studies.confidence.figures import figures
 from studies.confidence.margins import (
@@ -47,7 +48,7 @@ from studies.confidence.measure import (
     margins_of,
     simulate,
 )
-from studies.confidence.plan import DIGITS, FULL, NETS
+from studies.confidence.plan import DIGITS, FULL, setting_of
 from studies.registry import Outcome
 
 ALPHA = np.linspace(0, 100, 101)
@@ -55,30 +56,39 @@ BOUNDS = (0.01, 0.05)
 """Shares of the attacked examples that may be wrong with more confidence than the level, for `accepted`."""
 
 
-def run(name: str, *, quick: bool = False, folder: Path | None = None) -> Outcome:
-    """Run the study; what has been trained and attacked is kept in the folder, and not done again."""
-    every, note = (load("digits"), "") if quick else load_or_digits()
-    images = two_class_images(every, 3, 7)
-    digits = images.name.startswith("digits")
-    setting = DIGITS if digits else FULL
-    folder = study_folder(folder, instead="digits" if digits and not quick else "")
+def run(name: str, *, quick: bool = False, folder: Path | None = None, subject: Subject = OWN) -> Outcome:
+    """Run the study; what has been trained and attacked is kept in the folder, and not done again.
+
+    Theory and the nets that learn online are no part of it where the images or nets are others than the study's own:
+    they would be the same again.
+    """
+    every, note = images_of(subject, quick=quick)
+    note = "" if quick else note  # the digits are what the quick form is of
+    images = two_class_images(every, *subject.classes)
+    setting = setting_of(subject, every.name, quick=quick)
+    stands_in = not quick and every.name != subject.dataset
+    folder = study_folder(folder, instead=every.name if stands_in else "")
     models = [(p, rule, training) for p in PRIORS for rule in RULES for training in ADVERSARIES]
+    models = models if subject.is_own else []
     online = DIGITS if quick else FULL
+    keys = [(net, seed) for net in setting.nets for seed in range(setting.seeds)]
+    tasks: list[tuple[Any, ...]] = [(net_on_images, *key, images, setting, folder) for key in keys]
     seeds = np.random.SeedSequence(SEED).generate_state(len(models))
-    keys = [(net, seed) for net in NETS for seed in range(setting.seeds)]
-    tasks: list[tuple[Any, ...]] = [(_net, _recipe(*key, setting, images), images, setting, folder) for key in keys]
     tasks += [(simulate, *one, online, int(seed)) for one, seed in zip(models, seeds, strict=True)]
     results = in_processes(_call, tasks)
     measured, simulated = results[: len(keys)], results[len(keys) :]
-    data = _collect(models, simulated, keys, measured, setting, online)
+    summaries = {one: summary(result, setting) for one, result in zip(keys, measured, strict=True)}
+    data = of_nets(summaries, setting)
+    if models:
+        data = _of_models(models, simulated, online).merge(data)
     options: dict[str, Any] = {
         "setting": asdict(setting),
         "online": asdict(online),
         "rules": RULES,
         "adversaries": ADVERSARIES,
     }
-    data.attrs = provenance(
-        f"studies.{name}", seed=str(SEED), device=describe(choose("auto")), data=repr(images), **options
+    data.attrs |= provenance(
+        f"studies.{name}", seed=str(SEED), device=describe(place()), data=repr(images), **options
     ) | {"data_set": images.name, "note": note}  # fmt: skip
     describe_variables(data)
     return Outcome(data, figures(data), table(data), tuple(claims(data)))
@@ -123,7 +133,7 @@ def _threshold(law: Gaussians, bound: float) -> float:
 
 
 def _recipe(net: str, seed: int, setting: Setting, images: Images) -> Recipe:
-    model, method = NETS[net]
+    model, method = setting.nets[net]
     epsilon = setting.epsilon
     own: dict[str, Any] = {"test_epsilon": epsilon}
     if method == "at":
@@ -131,18 +141,21 @@ def _recipe(net: str, seed: int, setting: Setting, images: Images) -> Recipe:
     if method == "ccat":
         own = {"epsilon": epsilon, "attack_steps": 5, "step_size": epsilon / 5, "epochs": setting.ccat_epochs}
     common = {"epochs": setting.epochs, "validation": setting.validation, "batch_size": setting.batch_size}
-    return recipe(images.name.split()[0], method, model=model, seed=seed, **(common | own))
+    given = dict(setting.of_linear if model == "linear" else setting.recipe)
+    return recipe(images.name.split()[0], method, model=model, seed=seed, **(common | own | given))
 
 
-def _net(one: Recipe, images: Images, setting: Setting, folder: Path) -> xr.Dataset:
+def net_on_images(net: str, seed: int, images: Images, setting: Setting, folder: Path) -> xr.Dataset:
     """Train a net and return its margins; both are taken from the folder, if they are there."""
+    one = _recipe(net, seed, setting, images)
     name = f"{one.model}_{one.method.name}_{one.seed}"
-    network = kept_training(one, images, folder, name, device=str(choose("auto"))).network
+    channels_last = "resnet" in one.model
+    network = kept_training(one, images, folder, name, device=str(place()), channels_last=channels_last).network
     settings = (setting, SEED, images.name, fingerprint(network))
     return kept(folder, f"{name}_margins", settings, margins_of, network, images, setting, one.seed)
 
 
-def _summary(one: xr.Dataset, setting: Setting) -> xr.Dataset:
+def summary(one: xr.Dataset, setting: Setting) -> xr.Dataset:
     """Return what is shown of one net's margins."""
     margin, linear, label = (one[name].values for name in ("margin", "linear_margin", "label"))
     law = class_margins(linear, label)
@@ -171,26 +184,29 @@ def _summary(one: xr.Dataset, setting: Setting) -> xr.Dataset:
 # --- all together ---
 
 
-def _collect(
-    models: Sequence[tuple[float, str, str]],
-    simulated: Sequence[xr.Dataset],
-    nets: Sequence[tuple[str, int]],
-    measured: Sequence[xr.Dataset],
-    setting: Setting,
-    online: Setting,
+def _of_models(
+    models: Sequence[tuple[float, str, str]], simulated: Sequence[xr.Dataset], online: Setting
 ) -> xr.Dataset:
-    """Return all as one Dataset: models along p, rule and training; nets along net and seed."""
+    """Return theory and the nets that learned online, along p, rule and training."""
     parts = {one: theory(*one).merge(points) for one, points in zip(models, simulated, strict=True)}
     data = _stacked(parts, {"p": PRIORS, "rule": tuple(RULES), "training": tuple(ADVERSARIES)})
-    summaries = {one: _summary(result, setting) for one, result in zip(nets, measured, strict=True)}
-    error = np.linspace(0.005, 0.995, 67)
-    data = data.assign(auc_curve=("error", symmetric_auc(error))).assign_coords(error=error)
-    data = data.merge(_stacked(summaries, {"net": tuple(NETS), "seed": tuple(range(setting.seeds))}))
     return data.assign_coords(
-        level=LEVELS, measured_level=MEASURED, bound=list(BOUNDS), delta=list(SIZES), net_delta=list(setting.sizes),
-        alpha=ALPHA, simulated_alpha=list(online.alpha), epsilon=ADVERSARIES["at"].epsilon, N=online.N,
-        tests=online.tests, net_epsilon=setting.epsilon,
+        level=LEVELS, measured_level=MEASURED, bound=list(BOUNDS), delta=list(SIZES), alpha=ALPHA,
+        simulated_alpha=list(online.alpha), epsilon=ADVERSARIES["at"].epsilon, N=online.N, tests=online.tests,
     )  # fmt: skip
+
+
+def of_nets(summaries: dict[tuple[str, int], xr.Dataset], setting: Setting) -> xr.Dataset:
+    """Return the summaries of nets on images, by net and seed in order, as one Dataset with the curve that they are put to."""
+    error = np.linspace(0.005, 0.995, 67)
+    seeds = range(len(summaries) // len(setting.nets))
+    data = _stacked(summaries, {"net": tuple(setting.nets), "seed": tuple(seeds)})
+    data = data.assign(auc_curve=("error", symmetric_auc(error))).assign_coords(
+        level=LEVELS, measured_level=MEASURED, bound=list(BOUNDS), error=error, net_delta=list(setting.sizes),
+        net_epsilon=setting.epsilon,
+    )  # fmt: skip
+    data.attrs["deep"] = setting.label
+    return data
 
 
 def _stacked(parts: dict[Any, xr.Dataset], over: dict[str, tuple[Any, ...]]) -> xr.Dataset:
@@ -240,4 +256,4 @@ def describe_variables(data: xr.Dataset) -> None:
         "tests": "number of fresh examples that each linear net is attacked on",
     }
     label(data)
-    tables.describe(data, names)
+    tables.describe(data, {name: text for name, text in names.items() if name in data.variables})

@@ -23,5 +23,6 @@ STUDIES = [
         "title": "3 against 7: is the robustness of deep nets that of their linear approximations?",
         "place": 120,
         "long": True,
+        "subjects": True,
     },
 ]

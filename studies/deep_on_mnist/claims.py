@@ -13,7 +13,7 @@ from studies.common.tables import describe, noted
 from studies.deep_on_mnist.measure import MEASURED, NEAR, Setting
 from studies.registry import Claim, contest
 
-__all__ = ["claims", "judged", "table"]
+__all__ = ["claims", "judged", "main_net", "table"]
 
 Array = npt.NDArray[np.float64]
 
@@ -172,7 +172,7 @@ def claims(data: xr.Dataset, setting: Setting) -> Iterator[Claim]:
             return text, all(a < b / 2 for a, b in zip(after, before, strict=True))
 
         yield contest(
-            f"convolutional nets: after AT with an epsilon where S < {SATURATED:g} after standard training, the prediction {text}",
+            f"{main_net(data)} nets: after AT with an epsilon where S < {SATURATED:g} after standard training, the prediction {text}",
             less,
             [row["at"][key] for row in rows],
             rival="the null that adversarial training makes a net no more linear",
@@ -190,6 +190,11 @@ def claims(data: xr.Dataset, setting: Setting) -> Iterator[Claim]:
         rival="a prediction that holds at any size, and says half",
         against=0 * data.named_at_half + 0.5,
     )
+
+
+def main_net(data: xr.Dataset) -> str:
+    """Return the deep net that standard and adversarial training are compared on: the first one."""
+    return next(str(net) for net in data.net.values if net != "linear")
 
 
 def _rise_claim(data: xr.Dataset, setting: Setting) -> Iterator[Claim]:
@@ -226,11 +231,12 @@ def _rises(data: xr.Dataset, setting: Setting) -> tuple[list[str], list[float], 
 
 
 def _comparable(data: xr.Dataset, setting: Setting, key: str) -> list[dict[str, Any]]:
-    """Return the attacks under which there is something to compare after standard training, of convolutional nets."""
-    least = FEWEST / setting.examples["convolutional"]
+    """Return the attacks under which there is something to compare after standard training, of the first deep nets."""
+    net = main_net(data)
+    least = FEWEST / setting.examples[net]
     return [
         row
-        for row in _same_size(data, "convolutional")
+        for row in _same_size(data, net)
         if row["standard"]["measured"] < SATURATED and row["standard"][key] >= least
     ]
 

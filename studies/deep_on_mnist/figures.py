@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from odeflow.plot import label_panels, legend_above, looks, new_figure, style
+from studies.deep_on_mnist.claims import main_net
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["figures"]
 
 COLORS = {"linear": "C0", "convolutional": "C1", "residual": "C2"}
+"""Of the study's own nets; any other looks like the residual one, and so in marks and dashes."""
 SPACES = {"linf": r"L_\infty", "l2": "L_2"}
 MARKS = {"linear": "o", "convolutional": "s", "residual": "^"}
 DASHES: dict[str, Any] = {"linear": "-", "convolutional": (0, (4, 1.6)), "residual": (0, (5, 1.4, 1, 1.4))}
@@ -55,10 +58,9 @@ def _curves(data: xr.Dataset) -> Figure:
             ax.set_xlabel(rf"$\varepsilon_\mathrm{{test}}$, ${SPACES[norm]}$", fontsize=8)
         axes[row, 0].set_ylabel("adversarial error $S$")
     handles = []
-    for net, color in COLORS.items():
-        handles += axes[0, 0].plot(
-            [], [], MARKS[net], color=color, label="linear: exact" if net == "linear" else f"{net}: PGD"
-        )
+    for net in dict.fromkeys(data.net.values.tolist()):
+        label = "linear: exact" if net == "linear" else f"{net}: PGD"
+        handles += axes[0, 0].plot([], [], _of(net, MARKS), color=_of(net, COLORS), label=label)
     handles += axes[0, 0].plot([], [], color=COLORS["linear"], label="linear: theory on data")
     handles += axes[0, 0].plot([], [], color="0.4", linestyle=DASHES["convolutional"], label="deep: locally linear")
     handles += axes[0, 0].plot([], [], color="0.4", linestyle=":", label="deep: Gaussian margins")
@@ -68,15 +70,20 @@ def _curves(data: xr.Dataset) -> Figure:
     return figure  # type: ignore[no-any-return]
 
 
+def _of(net: str, looks: Mapping[str, Any]) -> Any:
+    """Return how a net is drawn."""
+    return looks.get(net, looks["residual"])
+
+
 def _draw(ax: Any, one: xr.Dataset) -> None:
     """Draw what is predicted for a net as lines, and what PGD measured as points."""
     net = one.net.item()
     if net == "linear":
         ax.plot(one.size_epsilon, one.theory, color=COLORS[net])
     else:
-        ax.plot(one.size_epsilon, one.locally_linear.mean("run"), color=COLORS[net], linestyle=DASHES[net])
-        ax.plot(one.size_epsilon, one.gaussian.mean("run"), color=COLORS[net], linestyle=":", linewidth=0.9)
-    _points(ax, one.test_epsilon, one.measured, color=COLORS[net], fmt=MARKS[net], markerfacecolor="white")
+        ax.plot(one.size_epsilon, one.locally_linear.mean("run"), color=_of(net, COLORS), linestyle=_of(net, DASHES))
+        ax.plot(one.size_epsilon, one.gaussian.mean("run"), color=_of(net, COLORS), linestyle=":", linewidth=0.9)
+    _points(ax, one.test_epsilon, one.measured, color=_of(net, COLORS), fmt=_of(net, MARKS), markerfacecolor="white")
 
 
 def _points(ax: Any, x: xr.DataArray, values: xr.DataArray, **options: Any) -> None:
@@ -87,7 +94,8 @@ def _points(ax: Any, x: xr.DataArray, values: xr.DataArray, **options: Any) -> N
 
 
 def _why(data: xr.Dataset) -> Figure:
-    """Draw the error of the prediction, how far the convolutional nets are from linear, and how many images are near."""
+    """Draw the error of the prediction, how far the first deep nets are from linear, and how many images are near."""
+    net = main_net(data)
     norms = list(dict.fromkeys(data.norm.values.tolist()))
     figure, axes = new_figure(len(norms), 3, width="double", height=1.8 * len(norms) + 0.2)
     texts = {
@@ -98,7 +106,9 @@ def _why(data: xr.Dataset) -> Figure:
     for row, norm in enumerate(norms):
         for ax, (name, text) in zip(axes[row], texts.items(), strict=True):
             for k, epsilon in enumerate(_trainings(data, norm)):
-                chosen = (data.norm == norm) & (data.epsilon == epsilon) & (data.net == "convolutional")
+                chosen = (data.norm == norm) & (data.epsilon == epsilon) & (data.net == net)
+                if not chosen.any():
+                    continue
                 one = data.isel(case=np.flatnonzero(chosen)[0])
                 look = looks(len(_trainings(data, norm)))[k]
                 color = look.color
@@ -114,5 +124,5 @@ def _why(data: xr.Dataset) -> Figure:
         axes[row, 0].axhline(0, color="0.8", linewidth=0.8, zorder=0)
         axes[row, 2].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     label_panels(axes.flat)
-    figure.suptitle(f"{data.attrs['title']}, convolutional nets; mean and s.d. over seeds", fontsize=8)
+    figure.suptitle(f"{data.attrs['title']}, {net} nets; mean and s.d. over seeds", fontsize=8)
     return figure  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from deepcheck.attacks.base import Model
 from deepcheck.match import linearity, match
 from studies.common.attacked import FREE, Norm, least_sizes
+from studies.common.images import batch_at
 
 Array = npt.NDArray[np.float64]
 
@@ -50,12 +51,18 @@ class Setting:
     """Test images that PGD attacks."""
     checked: dict[str, int]
     """Test images that AT nets are attacked on at their training epsilon: more, as little is expected to be turned."""
+    steps: int = 40
+    """Steps of PGD."""
     of_linearity: int = 60
     """Test images at which the deviation from the linear approximation is measured."""
     within: float = 0.03
     """How far the prediction for AT nets may be from the measured curve, up to the training epsilon."""
     theory_within: float = 0.06
     """How far theory may be from linear classifiers."""
+    classes: tuple[str, str] = ("3", "7")
+    """Classes of the data set with the labels +1 and -1."""
+    models: dict[str, str] = field(default_factory=lambda: {"convolutional": "conv_small", "residual": "resnet_ccat"})
+    """Model of each deep net."""
 
 
 def sizes_of(setting: Setting, norm: Norm) -> Array:
@@ -70,14 +77,15 @@ def measured(model: Model, x: Tensor, y: Tensor, setting: Setting, norm: Norm, w
     """
     sizes = sizes_of(setting, norm)
     tests = sizes[MEASURED]
-    batch = 100 if isinstance(model, torch.nn.Module) else 500  # of linear ones more is faster
+    batch = batch_at(x.device) if isinstance(model, torch.nn.Module) else 500  # of linear ones more is faster
     local = match(model, x, y, epsilon=list(sizes), norm=norm, directions={"linear": w}, batch_size=batch)
-    boxed, least = least_sizes(model, x, y, epsilon=list(tests), norm=norm, seed=SEED, batch_size=batch)
+    options: dict[str, Any] = {"norm": norm, "batch_size": batch, "steps": setting.steps}
+    boxed, least = least_sizes(model, x, y, epsilon=list(tests), seed=SEED, **options)
     turned = least <= tests[:, None]
     some = slice(None, None, max(len(x) // setting.of_linearity, 1))
     deviation = np.full(len(tests), np.nan)
-    options: dict[str, Any] = {"norm": norm, "generator": torch.Generator(x.device).manual_seed(SEED)}
-    found = linearity(model, x[some], y[some], epsilon=list(tests[1:]), bounds=FREE, batch_size=batch, **options)
+    generator = torch.Generator(x.device).manual_seed(SEED)
+    found = linearity(model, x[some], y[some], epsilon=list(tests[1:]), bounds=FREE, generator=generator, **options)
     deviation[1:] = found.nonlinearity.sel(perturbation="pgd").values
     distance = local.distance.values
     stuck = np.isnan(distance)
@@ -118,8 +126,9 @@ def linear_curves(
     return xr.concat(found, "run", coords="minimal", compat="equals")
 
 
-def checked(model: Model, x: Tensor, y: Tensor, norm: Norm, epsilon: float) -> xr.Dataset:
+def checked(model: Model, x: Tensor, y: Tensor, norm: Norm, epsilon: float, steps: int) -> xr.Dataset:
     """Return the measured and the predicted S at one size of the attack."""
-    predicted = match(model, x, y, epsilon=[epsilon], norm=norm, batch_size=100).locally_linear.item()
-    least = least_sizes(model, x, y, epsilon=[epsilon], norm=norm, seed=SEED, batch_size=100)[1]
+    batch = batch_at(x.device)
+    predicted = match(model, x, y, epsilon=[epsilon], norm=norm, batch_size=batch).locally_linear.item()
+    least = least_sizes(model, x, y, epsilon=[epsilon], norm=norm, seed=SEED, batch_size=batch, steps=steps)[1]
     return xr.Dataset({"checked_measured": np.mean(least <= epsilon), "checked_locally_linear": predicted})

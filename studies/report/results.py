@@ -123,6 +123,7 @@ def _stems(study: Study, folder: Path) -> list[str]:
     """Return the names of the figures that lie in the folder, where the data file does not list them."""
     found = {path.stem for suffix in (*IMAGES, ".pdf") for path in folder.glob(f"{study.name}*{suffix}")}
     longer = tuple(name for name in STUDIES if name.startswith(study.name) and name != study.name)
+    longer += tuple(path.stem for path in folder.glob(f"{study.name}_*.nc"))  # of other images
     own = (stem for stem in found if stem == study.name or stem.startswith(f"{study.name}_"))
     return sorted(stem for stem in own if not any(stem == one or stem.startswith(f"{one}_") for one in longer))
 

@@ -131,7 +131,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
     )
     folder = tmp_path_factory.mktemp("collapse")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "QUICK", short_plan)
+        patch.setattr(plan, "QUICK", short_plan)
         patch.setattr(study, "_theory", cache(study._theory))  # the same for both runs
         patch.setattr(study, "in_processes", lambda function, tasks: [function(*task) for task in tasks])
         patch.setattr(measure, "train_online", ideal_nets)

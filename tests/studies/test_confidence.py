@@ -82,7 +82,9 @@ def data() -> xr.Dataset:
     nets = [(net, seed) for net in plan.NETS for seed in range(SETTING.seeds)]
     laws = {"conv, standard": (4.0, 15.0), "conv, AT": (6.5, 0.0)}
     measured = [_margins(seed, *laws.get(net, (4.0, 0.0))) for net, seed in nets]
-    return study._collect(models, simulated, nets, measured, SETTING, SETTING).assign_attrs(data_set="synthetic")
+    summaries = {one: study.summary(margins, SETTING) for one, margins in zip(nets, measured, strict=True)}
+    data = study._of_models(models, simulated, SETTING).merge(study.of_nets(summaries, SETTING))
+    return data.assign_attrs(data_set="synthetic", deep="conv")
 
 
 def test_the_claims_hold(data: xr.Dataset) -> None:

@@ -1,0 +1,224 @@
+"""The tests on a GPU, and how far its numbers are from those of the CPU."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.cuda.card import Card, Work
+from deepcheck import models
+from deepcheck.attacks import PGD
+from deepcheck.device import exact_float32
+
+__all__ = ["CARD"]
+
+ROOT = Path(__file__).parents[3]
+AGREE = 1e-4
+"""Largest difference of an objective that is allowed."""
+NETS: dict[str, tuple[str, tuple[int, int, int], dict[str, int]]] = {
+    "PreAct-ResNet-18": ("preact_resnet18", (3, 32, 32), {}),
+    "ResNet [3, 3, 3], 64 channels": ("resnet_ccat", (3, 32, 32), {}),
+    "ResNet-20": ("resnet_ccat", (3, 32, 32), {"channels": 16}),
+    "small net": ("conv_small", (1, 28, 28), {}),
+}
+QUICK: dict[str, dict[str, int]] = {
+    "PreAct-ResNet-18": {"channels": 4},
+    "ResNet [3, 3, 3], 64 channels": {"channels": 4, "blocks": 1},
+    "ResNet-20": {"channels": 2},
+    "small net": {},
+}
+QUICK_TESTS = ("tests/deepcheck/test_device.py",)
+
+
+def run(work: Work) -> None:
+    """Compare the numbers, then run the tests in the time that is left."""
+    rows = agreement(work)
+    objectives = [row[name] for row in rows for name in ("objective_1_step", "objective_10_steps")]
+    agree = max(objectives) <= AGREE and all(row["same_predictions"] == 1.0 for row in rows)
+    rival = all(row["rival"]["logits"] > 10 * row["logits"] for row in rows)
+    work.save(agreement=rows, agree=agree, rival_differs_more=rival, headline={"largest difference": max(objectives)})
+    found = pytest_run(work)
+    counts = {name: found[name] for name in ("passed", "failed", "skipped")}
+    work.save(tests=found, headline={**counts, "largest difference": max(objectives)}, complete=found["whole"])
+
+
+# Numbers.
+
+
+def agreement(work: Work) -> list[dict[str, Any]]:
+    """Return for each net by how much the device's float32 differs: from the CPU's, or on the CPU from float64."""
+    rows = []
+    count = 8 if work.quick else 256
+    for label, (name, shape, options) in NETS.items():
+        shape = (shape[0], 16, 16) if work.quick else shape
+        options = QUICK[label] if work.quick else options
+        net = models.build(name, 10, shape, generator=torch.Generator().manual_seed(0), **options).eval()
+        x = torch.rand((count, *shape), generator=torch.Generator().manual_seed(1))
+        y = torch.randint(10, (count,), generator=torch.Generator().manual_seed(2))
+        exact = measured(net if work.device.type == "cuda" else Wide(copy.deepcopy(net).double()), x, y)
+        net, x, y = net.to(work.device), x.to(work.device), y.to(work.device)
+        with exact_float32():
+            ours = measured(net, x, y)
+        rival = measured(Coarse(net, work.device), x, y)
+        rows.append({"net": label, "images": count, **compared(ours, exact), "rival": compared(rival, exact)})
+    return rows
+
+
+def measured(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Return logits, and the objective after one and after ten steps of PGD."""
+    found: dict[str, Tensor] = {}
+    with torch.no_grad():
+        found["logits"] = net(x)
+    for steps, name in ((1, "objective_1_step"), (10, "objective_10_steps")):
+        attack = PGD("linf", "cross_entropy", steps=steps, step_size=2 / 255, keep="last", stop_when_reached=False)
+        attacked = attack(net, x, y, epsilon=8 / 255, generator=torch.Generator().manual_seed(3)).images
+        with torch.no_grad():
+            found[name] = F.cross_entropy(net(attacked), y, reduction="none")
+    return {name: value.double().cpu() for name, value in found.items()}
+
+
+def compared(ours: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
+    """Return the largest differences, and the share of images with the same prediction."""
+    largest = {name: float((ours[name] - exact[name]).abs().max()) for name in exact}
+    same = float((ours["logits"].argmax(1) == exact["logits"].argmax(1)).double().mean())
+    return {**largest, "same_predictions": same}
+
+
+class Wide(nn.Module):
+    """A net of float64 for images of float32, which are attacked with the same random numbers."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits in float64."""
+        logits: Tensor = self.net(x.double())
+        return logits
+
+
+class Coarse(nn.Module):
+    """A net whose products are of 10 bits: TF32, or on the CPU, which has none, bfloat16 of 7."""
+
+    def __init__(self, net: nn.Module, device: torch.device) -> None:
+        super().__init__()
+        self.net, self.device = net, device
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        if self.device.type == "cuda":
+            with in_tf32():
+                logits: Tensor = self.net(x)
+            return logits
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return self.net(x).to(x.dtype)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def in_tf32() -> Iterator[None]:
+    """Do what `exact_float32` forbids."""
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    new = hasattr(cudnn, "conv") and hasattr(cuda, "fp32_precision")  # torch 2.9 and later
+    parts: list[tuple[Any, str, object]] = (
+        [(cuda, "fp32_precision", "tf32"), (cudnn.conv, "fp32_precision", "tf32")]
+        if new
+        else [(cuda, "allow_tf32", True), (cudnn, "allow_tf32", True)]
+    )
+    before = [getattr(part, name) for part, name, _ in parts]
+    try:
+        for part, name, value in parts:
+            setattr(part, name, value)
+        yield
+    finally:
+        for (part, name, _), value in zip(parts, before, strict=True):
+            setattr(part, name, value)
+
+
+# Tests.
+
+
+def pytest_run(work: Work) -> dict[str, Any]:
+    """Run the tests that take a device, and return what became of them; what has no time left is not `whole`."""
+    report = work.folder / "tests.xml"
+    report.unlink(missing_ok=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:benchmark",
+        "-p",
+        "no:cacheprovider",
+        f"--junitxml={report}",
+    ]
+    if importlib.util.find_spec("xdist") and not work.quick:
+        command += ["-n", "8"]
+    command += QUICK_TESTS if work.quick else ["-m", "cuda", "tests/deepcheck"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        text, _ = process.communicate(timeout=max(work.left() - 15, 30))
+        whole = process.returncode in (0, 1)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)  # it writes its report then
+        try:
+            text, _ = process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            text, _ = process.communicate()
+        whole = False
+        work.note("the tests did not end in the time")
+    except BaseException:
+        process.kill()
+        raise
+    found = {"command": " ".join(["python", *command[1:]]).replace(str(report), "tests.xml"), "whole": whole}
+    found |= of_report(report) if report.exists() else {"passed": 0, "failed": 0, "skipped": 0, "failures": {}}
+    if not whole or not found["passed"]:
+        found["tail"] = text[-3000:]
+    if process.returncode == 5:
+        work.note("no test is for a device: are they selected by the marker cuda?")
+    return found
+
+
+def of_report(path: Path) -> dict[str, Any]:
+    """Return the numbers of passed, failed and skipped tests, and the tails of those that failed."""
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    failures, reasons = {}, {}
+    for case in ElementTree.parse(path).iter("testcase"):
+        name = f"{case.get('classname')}::{case.get('name')}"
+        bad = [child for child in case if child.tag in ("failure", "error")]
+        skipped = case.find("skipped")
+        counts["failed" if bad else "skipped" if skipped is not None else "passed"] += 1
+        if bad and len(failures) < 40:
+            failures[name] = re.sub(r"\x1b\[[0-9;]*m", "", bad[0].text or "")[-1500:]
+        if skipped is not None:
+            reason = skipped.get("message") or ""
+            reasons[reason] = reasons.get(reason, 0) + 1
+    return {**counts, "failures": failures, "reasons_to_skip": reasons}
+
+
+CARD = Card(
+    "tests",
+    "The tests of nets on a GPU, and its float32 beside that of the CPU: objectives to 1e-4, the same predictions",
+    run,
+    least=1.5,
+    most=4.0,
+    seeds=(0, 1, 2, 3),
+)
