@@ -139,6 +139,14 @@ def test_a_unit_costs_what_its_kind_took_and_a_cheaper_one_may_still_fit(tmp_pat
     ]
 
 
+def test_units_of_another_machine_are_the_same() -> None:
+    here = comparison._quick_pair(("3", "7"), load("digits"))
+    there = replace(here, images=replace(here.images, source="/elsewhere"))
+    assert comparison._digest(here, here.deep) == comparison._digest(there, there.deep)
+    longer = replace(here.deep, steps=4)
+    assert comparison._digest(here, here.deep) != comparison._digest(here, longer)
+
+
 class _SeenError(Exception):
     pass
 

@@ -194,10 +194,10 @@ def _of_deep(pair: Pair, seed: int, folder: Path, theory: Theory) -> Iterator[Un
 def _of_confidence(pair: Pair, seed: int, folder: Path) -> Iterator[Unit]:
     """Yield a seed's nets, the deep ones first."""
     setting = pair.confidence
-    images = two_class_images(pair.images, *setting.classes)
     for net in sorted(setting.nets, key=lambda net: net.startswith("linear")):
 
         def of_net(net: str = net) -> list[xr.Dataset]:
+            images = two_class_images(pair.images, *setting.classes)
             found = confidence.net_on_images(net, seed, images, setting, folder)
             return [confidence.summary(found, setting).drop_vars("net_margin")]
 
@@ -223,7 +223,9 @@ def _of_collapse(pair: Pair, seed: int, folder: Path) -> Iterator[Unit]:
 
 
 def _digest(pair: Pair, settings: object) -> str:
-    return hashlib.sha256(repr((pair.images, settings)).encode()).hexdigest()[:8]
+    """Return a digest of the images, wherever they lie, and of what is done with them."""
+    images = pair.images.name, pair.images.train_images.shape, pair.images.test_images.shape
+    return hashlib.sha256(repr((images, settings)).encode()).hexdigest()[:8]
 
 
 class Theory(Mapping[tuple[Norm, float], tuple[Array, Array]]):
