@@ -51,8 +51,24 @@ def choose(name: str) -> torch.device:
 
 
 def describe(device: torch.device) -> str | None:
-    """Return the name of a GPU for the provenance of a result; None for the CPU, which is recorded by default."""
-    return f"cuda: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else None
+    """Return a GPU for the provenance of a result, and how it multiplies float32 at this moment.
+
+    That is "ieee" within `exact_float32`, else torch's words for products of matrices, convolutions and recurrent nets, say
+    "none, tf32, tf32". None for the CPU, which is recorded by default.
+    """
+    if device.type != "cuda":
+        return None
+    now = [str(getattr(part, name)) for part, name, _ in _float32_settings()]
+    exact = all(getattr(part, name) == value for part, name, value in _float32_settings())
+    return f"cuda: {torch.cuda.get_device_name(device)}, float32: {'ieee' if exact else ', '.join(now)}"
+
+
+def _float32_settings() -> list[tuple[Any, str, object]]:
+    """Return where torch keeps how float32 is multiplied on a GPU, under which name, and the value for exactly."""
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(cudnn, "conv") and hasattr(cuda, "fp32_precision"):  # torch 2.9 and later
+        return [(part, "fp32_precision", "ieee") for part in (cuda, cudnn.conv, cudnn.rnn)]
+    return [(part, "allow_tf32", False) for part in (cuda, cudnn)]
 
 
 @contextmanager
@@ -62,12 +78,7 @@ def exact_float32() -> Iterator[None]:
     Attacks, evaluations and trainings run in it. Elsewhere torch's settings are as the caller has them; by default
     convolutions are TF32 there. Who wants a fast training asks for ``precision="bfloat16"``, which its recipe records.
     """
-    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    settings: list[tuple[Any, str, object]]
-    if hasattr(cudnn, "conv") and hasattr(cuda, "fp32_precision"):  # torch 2.9 and later
-        settings = [(part, "fp32_precision", "ieee") for part in (cuda, cudnn.conv, cudnn.rnn)]
-    else:
-        settings = [(part, "allow_tf32", False) for part in (cuda, cudnn)]
+    settings = _float32_settings()
     before = [getattr(part, name) for part, name, _ in settings]
     try:
         for part, name, value in settings:

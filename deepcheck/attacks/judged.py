@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deepcheck.attacks.base import Attack, Attacked, Model, checked_epsilons, checked_logits, evaluating
-from deepcheck.attacks.calls import decided, logits_of, warn_of_undecided
+from deepcheck.attacks.calls import decided, frozen, logits_of, warn_of_undecided
 from deepcheck.checks import checked_choice
 
 __all__ = ["PRECISIONS", "InPrecision", "Precision", "Quick", "best_restart", "in_precision", "judged"]
@@ -45,7 +45,7 @@ def judged(found: Attacked, judge: Model, labels: Tensor, batch_size: int) -> At
     """
     n = len(labels)
     attacked = found.images.flatten(0, found.objective.ndim - 1)
-    with evaluating(judge), torch.no_grad():
+    with evaluating(judge), frozen(judge), torch.no_grad():
         parts = [logits_of(judge, part).float() for part in torch.split(attacked, batch_size)] if len(attacked) else []
     logits = torch.cat(parts) if parts else attacked.new_zeros(0, 2)
     some = decided(logits)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deepcheck.attacks.base import Model, checked_logits, evaluating
-from deepcheck.attacks.calls import logits_of
+from deepcheck.attacks.calls import frozen, logits_of
 
 __all__ = ["predictions"]
 
@@ -16,7 +16,8 @@ def predictions(model: Model, x: Tensor, batch_size: int = 500) -> tuple[np.ndar
     """Return the predicted class of each image, shape (n,), and its probability, with the model in eval mode."""
     if not len(x):
         return np.zeros(0, np.int64), np.zeros(0, np.float32)
-    with evaluating(model), torch.no_grad():
+    # frozen as in an attack: a compiled net would be compiled once more
+    with evaluating(model), frozen(model), torch.no_grad():
         logits = torch.cat([logits_of(model, part).float() for part in torch.split(x, batch_size)])
     checked_logits(logits, len(x), torch.zeros(0, dtype=torch.int64))
     confidence, prediction = logits.softmax(1).max(1)

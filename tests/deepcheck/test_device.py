@@ -66,6 +66,16 @@ def test_the_cpu_needs_no_description() -> None:
     assert describe(torch.device("cpu")) is None
 
 
+def test_a_gpu_is_described_with_how_it_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H100")
+    outside = describe(torch.device("cuda"))
+    assert outside is not None
+    assert outside.startswith("cuda: H100, float32: ")
+    assert outside.removeprefix("cuda: H100, float32: ").split(", ") == tf32()
+    with exact_float32():
+        assert describe(torch.device("cuda")) == "cuda: H100, float32: ieee"
+
+
 @pytest.mark.parametrize(("batch_size", "advice"), [(500, "250"), (3, "1"), (1, "device = 'cpu'")])
 def test_short_memory_names_a_batch_size_to_try(batch_size: int, advice: str) -> None:
     message = f"batch_size = {batch_size} needs more memory than the GPU has: try {advice}"
