@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deepcheck.training.methods import METHODS, AttackingMethod, Method
+from deepcheck.training.methods import METHODS, AttackingMethod, Method, RecordableMethod
 from deepcheck.training.recipe import RECIPES, Recipe, recipe
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ __all__ = [
     "AttackingMethod",
     "Method",
     "Recipe",
+    "RecordableMethod",
     "Trained",
     "recipe",
     "train",
