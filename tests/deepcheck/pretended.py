@@ -87,7 +87,7 @@ class OnDevice(Tensor):
 
     def __init__(self, inner: Tensor) -> None: ...
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> Any:
         return f"OnDevice({self.numbers!r})"
 
     def tolist(self) -> Any:
@@ -208,10 +208,7 @@ def pretended() -> Iterator[torch.device]:
     before = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=device) is one on the CPU that is moved
     try:
-        with (
-            torch.autograd.set_multithreading_enabled(False),
-            _Factories(),
-        ):  # a thread of the device would outlive Python
+        with _Factories():  # type: ignore[no-untyped-call]
             yield device
     finally:
         torch._C._set_only_lift_cpu_tensors(before)

@@ -69,7 +69,7 @@ def timeless(history: list[dict[str, float]]) -> list[dict[str, float]]:
 class Batch:
     """One batch of random images, a network, and what a method needs to learn from it."""
 
-    def __init__(self, name: str, device: torch.device, n: int = 12) -> None:
+    def __init__(self, name: str, device: torch.device | str, n: int = 12) -> None:
         source = torch.Generator().manual_seed(5)
         self.images = torch.rand(n, 1, 8, 8, generator=source).to(device)
         self.labels = torch.randint(10, (n,), generator=source).to(device)
@@ -286,7 +286,7 @@ def test_what_a_method_remembers_is_in_the_checkpoint(digits: Images, tmp_path: 
 
 
 def test_a_teacher_is_the_average_of_the_weights() -> None:
-    batch = Batch("teacher", "cpu")
+    batch = Batch("teacher", here())
     learner, expected = batch.learner, None
     assert learner.state is not None
     expected = [parameter.detach().double() for parameter in learner.network.parameters()]
@@ -329,7 +329,7 @@ def test_the_members_of_an_ensemble_are_of_one_kind() -> None:
 
 
 def test_free_training_takes_several_steps_on_a_batch(digits: Images, tmp_path: Path) -> None:
-    batch = Batch("free", "cpu")
+    batch = Batch("free", here())
     learner = batch.learner
     assert learner.state is not None
     learner.step(learner.network, batch.images, batch.labels, 0.0)
@@ -362,7 +362,7 @@ def test_a_checkpoint_without_what_the_method_remembers_is_refused(digits: Image
 
 
 def test_packing_names_every_tensor_once() -> None:
-    batch = Batch("teacher", "cpu")
+    batch = Batch("teacher", here())
     batch.learner.step(batch.learner.network, batch.images, batch.labels, 0.2)
     names = {name.split(".", 1)[0] for name in packed(batch.learner, {"noise": batch.noise})}
     assert names == {"model", "method", "optimiser", "generator"}
