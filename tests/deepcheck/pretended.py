@@ -87,7 +87,7 @@ class OnDevice(Tensor):
 
     def __init__(self, inner: Tensor) -> None: ...
 
-    def __repr__(self, *, tensor_contents: Any = None) -> Any:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"OnDevice({self.numbers!r})"
 
     def tolist(self) -> Any:

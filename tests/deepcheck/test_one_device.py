@@ -26,7 +26,10 @@ from deepcheck.training.validation import accuracies
 from tests.deepcheck.more_methods import MORE
 from tests.deepcheck.pretended import exists, pretended, waits
 
-pytestmark = pytest.mark.skipif(not exists(), reason="this torch has no devices of one's own")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not exists(), reason="this torch has no devices of one's own"),
+]
 ALL: dict[str, type[Method]] = {**METHODS, **MORE}
 EPSILON = {"linf": 0.1, "l2": 0.8, "l1": 3.0, "l0": 4.0}
 QUICK: dict[str, Any] = {"steps": 3, "queries": 6, "draws": 3, "restarts": 2}
@@ -68,7 +71,7 @@ def test_every_attack(name: str) -> None:
         attack = registry.within_budget(registry.make(name, norm, **options))
 
         def work(model: models.Network, x: Tensor, y: Tensor, attack: Any = attack, norm: str = norm) -> list[Tensor]:
-            return fields(attack(model, x, y, epsilon=[EPSILON[norm], 0.1], generator=generator(), batch_size=4))
+            return fields(attack(model, x, y, epsilon=[EPSILON[norm]], generator=generator(), batch_size=4))
 
         same_on_both(work, net(), *pictures())
 
@@ -128,7 +131,11 @@ def test_records_of_an_evaluation() -> None:
         for name, options in {"pgd": {"steps": 3}, "square": {"queries": 5}, "deepfool": {"steps": 2}}.items()
     }
     x, y = pictures()
-    options: dict[str, Any] = {"validation": 2, "keep_images": True, "detectors": {"c": DETECTORS["confidence"]()}}
+    options: dict[str, Any] = {
+        "validation": 2,
+        "keep_images": True,
+        "detectors": {"c": DETECTORS["confidence"]().fit(net(), x, y)},
+    }
     here = evaluate(net(), (x, y), planned, **options)
     noise: dict[str, Any] = {"epsilon": 0.1, "count": 2, "steps": 2, "restarts": 1}
     drawn = distal(net(), (1, 8, 8), **noise)
