@@ -8,7 +8,7 @@ import torch
 from tests.deepcheck.devices import DEVICES, on
 
 
-@pytest.fixture(params=DEVICES)
+@pytest.fixture(scope="module", params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     with on(request.param) as there:
         yield there

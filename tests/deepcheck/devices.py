@@ -7,11 +7,13 @@ on the pretended one (`tests.deepcheck.pretended`) a machine without a GPU runs 
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -20,14 +22,15 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
-from deepcheck import models
+from deepcheck import checkpoint, evaluation, models
 from deepcheck.device import exact_float32
+from deepcheck.training import loop
 from tests.deepcheck.pretended import NAME, pretended
 
-__all__ = ["DEVICES", "here", "on", "on_every_device", "on_the_cpu"]
+__all__ = ["DEVICES", "NAMES", "here", "on", "on_every_device", "on_the_cpu"]
 
-_NAMES = os.environ.get("DEEPCHECK_TEST_DEVICES", "cpu cuda" if torch.cuda.is_available() else "cpu").split()
-DEVICES = [pytest.param(name, marks=() if name == "cpu" else pytest.mark.cuda) for name in _NAMES]
+NAMES = os.environ.get("DEEPCHECK_TEST_DEVICES", "cpu cuda" if torch.cuda.is_available() else "cpu").split()
+DEVICES = [pytest.param(name, marks=() if name == "cpu" else pytest.mark.cuda) for name in NAMES]
 """Names of the devices, for `pytest.mark.parametrize`."""
 on_every_device = pytest.mark.usefixtures("device")
 """Mark of a test, or as `pytestmark` of all tests of a file."""
@@ -37,7 +40,8 @@ on_the_cpu = pytest.mark.parametrize("device", ["cpu"], indirect=True)
 _HERE = [torch.device("cpu")]
 _TESTS = str(Path(__file__).parents[1])
 _TORCH = str(Path(torch.__file__).parent)
-_TO_NUMPY = {Tensor.numpy, Tensor.__array__}
+_ON_THE_CPU_UNLESS_ASKED = (evaluation.evaluate, evaluation.distal, evaluation.with_score, checkpoint.load_model)
+_TO_NUMPY: set[Any] = {Tensor.numpy, Tensor.__array__}
 
 
 def here() -> str:
@@ -47,10 +51,11 @@ def here() -> str:
 
 @contextmanager
 def on(name: str) -> Iterator[torch.device]:
-    """Make what the tests make on a device: tensors, by whatever generator, and the networks of `models.build`.
+    """Let all be on a device that a test makes: tensors, by whatever generator, and the networks of `models.build`.
 
-    What the package makes is where the package says. On a GPU float32 is not TF32: a test looks at a net by itself, outside of
-    attacks and trainings, and compares.
+    `evaluate` and its like, which look for the net on the CPU unless another device is named, look here. What the package makes
+    is where the package says. On a GPU float32 is not TF32: a test looks at a net by itself, outside of attacks and trainings,
+    and compares.
     """
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         device = stack.enter_context(pretended()) if name == NAME else torch.device({"cuda": "cuda:0"}.get(name, name))
@@ -61,6 +66,10 @@ def on(name: str) -> Iterator[torch.device]:
             patch.setattr(
                 models, "build", lambda *a, **k: built(*a, **k).to(device) if _by_a_test() else built(*a, **k)
             )
+            for function in _ON_THE_CPU_UNLESS_ASKED:
+                patch.setitem(inspect.unwrap(function).__kwdefaults__, "device", device)
+            if name == NAME:
+                patch.setattr(loop, "choose", torch.device)
         _HERE.append(device)
         try:
             yield device
@@ -89,12 +98,12 @@ class _Placing(TorchFunctionMode):
 
 def _by_a_test() -> bool:
     """Return whether a test calls: itself, or through torch or NumPy, but not through the package."""
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         path = frame.f_code.co_filename
         if path.startswith(_TESTS):
             return True
         if not path.startswith(_TORCH) and "/numpy/" not in path:
             return False
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return False

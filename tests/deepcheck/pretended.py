@@ -55,18 +55,22 @@ def exists() -> bool:
 def _registered() -> torch.device:
     """Return the device, which this process has from now on."""
 
-    class Guard(torch._C._acc.DeviceGuard):  # type: ignore[name-defined, misc]
+    class Guard(torch._C._acc.DeviceGuard):
         def type_(self) -> Any:
             return torch._C._autograd.DeviceType.PrivateUse1
 
-    backend_registration._setup_privateuseone_for_python_backend(NAME, device_guard=Guard())
+    class Module(backend_registration._DummyBackendModule):
+        def get_amp_supported_dtype(self) -> list[torch.dtype]:
+            return [torch.bfloat16]
+
+    backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=Module(), device_guard=Guard())
     return torch.device(NAME, 0)
 
 
 class OnDevice(Tensor):
     """A tensor of the device, and the one on the CPU that has its numbers."""
 
-    inner: Tensor
+    numbers: Tensor
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> Self:
@@ -78,19 +82,27 @@ class OnDevice(Tensor):
             dtype=inner.dtype,
             device=_registered(),
         )
-        made.inner = inner
+        made.numbers = inner
         return made
 
     def __init__(self, inner: Tensor) -> None: ...
 
-    def __repr__(self, *, tensor_contents: object = None) -> str:
-        return f"OnDevice({self.inner!r})"
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+        return f"OnDevice({self.numbers!r})"
 
     def tolist(self) -> Any:
         return self.cpu().tolist()
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with torch._C.DisableTorchFunctionSubclass():
+            if func in (torch.autograd.grad, Tensor.backward):  # a thread of the device would outlive Python
+                with torch.autograd.set_multithreading_enabled(False):
+                    return func(*args, **(kwargs or {}))
+            return func(*args, **(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _run(func, args, kwargs or {})
 
 
@@ -113,8 +125,8 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
         if isinstance(value, Tensor):
             tensors.append(value)
             if isinstance(value, OnDevice):
-                known[id(value.inner)] = value
-                return value.inner
+                known[id(value.numbers)] = value
+                return value.numbers
         elif isinstance(value, torch.device) and value.type == NAME:
             return torch.device("cpu")
         return value
@@ -196,10 +208,7 @@ def pretended() -> Iterator[torch.device]:
     before = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=device) is one on the CPU that is moved
     try:
-        with (
-            torch.autograd.set_multithreading_enabled(False),
-            _Factories(),
-        ):  # a thread of the device would outlive Python
+        with _Factories():  # type: ignore[no-untyped-call]
             yield device
     finally:
         torch._C._set_only_lift_cpu_tensors(before)

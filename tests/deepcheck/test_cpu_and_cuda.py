@@ -34,12 +34,13 @@ from deepcheck.match import layer_features, linearity, margins, measured_curve
 from deepcheck.training import METHODS, Recipe
 from deepcheck.training.parallel import Group
 from deepcheck.training.step import Learner
-from tests.deepcheck.devices import DEVICES, on
+from tests.deepcheck.devices import DEVICES, NAMES, on
 from tests.deepcheck.digits_net import digits_as_tensors, trained_net
 
 if TYPE_CHECKING:
     import xarray as xr
 
+pytestmark = pytest.mark.slow
 TOLERANCE = 1e-4
 """Of objectives and confidences after some steps, relative where they are larger than 1."""
 ONE_PASS = 3e-5
@@ -112,11 +113,7 @@ class Place:
 HERE = Place()
 ELSEWHERE = [
     pytest.param(Place("cpu", Doubled), id="double"),
-    *(
-        pytest.param(Place(one.values[0]), id=one.values[0], marks=one.marks)
-        for one in DEVICES
-        if one.values != ("cpu",)
-    ),
+    *(pytest.param(Place(name), id=name, marks=pytest.mark.cuda) for name in NAMES if name != "cpu"),
 ]
 elsewhere = pytest.mark.parametrize("there", ELSEWHERE)
 
@@ -249,17 +246,17 @@ def test_objectives_of_every_net(name: str, there: Place) -> None:
 
 
 def short_suite() -> dict[str, Planned]:
-    """All attacks of the suite, with few steps, at two epsilons each."""
+    """All attacks of the suite, with few steps, at one epsilon each."""
     planned = suite("digits", steps=10, restarts=1, queries=50)
-    return {name: Planned(one.attack, one.epsilons[:2]) for name, one in planned.items()}
+    return {name: Planned(one.attack, one.epsilons[:1]) for name, one in planned.items()}
 
 
 def recorded(there: Place) -> xr.Dataset:
-    x, y = digits(60)
+    x, y = digits(40)
 
     def run(net: nn.Module) -> xr.Dataset:
         device = next(net.parameters()).device
-        return evaluate(net, (x, y), short_suite(), validation=30, device=device)
+        return evaluate(net, (x, y), short_suite(), validation=16, device=device)
 
     return there.run(run, trained_net())  # type: ignore[no-any-return]
 
@@ -282,7 +279,7 @@ def test_records_of_the_suite(there: Place, records: xr.Dataset) -> None:
     same_records(records, recorded(there))
     assert len(records.attack) >= 10
     turned = (records.prediction.values != records.label.values) & (records.prediction.values >= 0)
-    assert 0.1 < turned.sum() / (records.prediction.values >= 0).sum() < 0.9
+    assert 0.1 < turned.sum() / (records.prediction.values >= 0).sum() < 0.95
 
 
 def test_tf32_is_seen_in_records(records: xr.Dataset) -> None:
@@ -294,7 +291,7 @@ def test_tf32_is_seen_in_records(records: xr.Dataset) -> None:
 
 
 def learnt(method: str) -> Callable[..., dict[str, Tensor]]:
-    """Return what makes the losses and the weights of three steps."""
+    """Return what makes the losses and the weights of two steps."""
     changes: dict[str, Any] = {
         "model": "conv_small",
         "batch_size": 24,
@@ -308,9 +305,10 @@ def learnt(method: str) -> Callable[..., dict[str, Tensor]]:
 
     def run(net: Any, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         learner = Learner(options, net.train(), generator(2), Group())
-        losses = [learner.step(net, learner.augmented(x), y, step / 10) for step in range(3)]
-        weights = {name.removeprefix("net."): one for name, one in learner.result.state_dict().items()}
-        return {"losses": torch.stack(losses), **weights}
+        losses = [learner.step(net, learner.augmented(x), y, step / 10) for step in range(2)]
+        weights = {name.removeprefix("net."): one for name, one in net.state_dict().items()}
+        mean = {f"mean of {name.removeprefix('net.')}": one for name, one in learner.result.state_dict().items()}
+        return {"losses": torch.stack(losses), **weights, **mean}
 
     return run
 
@@ -321,9 +319,9 @@ def learnt(method: str) -> Callable[..., dict[str, Tensor]]:
 def test_steps_of_training(name: str, method: str, there: Place) -> None:
     x, y = digits()
     here = HERE.run(learnt(method), built(name), x, y)
-    agree(here, there.run(learnt(method), built(name), x, y), 5 * TOLERANCE)
+    agree(here, there.run(learnt(method), built(name), x, y), 2 * TOLERANCE)
     before = built(name).state_dict()
-    assert not torch.allclose(here["head.weight"], before["head.weight"], rtol=0, atol=50 * TOLERANCE)
+    assert float((here["head.weight"] - before["head.weight"]).abs().max()) > 5 * TOLERANCE
 
 
 # --- the bridge to the theory ---
