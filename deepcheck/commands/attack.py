@@ -75,6 +75,8 @@ class Attack(OnImages):
             seed=self.seed,
             device=device,
             batch_size=self.batch_size,
+            precision=self.precision,
+            channels_last=self.channels_last,
             configuration=about,
             progress=True,
         )

@@ -123,6 +123,10 @@ class OnImages(OnNet):
 
     examples: int = 1000
     """Test images to attack, the first ones, >= 1."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the search for adversarial examples; the net says in float32 what it makes of them."""
+    channels_last: bool = False
+    """Give the net images with the channels last in memory in the search: faster on a GPU."""
 
 
 def result_in(path: Path) -> Path:

@@ -70,7 +70,8 @@ class Evaluate(OnImages):
         }
         (x, y), _ = split(images, examples, validation, device)
         sizes: dict[str, Any] = {"examples": examples, "validation": validation, "keep_images": self.keep_images}
-        records = evaluation.evaluate(network, images, planned, **sizes, **common)
+        search: dict[str, Any] = {"precision": self.precision, "channels_last": self.channels_last}
+        records = evaluation.evaluate(network, images, planned, **sizes, **search, **common)
         checks = evaluation.sanity_checks(
             network,
             x[:200],

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepcheck.attacks.base import Attack, Attacked, Model, checked_logits, evaluating
-from deepcheck.attacks.calls import decided, logits_of, warn_of_undecided
+from deepcheck.attacks.base import Attack, Attacked, Model
+from deepcheck.attacks.judged import judged
 from deepcheck.defences.wrappers import EOT
 from odeflow.model import checked_count
 
@@ -123,25 +123,4 @@ class Adaptive:
         found = self.attack(
             model.surrogate(), images, labels, epsilon=epsilon, generator=generator, batch_size=batch_size, **options
         )
-        attacked = found.images.reshape(-1, *images.shape[1:])
-        with evaluating(model), torch.no_grad():
-            parts = (
-                [logits_of(model, part).float() for part in torch.split(attacked, batch_size)] if len(attacked) else []
-            )
-        logits = torch.cat(parts) if parts else attacked.new_zeros(0, 2)
-        some = decided(logits)
-        checked_logits(logits[some], int(some.sum()), labels)
-        warn_of_undecided(int((~some).sum()))
-        confidence, prediction = logits.softmax(1).max(1)
-        prediction = torch.where(some, prediction, labels.repeat(len(attacked) // max(len(labels), 1)))  # not broken
-        confidence = confidence.masked_fill(~some, 0)
-        shape = (*found.objective.shape[:-1], 1, len(images))
-        best = (found.restart_objective == found.objective.unsqueeze(-2)).byte().argmax(-2, keepdim=True)
-        return Attacked(
-            found.images,
-            found.objective,
-            found.objective.reshape(shape),
-            prediction.reshape(shape),
-            confidence.reshape(shape),
-            found.length.gather(-2, best),
-        )
+        return judged(found, model, labels, batch_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor
 
 from deepcheck.attacks.base import Attack, Attacked, Model, checked_images
+from deepcheck.attacks.judged import PRECISIONS, Precision, best_restart, in_precision
 from deepcheck.attacks.norms import Norm
+from deepcheck.checks import checked_choice
 from deepcheck.data import Images
-from deepcheck.defences.base import Defence
+from deepcheck.defences.base import Adaptive, Defence
 from deepcheck.detectors.base import Detector
 from deepcheck.device import describe, exact_float32, memory_advice
 from deepcheck.evaluation.predicted import predictions
@@ -48,6 +51,8 @@ def evaluate(
     seed: int = 0,
     device: torch.device | str = "cpu",
     batch_size: int = 500,
+    precision: Precision = "float32",
+    channels_last: bool = False,
     configuration: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -79,6 +84,13 @@ def evaluate(
         Where the model is.
     batch_size
         Examples that the model sees at once, >= 1. The result does not depend on it, unless the model is random.
+    precision
+        Of the search: float32, or bfloat16 (autocast), which a GPU does several times as fast. What is recorded (prediction
+        and confidence, of clean images too) is what the model says in float32 of what was found, with one restart for all:
+        see `deepcheck.attacks.judged.InPrecision`.
+    channels_last
+        Let the search give the model images with their channels last in memory, which is faster on GPUs. What is recorded
+        is what the model says of images as they are.
     configuration
         For the attributes of the result, such as the net's.
     progress
@@ -98,6 +110,7 @@ def evaluate(
     """
     checked_count("seed", seed, 0)
     checked_count("batch_size", batch_size, 1)
+    checked_choice("precision", precision, PRECISIONS)
     if not planned or not {"", "clean"}.isdisjoint(planned):
         raise ValueError(f"planned = {list(planned)} is not allowed: one attack or more is, not named '' or 'clean'")
     device = torch.device(device)
@@ -121,12 +134,13 @@ def evaluate(
             _restart_random(model, seed, name)
             generator = stream(seed, name, torch.device("cpu"))  # whose seeds are the same on every device
             epsilons = one.epsilons
+            attack = _searching(one.attack, precision, channels_last=channels_last)
             attacked[name], found = record(
-                one.attack, model, x, y, epsilons, generator, batch_size=batch_size, progress=progress
+                attack, model, x, y, epsilons, generator, batch_size=batch_size, progress=progress
             )
             if keep_images or detectors:
                 rising = np.argsort(epsilons)
-                kept[name] = found.images.float().cpu().numpy()[rising], _best_restart(found)[rising]
+                kept[name] = found.images.float().cpu().numpy()[rising], best_restart(found).cpu().numpy()[rising]
     records = assemble(
         attacked,
         label=y.cpu().numpy(),
@@ -140,6 +154,7 @@ def evaluate(
         configuration={
             "data": {**_named(images, x, y), "examples": examples, "validation": validation},
             "attacks": described(planned),
+            "search": {"precision": precision, "channels_last": channels_last},
             **({"detectors": {name: repr(one) for name, one in detectors.items()}} if detectors else {}),
             **(configuration or {}),
         },
@@ -256,10 +271,11 @@ def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Ge
     return torch.Generator(device).manual_seed(int(state[0] >> np.uint64(1)))
 
 
-def _best_restart(found: Attacked) -> np.ndarray:
-    """Return the restart that the images are from, shape (epsilon, n): the first with the objective of the images."""
-    same = found.restart_objective == found.objective.unsqueeze(-2)
-    return same.byte().argmax(-2).cpu().numpy()
+def _searching(attack: Attack, precision: Precision, *, channels_last: bool) -> Attack:
+    """Return an attack that searches in this precision: of one that follows a surrogate, the search there."""
+    if isinstance(attack, Adaptive):
+        return replace(attack, attack=in_precision(attack.attack, precision, channels_last=channels_last))
+    return in_precision(attack, precision, channels_last=channels_last)
 
 
 def _restart_random(model: Model, seed: int, name: str) -> None:

@@ -126,12 +126,16 @@ def suite_of(setting: Setting, effort: Sequence[int]) -> dict[str, Planned]:
 
 
 def measure(work: Work, key: str, net: Net, setting: Setting, images: Images) -> xr.Dataset | None:
-    """Return what is shown of a net, or None where there was no time for all attacks: a later call has those that are left."""
+    """Return what is shown of a net, or None where there was no time for all attacks: a later call has those that are left.
+
+    Attacks search in the precision in which the net was trained.
+    """
+    precision = net.recipe.precision
     planned = suite_of(setting, (setting.steps, setting.restarts, setting.queries))
     rate = pass_seconds(work, net.network, images, setting.examples, setting.batch_size)
     records, missing = attacked(
         work, net.network, images, planned, work.folder / f"{key}.nc", examples=setting.examples,
-        validation=setting.validation, batch_size=setting.batch_size, rate=rate, seed=SEED,
+        validation=setting.validation, batch_size=setting.batch_size, rate=rate, seed=SEED, precision=precision,
     )  # fmt: skip
     noise = Planned(distal_attack(steps=setting.steps, restarts=2), (setting.threats.linf[0],))
     # on two kinds of noise; and the checks, of some hundred steps and a random search

@@ -18,6 +18,7 @@ import torch
 from benchmarks.cuda.card import Work
 from deepcheck import checkpoint
 from deepcheck.attacks import PGD
+from deepcheck.attacks.judged import Precision
 from deepcheck.data import Images
 from deepcheck.evaluation import Planned, attack_table, evaluate, joined, split
 from deepcheck.models import Network
@@ -264,6 +265,7 @@ def attacked(
     batch_size: int = 1000,
     rate: float,
     seed: int = 0,
+    precision: Precision = "float32",
 ) -> tuple[xr.Dataset | None, list[str]]:
     """Return the records of the attacks for which there is time, with those of earlier calls, and the names of the others.
 
@@ -277,11 +279,14 @@ def attacked(
         As for `evaluate`.
     rate
         Seconds of a gradient step, see `pass_seconds`. What an attack has taken is the measure of the next.
+    precision
+        Of the search, as for `evaluate`; in bfloat16 images have their channels last.
     """
     about = {"weights": fingerprint(network), "images": [images.name, examples, validation]}
     records = _earlier(work, file, about, str(seed))
     options = {
-        "examples": examples, "validation": validation, "seed": seed, "device": work.device, "configuration": about
+        "examples": examples, "validation": validation, "seed": seed, "device": work.device, "configuration": about,
+        "precision": precision, "channels_last": precision == "bfloat16",
     }  # fmt: skip
     missing, kept = [], time.monotonic()
     try:

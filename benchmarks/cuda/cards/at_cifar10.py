@@ -118,7 +118,14 @@ def suite(work: Work, net: Net, images: Images, examples: int, rate: float) -> N
     effort = max(effort_that_fits(work, planned, rate, work.left()), tuple(work.found.get("effort", ())))
     attacks = {f"{name}_{effort[0]}": one for name, one in planned(*effort).items()}
     records, missing = attacked(
-        work, net.network, images, attacks, work.out / f"{work.card.name}.nc", examples=examples, rate=rate
+        work,
+        net.network,
+        images,
+        attacks,
+        work.out / f"{work.card.name}.nc",
+        examples=examples,
+        rate=rate,
+        precision="bfloat16",
     )
     if records is None:
         return work.save(effort=effort, missing=missing)

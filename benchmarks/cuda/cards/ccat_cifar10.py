@@ -25,7 +25,10 @@ def setting(name: str, *, quick: bool) -> Setting:
     """Return the study's setting with batches that fill a GPU, and AT with 10 steps of a quarter of epsilon."""
     found = setting_of("ccat_cifar10", name, quick=quick)
     if quick:
-        small = {training: one.changed(model="conv_small", width=1) for training, one in found.recipes.items()}
+        small = {
+            training: one.changed(model="conv_small", width=1, precision="bfloat16")
+            for training, one in found.recipes.items()
+        }
         return replace(found, recipes=small, examples=20)
     at = found.recipes["at"].changed(attack_steps=10, step_size=0.0075)
     recipes = {
