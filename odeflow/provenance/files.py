@@ -6,6 +6,7 @@ process that was killed has left there is removed by the next one.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ __all__ = [
     "SUFFIXES",
     "InUse",
     "SaveError",
+    "check_package",
     "check_target",
     "empty",
     "hidden",
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 SUFFIXES = (".nc", ".zarr")
+_PACKAGES = {".nc": "h5netcdf", ".zarr": "zarr"}
 _LONGEST = 200  # bytes of a name: the hidden names beside it are longer, and most systems allow 255
 _PATIENCE = 600.0  # seconds that a file may be in the hands of another process
 _LAST = ("manifest.json", "lock")  # of a folder's files these are removed last, in this order
@@ -71,12 +74,15 @@ def check_target(path: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFI
         If its folder does not exist.
     PermissionError
         If its folder, or the file that stands there, cannot be written to.
+    ModuleNotFoundError
+        If the package for such files is not installed.
     """
     target = Path(path)
     if target.suffix not in suffixes:
         raise ValueError(
             f"path = {str(target)!r} has the suffix {target.suffix!r}: allowed is one of {', '.join(suffixes)}"
         )
+    check_package(target)
     if len(os.fsencode(target.name)) > _LONGEST:
         raise ValueError(f"path = {str(target)!r} has a name of more than {_LONGEST} bytes: allowed is a shorter one")
     try:
@@ -99,6 +105,19 @@ def check_target(path: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFI
     if is_there and not os.access(real, os.W_OK):
         raise PermissionError(f"path = {str(target)!r} is there, and is read-only: it is not replaced")
     return target
+
+
+def check_package(path: Path) -> None:
+    """Raise a ModuleNotFoundError that names it if the package for a result's file is not installed."""
+    package = _PACKAGES.get(path.suffix)
+    try:
+        found = package is None or importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        raise ModuleNotFoundError(
+            f"path = {str(path)!r} needs {package}, which is not installed: pip install {package}", name=package
+        )
 
 
 def _replaceable(target: Path) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from odeflow.provenance.files import (
     SUFFIXES,
     SaveError,
+    check_package,
     check_target,
     hidden,
     in_hand,
@@ -139,6 +140,8 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
         If there is none.
     ValueError
         If it is not a whole netCDF file or Zarr store, or is not what was written.
+    ModuleNotFoundError
+        If the package for such files is not installed.
     """
     source = Path(path)
     if source.suffix not in SUFFIXES:
@@ -149,6 +152,7 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
         _bring_back(source)
     if not source.exists():
         raise FileNotFoundError(f"path = {str(source)!r}: there is no such file")
+    check_package(source)
     kind = "a Zarr store" if source.suffix == ".zarr" else "a netCDF file"
     try:
         with opened(source) as dataset:

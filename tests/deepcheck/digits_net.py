@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from deepcheck import models
 from deepcheck.data import load
+from tests.deepcheck.devices import here
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,13 @@ class Digits:
     labels: Tensor
 
 
-@cache
 def digits_as_tensors() -> Digits:
+    return _digits(here())
+
+
+@cache
+def _digits(where: str) -> Digits:
+    del where  # it is where the tensors are made
     images = load("digits")
     return Digits(
         torch.tensor(images.train_images).float() / 255,
@@ -33,8 +39,8 @@ def digits_as_tensors() -> Digits:
 
 
 @cache
-def _trained() -> models.Network:
-    digits = digits_as_tensors()
+def _trained(where: str) -> models.Network:
+    digits = _digits(where)
     network = models.build("conv_small", 10, (1, 8, 8), generator=torch.Generator().manual_seed(0))
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
     draw = torch.Generator().manual_seed(1)
@@ -49,4 +55,4 @@ def _trained() -> models.Network:
 
 def trained_net() -> models.Network:
     """Return a copy of the net, which is right about 95 % of the test images, in eval mode."""
-    return copy.deepcopy(_trained()).eval()
+    return copy.deepcopy(_trained(here())).eval()

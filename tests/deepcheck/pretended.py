@@ -16,18 +16,17 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 NAME = "pretended"
 ROOT = Path(__file__).parents[2]
@@ -56,22 +55,26 @@ def exists() -> bool:
 def _registered() -> torch.device:
     """Return the device, which this process has from now on."""
 
-    class Guard(torch._C._acc.DeviceGuard):  # type: ignore[name-defined, misc]
+    class Guard(torch._C._acc.DeviceGuard):
         def type_(self) -> Any:
             return torch._C._autograd.DeviceType.PrivateUse1
 
-    backend_registration._setup_privateuseone_for_python_backend(NAME, device_guard=Guard())
+    class Module(backend_registration._DummyBackendModule):
+        def get_amp_supported_dtype(self) -> list[torch.dtype]:
+            return [torch.bfloat16]
+
+    backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=Module(), device_guard=Guard())
     return torch.device(NAME, 0)
 
 
 class OnDevice(Tensor):
     """A tensor of the device, and the one on the CPU that has its numbers."""
 
-    inner: Tensor
+    numbers: Tensor
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> OnDevice:
-        made: OnDevice = Tensor._make_wrapper_subclass(
+    def __new__(cls, inner: Tensor) -> Self:
+        made: Self = Tensor._make_wrapper_subclass(
             cls,
             inner.shape,
             strides=inner.stride(),
@@ -79,16 +82,27 @@ class OnDevice(Tensor):
             dtype=inner.dtype,
             device=_registered(),
         )
-        made.inner = inner
+        made.numbers = inner
         return made
 
     def __init__(self, inner: Tensor) -> None: ...
 
-    def __repr__(self, *, tensor_contents: object = None) -> str:
-        return f"OnDevice({self.inner!r})"
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+        return f"OnDevice({self.numbers!r})"
+
+    def tolist(self) -> Any:
+        return self.cpu().tolist()
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with torch._C.DisableTorchFunctionSubclass():
+            if func in (torch.autograd.grad, Tensor.backward):  # a thread of the device would outlive Python
+                with torch.autograd.set_multithreading_enabled(False):
+                    return func(*args, **(kwargs or {}))
+            return func(*args, **(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _run(func, args, kwargs or {})
 
 
@@ -104,23 +118,30 @@ _found: list[Waits] = []
 
 def _run(func: Any, args: Any, kwargs: Any) -> Any:
     """Do an operation with the tensors on the CPU, and return its results on the device where they belong there."""
-    flat, _ = tree_flatten((args, kwargs))
-    tensors = [one for one in flat if isinstance(one, Tensor)]
-    ours = [one for one in tensors if isinstance(one, OnDevice)]
-    asked = kwargs.get("device")
-    here = bool(ours) if asked is None else torch.device(asked).type == NAME
-    moves = func in (aten._to_copy.default, aten.copy_.default)
-    if ours and not moves:
-        _check(func, args, tensors)
-    if (ours or here) and (what := _wait(func, args, here)):
-        for waits in _found:
-            waits[_place(), what] += 1
-    known = {id(one.inner): one for one in ours}
+    tensors: list[Tensor] = []
+    known: dict[int, OnDevice] = {}
 
     def plain(value: Any) -> Any:
-        if isinstance(value, OnDevice):
-            return value.inner
-        return torch.device("cpu") if isinstance(value, torch.device) and value.type == NAME else value
+        if isinstance(value, Tensor):
+            tensors.append(value)
+            if isinstance(value, OnDevice):
+                known[id(value.numbers)] = value
+                return value.numbers
+        elif isinstance(value, torch.device) and value.type == NAME:
+            return torch.device("cpu")
+        return value
+
+    unwrapped = tuple(_mapped(plain, one) for one in args)
+    options = {name: _mapped(plain, value) for name, value in kwargs.items()}
+    asked = kwargs.get("device")
+    here = bool(known) if asked is None else torch.device(asked).type == NAME
+    if not known and not here:
+        return func(*args, **kwargs)
+    if known and func not in (aten._to_copy.default, aten.copy_.default):
+        _check(func, args, tensors)
+    if _found and (what := _wait(func, args, here)):
+        for waits in _found:
+            waits[_place(), what] += 1
 
     def wrapped(value: Any) -> Any:
         if not isinstance(value, Tensor):
@@ -129,12 +150,14 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
             return known[id(value)]
         return OnDevice(value) if here else value
 
-    args, kwargs = tree_map(plain, (args, kwargs))
-    if func is aten._to_copy.default and ours:
-        kwargs = {**kwargs, "device": None}
-        out = func(*args, **kwargs)
-        return OnDevice(out) if here else out
-    return tree_map(wrapped, func(*args, **kwargs))
+    return _mapped(wrapped, func(*unwrapped, **options))
+
+
+def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """Return what a function makes of a value, or of each of a list or tuple."""
+    if isinstance(value, list | tuple):
+        return [function(one) for one in value] if isinstance(value, list) else tuple(function(one) for one in value)
+    return function(value)
 
 
 def _check(func: Any, args: Any, tensors: list[Tensor]) -> None:
@@ -185,10 +208,7 @@ def pretended() -> Iterator[torch.device]:
     before = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=device) is one on the CPU that is moved
     try:
-        with (
-            torch.autograd.set_multithreading_enabled(False),
-            _Factories(),
-        ):  # a thread of the device would outlive Python
+        with _Factories():  # type: ignore[no-untyped-call]
             yield device
     finally:
         torch._C._set_only_lift_cpu_tensors(before)

@@ -9,6 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deepcheck.training.augmentation import crop, flip
+from tests.deepcheck.devices import on_every_device
+
+pytestmark = on_every_device
 
 
 def generator(seed: int = 0) -> torch.Generator:

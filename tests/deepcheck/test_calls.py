@@ -12,6 +12,9 @@ from deepcheck.evaluation import evaluate
 from deepcheck.evaluation.run import predictions
 from deepcheck.evaluation.suites import Planned
 from deepcheck.own_model import tried
+from tests.deepcheck.devices import on_every_device
+
+pytestmark = on_every_device
 
 
 class InPlace(nn.Module):

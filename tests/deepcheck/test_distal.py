@@ -17,6 +17,9 @@ from deepcheck import models
 from deepcheck.evaluation import checked, distal, false_positive_rate, noise_images
 from deepcheck.evaluation.distal import CONTRAST, NOISES, SHOWN, SMOOTHING, _smoothed, distal_attack
 from odeflow import load, save
+from tests.deepcheck.devices import on_every_device
+
+pytestmark = on_every_device
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -9,6 +9,9 @@ from scipy import stats
 from torch import Tensor
 
 from deepcheck.attacks.draws import Draws, keys, mixed
+from tests.deepcheck.devices import on_every_device
+
+pytestmark = on_every_device
 
 N, D = 400, 500
 

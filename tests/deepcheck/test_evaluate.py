@@ -37,7 +37,10 @@ from deepcheck.evaluation import (
     threshold_of,
 )
 from deepcheck.evaluation.run import predictions, split
+from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.evaluation_cases import random_records
+
+pytestmark = on_every_device
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from deepcheck.attacks.calls import NotFiniteWarning, ProbabilityWarning
 from deepcheck.attacks.norms import NORMS
 from deepcheck.attacks.objectives import Objective
 from deepcheck.evaluation import suite
+from tests.deepcheck.devices import on_every_device
 
 QUICK: dict[str, dict[str, Any]] = {
     "pgd": {"steps": 4, "restarts": 2},
@@ -32,23 +33,21 @@ FIELDS = Attacked.__dataclass_fields__
 
 ALSO_IN_A_HURRY = ("fgsm", "linf")  # the others take minutes together
 
-pytestmark = pytest.mark.parametrize(
-    ("name", "norm"),
-    [
-        pytest.param(*case, id="-".join(case), marks=() if case == ALSO_IN_A_HURRY else pytest.mark.slow)
-        for case in CASES
-    ],
-)
+pytestmark = [
+    on_every_device,
+    pytest.mark.parametrize(
+        ("name", "norm"),
+        [
+            pytest.param(*case, id="-".join(case), marks=() if case == ALSO_IN_A_HURRY else pytest.mark.slow)
+            for case in CASES
+        ],
+    ),
+]
 
 
 @pytest.fixture
 def attack(name: str, norm: str) -> Attack:
     return registry.within_budget(registry.make(name, norm, **QUICK.get(name, {})))
-
-
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.skipif("not torch.cuda.is_available()"))])
-def device(request: pytest.FixtureRequest) -> torch.device:
-    return torch.device(request.param)
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -14,9 +14,11 @@ from deepcheck.attacks import PGD
 from deepcheck.attacks.square import Square
 from deepcheck.defences import BPDA, DEFENCES, EOT, Adaptive, Behind, BitDepth, Defence, GaussianNoise
 from deepcheck.evaluation import Planned, adaptive, evaluate, robust_error, standard_error
+from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.digits_net import Digits, digits_as_tensors, trained_net
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+pytestmark = on_every_device
+
 every = pytest.mark.parametrize("name", DEFENCES)
 EPSILON = 0.1
 ATTACK = PGD("linf", "margin", steps=10, relative_step_size=0.25)
@@ -161,13 +163,12 @@ def test_it_is_evaluated_as_a_net_is(name: str, net: models.Network, digits: Dig
 
 
 @every
-@pytest.mark.parametrize("device", DEVICES)
-def test_it_works_where_the_images_are(name: str, device: str, net: models.Network, digits: Digits) -> None:
+def test_it_works_where_the_images_are(name: str, device: torch.device, net: models.Network, digits: Digits) -> None:
     defence = DEFENCES[name](net).to(device)
     try:
         x = digits.test[:8].to(device)
-        assert defence(x).device.type == device
-        assert defence.surrogate()(x).device.type == device
+        assert defence(x).device == device
+        assert defence.surrogate()(x).device == device
     finally:
         net.to("cpu")
 

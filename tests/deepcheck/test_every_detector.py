@@ -13,9 +13,11 @@ from deepcheck import checkpoint, models
 from deepcheck.attacks import PGD
 from deepcheck.detectors import DETECTORS, Confidence, Detector, Mahalanobis, load_detector
 from deepcheck.evaluation import roc_auc
+from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.digits_net import Digits, digits_as_tensors, trained_net
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+pytestmark = on_every_device
+
 every = pytest.mark.parametrize("name", DETECTORS)
 
 
@@ -90,15 +92,14 @@ def test_nothing_of_the_caller_s_is_changed(name: str, net: models.Network, digi
 
 
 @every
-@pytest.mark.parametrize("device", DEVICES)
 def test_it_works_where_the_images_are(
-    name: str, device: str, net: models.Network, fitted: Any, digits: Digits
+    name: str, device: torch.device, net: models.Network, fitted: Any, digits: Digits
 ) -> None:
     expected = fitted[name].score(net, digits.test[:32])
     try:
         there = net.to(device)
         score = fitted[name].score(there, digits.test[:32].to(device))
-        assert score.device.type == device
+        assert score.device == device
         atol = 1e-3 * float(expected.abs().max())
         torch.testing.assert_close(score.cpu(), expected, rtol=1e-2, atol=atol)
         again = DETECTORS[name]().fit(there, digits.x.to(device), digits.y.to(device))

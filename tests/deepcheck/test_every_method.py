@@ -23,12 +23,10 @@ from deepcheck.training.checkpointing import LAST, packed
 from deepcheck.training.parallel import Group
 from deepcheck.training.recipe import DEFAULTS, recorded, threat
 from deepcheck.training.step import Learner
+from tests.deepcheck.devices import here, on_every_device
 from tests.deepcheck.more_methods import MORE, Free
+from tests.deepcheck.training.cases import same
 
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")),
-]
 FEW: dict[str, Any] = {
     "model": "linear",
     "epochs": 3,
@@ -42,7 +40,7 @@ FEW: dict[str, Any] = {
 
 ALL = {**METHODS, **MORE}
 every_method = pytest.mark.parametrize("name", list(ALL))
-on_every_device = pytest.mark.parametrize("device", DEVICES)
+pytestmark = on_every_device
 
 
 @pytest.fixture(autouse=True)
@@ -64,10 +62,6 @@ def short(name: str, **changes: Any) -> Recipe:
     return recipe("digits", name, **({key: value for key, value in FEW.items() if key in known} | changes))
 
 
-def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
 def timeless(history: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
 
@@ -75,11 +69,11 @@ def timeless(history: list[dict[str, float]]) -> list[dict[str, float]]:
 class Batch:
     """One batch of random images, a network, and what a method needs to learn from it."""
 
-    def __init__(self, name: str, device: str, n: int = 12) -> None:
+    def __init__(self, name: str, device: torch.device | str, n: int = 12) -> None:
         source = torch.Generator().manual_seed(5)
         self.images = torch.rand(n, 1, 8, 8, generator=source).to(device)
         self.labels = torch.randint(10, (n,), generator=source).to(device)
-        self.noise = torch.Generator(device).manual_seed(0)
+        self.noise = torch.Generator().manual_seed(0)
         one = short(name, model="preact_resnet18", width=2, batch_size=n, learning_rate=0.05)  # with batch norm
         network = one.method.network(
             lambda: models.build("preact_resnet18", 10, (1, 8, 8), generator=source, channels=2)
@@ -96,10 +90,9 @@ class Batch:
 # --- one batch ---
 
 
-@on_every_device
 @every_method
 @pytest.mark.parametrize("n", [12, 7, 2])
-def test_the_loss_is_a_number_with_a_gradient_for_every_weight(name: str, device: str, n: int) -> None:
+def test_the_loss_is_a_number_with_a_gradient_for_every_weight(name: str, device: torch.device, n: int) -> None:
     batch = Batch(name, device, n)
     loss = batch.loss()
     assert loss.shape == ()
@@ -111,9 +104,8 @@ def test_the_loss_is_a_number_with_a_gradient_for_every_weight(name: str, device
         assert bool(parameter.grad.isfinite().all())
 
 
-@on_every_device
 @every_method
-def test_the_callers_tensors_are_untouched(name: str, device: str) -> None:
+def test_the_callers_tensors_are_untouched(name: str, device: torch.device) -> None:
     batch = Batch(name, device)
     images, labels = batch.images.clone(), batch.labels.clone()
     random = torch.get_rng_state()
@@ -126,9 +118,8 @@ def test_the_callers_tensors_are_untouched(name: str, device: str) -> None:
     assert torch.equal(torch.get_rng_state(), random)
 
 
-@on_every_device
 @every_method
-def test_modes_and_parameters_are_as_they_were_and_statistics_move_once(name: str, device: str) -> None:
+def test_modes_and_parameters_are_as_they_were_and_statistics_move_once(name: str, device: torch.device) -> None:
     batch = Batch(name, device)
     network = batch.learner.network
     network.train()
@@ -145,16 +136,16 @@ def test_modes_and_parameters_are_as_they_were_and_statistics_move_once(name: st
     assert {int(module.num_batches_tracked or 0) for module in norms} == {1}
 
 
-@on_every_device
 @every_method
-def test_the_loss_depends_on_its_arguments_alone(name: str, device: str) -> None:
+def test_the_loss_depends_on_its_arguments_alone(name: str, device: torch.device) -> None:
     first, again = (Batch(name, device).loss().item() for _ in range(2))
-    assert first == (again if device == "cpu" else pytest.approx(again, rel=1e-3))  # sums on a GPU have no fixed order
+    assert first == (
+        again if device.type == "cpu" else pytest.approx(again, rel=1e-3)
+    )  # sums on a GPU have no fixed order
 
 
-@on_every_device
 @every_method
-def test_a_loss_goes_down_on_one_batch(name: str, device: str) -> None:
+def test_a_loss_goes_down_on_one_batch(name: str, device: torch.device) -> None:
     batch = Batch(name, device)
     losses = [float(batch.learner.step(batch.learner.network, batch.images, batch.labels, 0.2)) for _ in range(30)]
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
@@ -163,10 +154,9 @@ def test_a_loss_goes_down_on_one_batch(name: str, device: str) -> None:
 # --- a training ---
 
 
-@on_every_device
 @every_method
-def test_the_loss_goes_down_on_digits(name: str, device: str, digits: Images, tmp_path: Path) -> None:
-    trained = train(short(name, epochs=6), digits, out=tmp_path, device=device)
+def test_the_loss_goes_down_on_digits(name: str, device: torch.device, digits: Images, tmp_path: Path) -> None:
+    trained = train(short(name, epochs=6), digits, out=tmp_path, device=here())
     assert trained.history[-1]["loss"] < 0.9 * trained.history[0]["loss"]
     assert trained.history[-1]["clean_accuracy"] > 0.6  # by chance 0.1, within a standard error of 0.03
     assert not trained.network.training
@@ -176,7 +166,7 @@ def test_the_loss_goes_down_on_digits(name: str, device: str, digits: Images, tm
 @every_method
 def test_a_training_is_determined_by_its_seed(name: str, digits: Images, tmp_path: Path) -> None:
     first, again, other = (
-        dict(train(short(name, epochs=1, seed=seed), digits, out=tmp_path / str(i), device="cpu").network.state_dict())
+        dict(train(short(name, epochs=1, seed=seed), digits, out=tmp_path / str(i), device=here()).network.state_dict())
         for i, seed in enumerate((1, 1, 2))
     )
     assert same(first, again)
@@ -209,12 +199,12 @@ def test_a_resumed_training_has_the_same_bits(
     name: str, average: float, digits: Images, tmp_path: Path, interrupted: Callable[[int], None]
 ) -> None:
     one = short(name, average=average, augmentation="crop", padding=1)
-    whole = train(one, digits, out=tmp_path / "whole", device="cpu")
+    whole = train(one, digits, out=tmp_path / "whole", device=here())
     interrupted(one.method.replays() * (2 * (400 // one.batch_size) + 3))  # in the third epoch
     with pytest.raises(KeyboardInterrupt):
-        train(one, digits, out=tmp_path / "parts", device="cpu")
+        train(one, digits, out=tmp_path / "parts", device=here())
     assert checkpoint.read(tmp_path / "parts" / LAST)[1]["epoch"] == 2
-    resumed = train(one, digits, out=tmp_path / "parts", device="cpu", resume=True)
+    resumed = train(one, digits, out=tmp_path / "parts", device=here(), resume=True)
     assert same(dict(resumed.network.state_dict()), dict(whole.network.state_dict()))
     assert timeless(resumed.history) == timeless(whole.history)
     (ours, _), (theirs, _) = (checkpoint.read(tmp_path / folder / LAST) for folder in ("parts", "whole"))
@@ -225,7 +215,7 @@ def test_a_resumed_training_has_the_same_bits(
 def test_the_network_of_a_checkpoint_is_there_without_its_method(
     name: str, digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = train(short(name, epochs=1), digits, out=tmp_path, device="cpu")
+    trained = train(short(name, epochs=1), digits, out=tmp_path, device=here())
     expected = short(name).threat
     monkeypatch.delitem(METHODS, name)
     network = checkpoint.load_model(trained.checkpoint)
@@ -233,10 +223,9 @@ def test_the_network_of_a_checkpoint_is_there_without_its_method(
     assert threat(checkpoint.read(trained.checkpoint)[1]["recipe"]) == expected
 
 
-@on_every_device
 @every_method
-def test_bfloat16(name: str, device: str, digits: Images, tmp_path: Path) -> None:
-    trained = train(short(name, precision="bfloat16"), digits, out=tmp_path, device=device)
+def test_bfloat16(name: str, device: torch.device, digits: Images, tmp_path: Path) -> None:
+    trained = train(short(name, precision="bfloat16"), digits, out=tmp_path, device=here())
     assert trained.history[-1]["loss"] < trained.history[0]["loss"]
     assert all(parameter.dtype == torch.float32 for parameter in trained.network.parameters())
 
@@ -284,7 +273,7 @@ def test_every_method_knows_where_it_is_to_withstand() -> None:
 def test_what_a_method_remembers_is_in_the_checkpoint(digits: Images, tmp_path: Path) -> None:
     kept = {}
     for name in ALL:
-        train(short(name, epochs=1), digits, out=tmp_path / name, device="cpu")
+        train(short(name, epochs=1), digits, out=tmp_path / name, device=here())
         tensors, _ = checkpoint.read(tmp_path / name / LAST)
         kept[name] = {
             key.removeprefix("method."): tensor for key, tensor in tensors.items() if key.startswith("method.")
@@ -297,7 +286,7 @@ def test_what_a_method_remembers_is_in_the_checkpoint(digits: Images, tmp_path: 
 
 
 def test_a_teacher_is_the_average_of_the_weights() -> None:
-    batch = Batch("teacher", "cpu")
+    batch = Batch("teacher", here())
     learner, expected = batch.learner, None
     assert learner.state is not None
     expected = [parameter.detach().double() for parameter in learner.network.parameters()]
@@ -313,7 +302,7 @@ def test_a_teacher_is_the_average_of_the_weights() -> None:
 
 
 def test_an_ensemble_is_trained_by_one_optimiser_and_predicts_the_mean(digits: Images, tmp_path: Path) -> None:
-    trained = train(short("diverse", average=0.9), digits, out=tmp_path, device="cpu")
+    trained = train(short("diverse", average=0.9), digits, out=tmp_path, device=here())
     network = checkpoint.load_model(tmp_path / LAST)
     assert isinstance(network, Ensemble)
     first, second = network.members
@@ -340,7 +329,7 @@ def test_the_members_of_an_ensemble_are_of_one_kind() -> None:
 
 
 def test_free_training_takes_several_steps_on_a_batch(digits: Images, tmp_path: Path) -> None:
-    batch = Batch("free", "cpu")
+    batch = Batch("free", here())
     learner = batch.learner
     assert learner.state is not None
     learner.step(learner.network, batch.images, batch.labels, 0.0)
@@ -355,25 +344,25 @@ def test_free_training_takes_several_steps_on_a_batch(digits: Images, tmp_path: 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Free, "loss", watched)
-        train(short("free", epochs=2), digits, out=tmp_path, device="cpu")
+        train(short("free", epochs=2), digits, out=tmp_path, device=here())
     steps = 2 * (400 // 32) * 4
     torch.testing.assert_close(torch.tensor(seen), torch.arange(steps) / steps)
 
 
 def test_a_checkpoint_without_what_the_method_remembers_is_refused(digits: Images, tmp_path: Path) -> None:
-    train(short("free", epochs=1), digits, out=tmp_path, device="cpu")
+    train(short("free", epochs=1), digits, out=tmp_path, device=here())
     tensors, information = checkpoint.read(tmp_path / LAST)
     delta = tensors.pop("method.delta")
     for broken, message in ((None, "it lacks method.delta"), (delta[:5], "size mismatch for delta")):
         more = {} if broken is None else {"method.delta": broken}
         checkpoint.write(tmp_path / LAST, tensors | more, information)
         with pytest.raises(CheckpointError, match=f"cannot be resumed: .*{message}") as caught:
-            train(short("free", epochs=1), digits, out=tmp_path, device="cpu", resume=True)
+            train(short("free", epochs=1), digits, out=tmp_path, device=here(), resume=True)
         assert "\n" not in str(caught.value)
 
 
 def test_packing_names_every_tensor_once() -> None:
-    batch = Batch("teacher", "cpu")
+    batch = Batch("teacher", here())
     batch.learner.step(batch.learner.network, batch.images, batch.labels, 0.2)
     names = {name.split(".", 1)[0] for name in packed(batch.learner, {"noise": batch.noise})}
     assert names == {"model", "method", "optimiser", "generator"}

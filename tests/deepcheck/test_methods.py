@@ -18,6 +18,9 @@ from deepcheck.training import METHODS, Method, Recipe, recipe
 from deepcheck.training.methods.at import AdversarialTraining
 from deepcheck.training.methods.ccat import CCAT, ccat_attack, soft_targets, true_class_weight
 from deepcheck.training.methods.standard import Standard
+from tests.deepcheck.devices import on_every_device
+
+pytestmark = on_every_device
 
 EPSILON = 0.1
 

@@ -11,6 +11,9 @@ from deepcheck.attacks import DeepFool, MinimalAttack, WithinBudget, pgd
 from deepcheck.attacks.base import Examples
 from deepcheck.attacks.norms import LInf
 from deepcheck.attacks.points import Points
+from tests.deepcheck.devices import on_every_device
+
+pytestmark = on_every_device
 
 DUAL = {"l2": 2.0, "linf": 1.0, "l1": math.inf}
 UNBOUNDED = (-math.inf, math.inf)

@@ -10,6 +10,9 @@ from scipy import stats
 from torch import Tensor
 
 from deepcheck.attacks.norms import L0, L1, L2, NORMS, LInf, Norm, moved, norm, rounded
+from tests.deepcheck.devices import on_every_device
+
+pytestmark = on_every_device
 
 CONVEX = [LInf(), L2(), L1()]
 ALL = [*CONVEX, L0(), L1(coordinates=3), L0(coordinates=3)]

@@ -22,6 +22,9 @@ from deepcheck.attacks.objectives import (
     WrongConfidence,
     objective,
 )
+from tests.deepcheck.devices import on_every_device
+
+pytestmark = on_every_device
 
 Row = npt.NDArray[np.float64]
 

@@ -11,7 +11,10 @@ from torch.nn import functional as F
 from deepcheck.attacks.norms import L1, L2, NORMS, LInf, Norm
 from deepcheck.attacks.pgd import PGD, fgsm, mim, pgd
 from deepcheck.attacks.starts import UniformBall, Zero
+from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.pgd_cases import ATTACKS, CONVEX, EPSILON, UNBOUNDED, Linear, Smooth, generator, margin, pictures
+
+pytestmark = on_every_device
 
 
 def dual_length(norm: str, w: Tensor) -> float:

@@ -6,10 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from deepcheck import models
 from deepcheck.attacks.norms import NORMS
 from deepcheck.attacks.pgd import bim, fgsm, mim, pgd
-from deepcheck.models import build
+from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.pgd_cases import ATTACKS, EPSILON, Linear, Smooth, generator, pictures
+
+pytestmark = on_every_device
 
 # --- batches, generators, epsilons ---
 
@@ -86,7 +89,7 @@ def test_no_images_give_no_results() -> None:
 @pytest.mark.parametrize("fails", [False, True])
 def test_every_module_gets_its_mode_back(fails: bool) -> None:
     draw = generator(3)
-    net = build("resnet_ccat", 4, (2, 8, 8), generator=draw, channels=4, blocks=1)
+    net = models.build("resnet_ccat", 4, (2, 8, 8), generator=draw, channels=4, blocks=1)
     net.train()
     for index, module in enumerate(net.modules()):
         if index % 3 == 1:

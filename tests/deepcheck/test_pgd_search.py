@@ -12,6 +12,7 @@ from deepcheck.attacks.norms import NORMS, LInf
 from deepcheck.attacks.objectives import Objective
 from deepcheck.attacks.pgd import PGD, pgd
 from deepcheck.attacks.starts import Gaussian, OneOf, Start, UniformBall, UniformLength, Zero
+from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.pgd_cases import (
     ATTACKS,
     CONVEX,
@@ -23,6 +24,8 @@ from tests.deepcheck.pgd_cases import (
     generator,
     pictures,
 )
+
+pytestmark = on_every_device
 
 # --- starts ---
 

@@ -14,6 +14,9 @@ from deepcheck.data import load
 from deepcheck.evaluation import Planned, evaluate
 from deepcheck.evaluation.run import split
 from deepcheck.evaluation.sanity import Check, sanity_checks
+from tests.deepcheck.devices import on_every_device
+
+pytestmark = on_every_device
 
 CROSS, LEFT = "steps can cross the ball", "a longer attack finds no more"
 EVAL, REPEATS, GRADIENTS, LARGE, STEPS, BLACK = (

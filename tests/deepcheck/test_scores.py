@@ -42,8 +42,11 @@ from deepcheck.evaluation import (
 )
 from odeflow.provenance import load as load_result
 from odeflow.provenance import save
+from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.digits_net import Digits, digits_as_tensors, trained_net
 from tests.deepcheck.evaluation_cases import random_records, some_records
+
+pytestmark = on_every_device
 
 
 def schema_1(records: xr.Dataset) -> xr.Dataset:

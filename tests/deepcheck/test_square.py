@@ -16,6 +16,9 @@ from deepcheck.attacks.noise import RandomSearch, UniformNoise
 from deepcheck.attacks.objectives import objective
 from deepcheck.attacks.pgd import PGD
 from deepcheck.data import load
+from tests.deepcheck.devices import on_every_device
+
+pytestmark = on_every_device
 
 ATTACKS = [
     Square("linf", queries=60),

@@ -17,7 +17,10 @@ from deepcheck.data import Images
 from deepcheck.training import train
 from deepcheck.training.averaging import Average
 from deepcheck.training.schedules import SCHEDULES, constant, cyclic, schedule, step
+from tests.deepcheck.devices import here, on_every_device
 from tests.deepcheck.training.cases import LAST, Seen, numbered, same, tiny, weights
+
+pytestmark = on_every_device
 
 # --- learning rates ---
 
@@ -38,7 +41,7 @@ def test_schedules() -> None:
 
 @pytest.mark.parametrize("name", list(SCHEDULES))
 def test_the_learning_rate_follows_the_schedule(name: str, digits: Images, tmp_path: Path) -> None:
-    history = train(tiny(schedule=name), digits, out=tmp_path, device="cpu").history
+    history = train(tiny(schedule=name), digits, out=tmp_path, device=here()).history
     steps = 400 // 32
     last = [((epoch + 1) * steps - 1) / (3 * steps) for epoch in range(3)]
     np.testing.assert_allclose(
@@ -50,7 +53,7 @@ def test_the_learning_rate_follows_the_schedule(name: str, digits: Images, tmp_p
 
 
 def test_each_epoch_is_a_new_order_of_the_training_images(tmp_path: Path, seen: Seen) -> None:
-    train(tiny(batch_size=15, validation=20), numbered(), out=tmp_path, device="cpu")
+    train(tiny(batch_size=15, validation=20), numbered(), out=tmp_path, device=here())
     numbers = torch.stack([(x[:, 0, 0, 0] * 255).round().int() for x in seen.images]).view(3, 5, 15)
     for epoch in numbers:  # 75 of the 80 images, none twice, and none of those kept apart
         assert len(set(epoch.flatten().tolist())) == 75
@@ -64,7 +67,7 @@ def test_each_epoch_is_a_new_order_of_the_training_images(tmp_path: Path, seen: 
 
 def test_steps_are_those_of_nesterov_momentum(digits: Images, tmp_path: Path, seen: Seen) -> None:
     options = tiny(momentum=0.8, weight_decay=0.01, schedule="step", epochs=2)
-    trained = train(options, digits, out=tmp_path, device="cpu")
+    trained = train(options, digits, out=tmp_path, device=here())
     w = {name: tensor.double() for name, tensor in seen.weights[0].items()}
     v = {name: torch.zeros_like(tensor) for name, tensor in w.items()}
     losses = []
@@ -83,17 +86,17 @@ def test_steps_are_those_of_nesterov_momentum(digits: Images, tmp_path: Path, se
 
 
 def test_adam_moves_every_weight_by_the_learning_rate_first(digits: Images, tmp_path: Path, seen: Seen) -> None:
-    train(tiny(optimiser="adam", schedule="constant", learning_rate=1e-3), digits, out=tmp_path, device="cpu")
+    train(tiny(optimiser="adam", schedule="constant", learning_rate=1e-3), digits, out=tmp_path, device=here())
     first = (seen.weights[1]["head.bias"] - seen.weights[0]["head.bias"]).abs()
     torch.testing.assert_close(first, torch.full_like(first, 1e-3), rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("average", [0.5, 0.9])
 def test_averaged_weights(average: float, digits: Images, tmp_path: Path, seen: Seen) -> None:
-    trained = train(tiny(average=average), digits, out=tmp_path, device="cpu")
+    trained = train(tiny(average=average), digits, out=tmp_path, device=here())
     tensors, _ = checkpoint.read(tmp_path / LAST)
     expected = {name: tensor.double() for name, tensor in seen.weights[0].items()}
-    after = [*seen.weights[1:], {name: tensors["current." + name] for name in expected}]
+    after = [*seen.weights[1:], {name: tensors["current." + name].to(here()) for name in expected}]
     for k, current in enumerate(after, 1):
         decay = min(average, (1 + k) / (10 + k))
         expected = {name: decay * mean + (1 - decay) * current[name].double() for name, mean in expected.items()}
@@ -129,7 +132,7 @@ def test_averages_of_weights_and_running_statistics_are_those_of_torch_bit_by_bi
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_the_accuracy_shown_is_that_of_the_network_returned(average: float, digits: Images, tmp_path: Path) -> None:
-    trained = train(tiny(average=average), digits, out=tmp_path, device="cpu")
+    trained = train(tiny(average=average), digits, out=tmp_path, device=here())
     assert not trained.network.training
     with torch.no_grad():
         right = trained.network(torch.tensor(digits.train_images[-100:]) / 255).argmax(1) == torch.tensor(
@@ -144,7 +147,7 @@ def test_augmentation_is_used(tmp_path: Path, seen: Seen) -> None:
     for augmentation, share in (("none", 1.0), ("crop", 1 / 25), ("crop_flip", 1 / 50)):
         seen.images.clear()
         options = tiny(augmentation=augmentation, padding=2, validation=20, batch_size=16)
-        train(options, images, out=tmp_path / augmentation, device="cpu")
+        train(options, images, out=tmp_path / augmentation, device=here())
         x = torch.cat(seen.images)
         untouched = (x[:, None] == originals[None]).flatten(2).all(2).any(1)
         n = len(x)
@@ -157,7 +160,7 @@ def test_random_numbers_are_those_of_one_generator_on_the_cpu(tmp_path: Path, se
     """Shifts and mirrors of a training, drawn once more: the seed determines them on every device."""
     images = numbered()
     recipe = tiny(augmentation="crop_flip", padding=2, validation=20, batch_size=16, epochs=1, seed=3)
-    train(recipe, images, out=tmp_path, device="cpu")
+    train(recipe, images, out=tmp_path, device=here())
     order = torch.randperm(80, generator=torch.Generator().manual_seed(3 + 1_000_003)).view(5, 16)
     noise = torch.Generator().manual_seed(3 + 2_000_003)
     originals = torch.tensor(images.train_images).float() / 255
@@ -191,7 +194,7 @@ def test_random_numbers_are_those_of_one_generator_on_the_cpu(tmp_path: Path, se
 def test_every_method_learns(
     changes: dict[str, Any], least_clean: float, least_robust: float, digits: Images, tmp_path: Path
 ) -> None:
-    trained = train(tiny(**changes), digits, out=tmp_path, device="cpu")
+    trained = train(tiny(**changes), digits, out=tmp_path, device=here())
     history = trained.history
     assert [row["epoch"] for row in history] == list(range(1, len(history) + 1))
     assert history[-1]["loss"] < history[0]["loss"]
@@ -204,7 +207,7 @@ def test_adversarial_training_is_more_robust(digits: Images, tmp_path: Path) -> 
     options: dict[str, Any] = {"epochs": 10, "learning_rate": 0.5, "test_epsilon": 0.2}
     attack = {"epsilon": 0.2, "attack_steps": 4, "step_size": 0.1}
     standard, at = (
-        train(one, digits, out=tmp_path / one.method.name, device="cpu").history[-1]
+        train(one, digits, out=tmp_path / one.method.name, device=here()).history[-1]
         for one in (tiny(**options), tiny("at", **options, **attack))
     )
     assert at["robust_accuracy"] > standard["robust_accuracy"] + 0.1
@@ -212,7 +215,7 @@ def test_adversarial_training_is_more_robust(digits: Images, tmp_path: Path) -> 
 
 def test_bfloat16_is_used(digits: Images, tmp_path: Path) -> None:
     losses = [
-        train(tiny(precision=precision, epochs=1), digits, out=tmp_path / precision, device="cpu").history[0]["loss"]
+        train(tiny(precision=precision, epochs=1), digits, out=tmp_path / precision, device=here()).history[0]["loss"]
         for precision in ("float32", "bfloat16")
     ]
     assert losses[0] != losses[1]
@@ -225,7 +228,7 @@ def test_bfloat16_is_used(digits: Images, tmp_path: Path) -> None:
 def test_the_seed_determines_everything(digits: Images, tmp_path: Path) -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
     first, again, other = (
-        weights(train(tiny(method="ccat", seed=seed), digits, out=tmp_path / name, device="cpu"))
+        weights(train(tiny(method="ccat", seed=seed), digits, out=tmp_path / name, device=here()))
         for name, seed in (("first", 1), ("again", 1), ("other", 2))
     )
     assert same(first, again)
@@ -239,7 +242,7 @@ def test_global_random_numbers_do_not_matter(digits: Images, tmp_path: Path) -> 
     for seed in (1, 2):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            results.append(weights(train(tiny(method="at"), digits, out=tmp_path / str(seed), device="cpu")))
+            results.append(weights(train(tiny(method="at"), digits, out=tmp_path / str(seed), device=here())))
     assert same(*results)
 
 
@@ -252,7 +255,7 @@ def test_channels_last_changes_the_layout_alone(tmp_path: Path, seen: Seen) -> N
     for channels_last in (False, True):
         seen.images.clear()
         out, options = tmp_path / str(channels_last), tiny(model="conv_small", validation=20, augmentation="crop_flip")
-        results.append(weights(train(options, images, out=out, device="cpu", channels_last=channels_last)))
+        results.append(weights(train(options, images, out=out, device=here(), channels_last=channels_last)))
         assert all(x.is_contiguous(memory_format=torch.channels_last) == channels_last for x in seen.images)
     for name, tensor in results[0].items():
         torch.testing.assert_close(results[1][name], tensor, rtol=1e-3, atol=1e-4)
@@ -269,8 +272,8 @@ def test_networks_are_compiled_on_request_alone(
         return network
 
     monkeypatch.setattr(torch, "compile", record)
-    plain = train(tiny(), digits, out=tmp_path / "plain", device="cpu")
+    plain = train(tiny(), digits, out=tmp_path / "plain", device=here())
     assert not compiled
-    fast = train(tiny(), digits, out=tmp_path / "fast", device="cpu", compiled=True)
+    fast = train(tiny(), digits, out=tmp_path / "fast", device=here(), compiled=True)
     assert len(compiled) == 1
     assert same(weights(plain), weights(fast))

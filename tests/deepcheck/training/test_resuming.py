@@ -19,7 +19,10 @@ from deepcheck.checkpoint import CheckpointError
 from deepcheck.data import Images
 from deepcheck.training import Recipe, loop, train
 from deepcheck.training.recipe import threat
+from tests.deepcheck.devices import here, on_every_device, on_the_cpu
 from tests.deepcheck.training.cases import BEST, LAST, REPORT, Seen, interrupt, same, saved, tiny, weights
+
+pytestmark = on_every_device
 
 
 def timeless(history: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -31,7 +34,7 @@ def timeless(history: list[dict[str, float]]) -> list[dict[str, float]]:
 
 def test_what_is_left_behind(digits: Images, tmp_path: Path) -> None:
     options = tiny(method="ccat", average=0.9)
-    trained = train(options, digits, out=tmp_path / "new", device="cpu")
+    trained = train(options, digits, out=tmp_path / "new", device=here())
     out = tmp_path / "new"
     assert sorted(path.name for path in out.iterdir()) == [LAST, REPORT]
     assert trained.checkpoint == out / LAST
@@ -66,15 +69,15 @@ def test_a_resumed_training_is_the_same(
     name: str, digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = RESUMED[name]
-    whole = train(options, digits, out=tmp_path / "whole", device="cpu")
+    whole = train(options, digits, out=tmp_path / "whole", device=here())
     out, steps = tmp_path / "parts", 400 // 32
     interrupt(monkeypatch, after=2 * steps + 3)
     with pytest.raises(KeyboardInterrupt):
-        train(options, digits, out=out, device="cpu")
+        train(options, digits, out=out, device=here())
     _, information = checkpoint.read(out / LAST)
     assert information["epoch"] == 2
     checkpoint.load_model(out / LAST)
-    resumed = train(options, digits, out=out, device="cpu", resume=True)
+    resumed = train(options, digits, out=out, device=here(), resume=True)
     assert same(weights(resumed), weights(whole))
     assert timeless(resumed.history) == timeless(whole.history)
     (ours, _), (theirs, _) = (checkpoint.read(folder / LAST) for folder in (out, tmp_path / "whole"))
@@ -142,35 +145,35 @@ def test_checkpoints_of_former_versions_are_resumed(
     method: str, digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options, out = tiny(method, average=0.9), tmp_path / "parts"
-    whole = train(options, digits, out=tmp_path / "whole", device="cpu")
+    whole = train(options, digits, out=tmp_path / "whole", device=here())
     interrupt(monkeypatch, after=12 + 3)
     with pytest.raises(KeyboardInterrupt):
-        train(options, digits, out=out, device="cpu")
+        train(options, digits, out=out, device=here())
     tensors, information = checkpoint.read(out / LAST)
     checkpoint.write(out / LAST, tensors, {**information, "recipe": FORMER[method]})
     assert Recipe.from_json(FORMER[method]) == options
     assert threat(FORMER[method]) == options.threat == ("linf", 0.1)
     with pytest.raises(CheckpointError, match=re.escape("cannot be resumed: it has average = 0.9 and not 0.8")):
-        train(replace(options, average=0.8), digits, out=out, device="cpu", resume=True)
-    resumed = train(options, digits, out=out, device="cpu", resume=True)
+        train(replace(options, average=0.8), digits, out=out, device=here(), resume=True)
+    resumed = train(options, digits, out=out, device=here(), resume=True)
     assert same(weights(resumed), weights(whole))
 
 
 def test_former_recipes_of_no_known_method_are_refused(digits: Images, tmp_path: Path) -> None:
-    train(tiny(epochs=1), digits, out=tmp_path, device="cpu")
+    train(tiny(epochs=1), digits, out=tmp_path, device=here())
     tensors, information = checkpoint.read(tmp_path / LAST)
     checkpoint.write(tmp_path / LAST, tensors, {**information, "recipe": {"method": "mart"}})
     with pytest.raises(ValueError, match="method = 'mart' is unknown"):
-        train(tiny(epochs=1), digits, out=tmp_path, device="cpu", resume=True)
+        train(tiny(epochs=1), digits, out=tmp_path, device=here(), resume=True)
     for recipe_of_an_early_version in ({"seed": 3}, {"method": "standard", "seed": 3}):
         checkpoint.write(tmp_path / LAST, tensors, {**information, "recipe": recipe_of_an_early_version})
         with pytest.raises(CheckpointError, match="seed = 3 and not 0"):
-            train(tiny(epochs=1), digits, out=tmp_path, device="cpu", resume=True)
+            train(tiny(epochs=1), digits, out=tmp_path, device=here(), resume=True)
 
 
 def test_checkpoints_of_other_types_are_refused_in_one_line(digits: Images, tmp_path: Path) -> None:
     options = tiny(epochs=1)
-    train(options, digits, out=tmp_path, device="cpu")
+    train(options, digits, out=tmp_path, device=here())
     tensors, information = checkpoint.read(tmp_path / LAST)
     changes: list[tuple[dict[str, Any], dict[str, torch.Tensor], str]] = [
         ({"epoch": "1"}, {}, "it has epoch = '1'"),
@@ -191,7 +194,7 @@ def test_checkpoints_of_other_types_are_refused_in_one_line(digits: Images, tmp_
     for about, others, says in changes:
         checkpoint.write(tmp_path / LAST, tensors | others, information | about)
         with pytest.raises(CheckpointError, match=says) as error:
-            train(options, digits, out=tmp_path, device="cpu", resume=True)
+            train(options, digits, out=tmp_path, device=here(), resume=True)
         assert "\n" not in str(error.value)
 
 
@@ -202,13 +205,13 @@ def test_random_numbers_of_a_gpu_are_drawn_anew(
     options, out = tiny(augmentation="crop", padding=2, epochs=2), tmp_path / "parts"
     interrupt(monkeypatch, after=12 + 3)
     with pytest.raises(KeyboardInterrupt):
-        train(options, digits, out=out, device="cpu")
+        train(options, digits, out=out, device=here())
     tensors, information = checkpoint.read(out / LAST)
     state = torch.arange(16, dtype=torch.uint8)
     checkpoint.write(out / LAST, {**tensors, "generator.noise": state}, information)
     labels = torch.cat(seen.labels[12:])
     seen.labels.clear()
-    assert len(train(options, digits, out=out, device="cpu", resume=True).history) == 2
+    assert len(train(options, digits, out=out, device=here(), resume=True).history) == 2
     assert torch.equal(torch.cat(seen.labels)[: len(labels)], labels)  # the order is that of before
     (warning,) = (record.message for record in caplog.records if record.levelname == "WARNING")
     assert warning.endswith("has random numbers of a GPU, which are drawn on the CPU now: there are new ones")
@@ -221,10 +224,10 @@ def test_interrupted_before_the_first_checkpoint(
     interrupt(monkeypatch, after=5)
     out = tmp_path / "parts"
     with pytest.raises(KeyboardInterrupt):
-        train(tiny(), digits, out=out, device="cpu")
+        train(tiny(), digits, out=out, device=here())
     assert not list(out.iterdir())
-    resumed = train(tiny(), digits, out=out, device="cpu", resume=True)
-    assert same(weights(resumed), weights(train(tiny(), digits, out=tmp_path / "whole", device="cpu")))
+    resumed = train(tiny(), digits, out=out, device=here(), resume=True)
+    assert same(weights(resumed), weights(train(tiny(), digits, out=tmp_path / "whole", device=here())))
 
 
 def test_interrupted_while_writing(digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,13 +242,13 @@ def test_interrupted_while_writing(digits: Images, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(tiny(), digits, out=out, device="cpu")
+        train(tiny(), digits, out=out, device=here())
     monkeypatch.undo()
     assert sorted(path.name for path in out.iterdir()) == [LAST, REPORT]
     _, information = checkpoint.read(out / LAST)
     assert information["epoch"] == 1
-    resumed = train(tiny(), digits, out=out, device="cpu", resume=True)
-    assert same(weights(resumed), weights(train(tiny(), digits, out=tmp_path / "whole", device="cpu")))
+    resumed = train(tiny(), digits, out=out, device=here(), resume=True)
+    assert same(weights(resumed), weights(train(tiny(), digits, out=tmp_path / "whole", device=here())))
 
 
 ENDLESS = """
@@ -261,6 +264,7 @@ ENDLESS = """
 """
 
 
+@on_the_cpu
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT there")
 def test_a_signal_leaves_whole_files(digits: Images, tmp_path: Path) -> None:
@@ -284,9 +288,9 @@ def test_a_signal_leaves_whole_files(digits: Images, tmp_path: Path) -> None:
 
 
 def test_a_finished_training_is_resumed_at_once(digits: Images, tmp_path: Path, seen: Seen) -> None:
-    first = train(tiny(), digits, out=tmp_path, device="cpu")
+    first = train(tiny(), digits, out=tmp_path, device=here())
     seen.images.clear()
-    again = train(tiny(), digits, out=tmp_path, device="cpu", resume=True)
+    again = train(tiny(), digits, out=tmp_path, device=here(), resume=True)
     assert not seen.images
     assert same(weights(first), weights(again))
     assert again.history == first.history
@@ -310,12 +314,12 @@ def test_early_stopping_returns_the_best_weights(
     if interrupted:
         interrupt(monkeypatch, after=12 * 3 + 1)
         with pytest.raises(KeyboardInterrupt):
-            train(options, digits, out=out, device="cpu")
-    stopped = train(options, digits, out=out, device="cpu", resume=interrupted)
+            train(options, digits, out=out, device=here())
+    stopped = train(options, digits, out=out, device=here(), resume=interrupted)
     assert len(stopped.history) == 5  # the second was the best, and then 3 were no better
     assert stopped.checkpoint == out / BEST
     assert sorted(path.name for path in out.iterdir()) == [BEST, LAST, REPORT]
-    two = train(replace(options, epochs=2, patience=None), digits, out=tmp_path / "two", device="cpu")
+    two = train(replace(options, epochs=2, patience=None), digits, out=tmp_path / "two", device=here())
     assert same(weights(stopped), weights(two))
     assert not same(weights(stopped), dict(checkpoint.load_model(out / LAST).state_dict()))
 
@@ -324,6 +328,6 @@ def test_no_early_stopping_while_it_gets_better(
     digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, [0.0, 0.1, 0.1, 0.2])
-    trained = train(tiny(epochs=4, patience=2), digits, out=tmp_path, device="cpu")
+    trained = train(tiny(epochs=4, patience=2), digits, out=tmp_path, device=here())
     assert len(trained.history) == 4
     assert same(weights(trained), dict(checkpoint.load_model(tmp_path / LAST).state_dict()))
