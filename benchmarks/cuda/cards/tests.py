@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -153,7 +153,7 @@ def in_tf32() -> Iterator[None]:
 
 def pytest_run(work: Work) -> dict[str, Any]:
     """Run the tests that take a device, and return what became of them; what has no time left is not `whole`."""
-    report = work.folder / "tests.xml"
+    report = (work.folder / "tests.xml").resolve()  # pytest is run elsewhere
     report.unlink(missing_ok=True)
     command = [
         sys.executable,
@@ -170,24 +170,20 @@ def pytest_run(work: Work) -> dict[str, Any]:
         command += ["-n", "8"]
     command += QUICK_TESTS if work.quick else ["-m", "cuda", "tests/deepcheck"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
-        text, _ = process.communicate(timeout=max(work.left() - 15, 30))
-        whole = process.returncode in (0, 1)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)  # it writes its report then
+    printed = work.folder / "tests.txt"
+    with printed.open("w") as sink:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT)
         try:
-            text, _ = process.communicate(timeout=10)
+            process.wait(max(work.left() - 15, 30))
         except subprocess.TimeoutExpired:
+            work.note("the tests did not end in the time")
+            process.send_signal(signal.SIGINT)  # it writes its report then
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+        finally:
             process.kill()
-            text, _ = process.communicate()
-        whole = False
-        work.note("the tests did not end in the time")
-    except BaseException:
-        process.kill()
-        raise
+            process.wait()
+    text, whole = printed.read_text(errors="replace"), process.returncode in (0, 1)
     found = {"command": " ".join(["python", *command[1:]]).replace(str(report), "tests.xml"), "whole": whole}
     found |= of_report(report) if report.exists() else {"passed": 0, "failed": 0, "skipped": 0, "failures": {}}
     if not whole or not found["passed"]:
