@@ -103,6 +103,8 @@ def plan_of(subject: Subject = OWN, name: str = "mnist", *, quick: bool = False)
                 recipe=tuple(recipe.items()),
                 images=images or one.images,
                 epochs=epochs or one.epochs,
+                # where these nets collapse is not known: the first crossing may be below the least epsilon
+                sizes=one.sizes if one.ramp or 0.0 in one.sizes else (0.0, *one.sizes),
             )
             for one in plan.convolutional
         )
