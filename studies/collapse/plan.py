@@ -87,7 +87,7 @@ def plan_of(subject: Subject = OWN, name: str = "mnist", *, quick: bool = False)
         plan = replace(plan, pairs=QUICK.pairs, convolutional=QUICK.convolutional)
     if not subject.is_own:
         cifar10, residual = name == "cifar10", "resnet" in (subject.net or "")
-        eta = 0.002 if cifar10 else 0.1 if name == "digits" else 0.01
+        eta = 0.002 if cifar10 else 0.05 if name == "digits" else 0.01
         pairs = tuple(
             replace(pair, positive=subject.classes[0], negative=subject.classes[1], eta=eta)
             for pair in plan.pairs
