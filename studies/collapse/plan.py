@@ -87,7 +87,7 @@ def plan_of(subject: Subject = OWN, name: str = "mnist", *, quick: bool = False)
         plan = replace(plan, pairs=QUICK.pairs, convolutional=QUICK.convolutional)
     if not subject.is_own:
         cifar10, residual = name == "cifar10", "resnet" in (subject.net or "")
-        eta = 0.002 if cifar10 else 0.1 if name == "digits" else 0.01
+        eta = 0.002 if cifar10 else 0.05 if name == "digits" else 0.01
         pairs = tuple(
             replace(pair, positive=subject.classes[0], negative=subject.classes[1], eta=eta)
             for pair in plan.pairs
@@ -103,6 +103,8 @@ def plan_of(subject: Subject = OWN, name: str = "mnist", *, quick: bool = False)
                 recipe=tuple(recipe.items()),
                 images=images or one.images,
                 epochs=epochs or one.epochs,
+                # where these nets collapse is not known: the first crossing may be below the least epsilon
+                sizes=one.sizes if one.ramp or 0.0 in one.sizes else (0.0, *one.sizes),
             )
             for one in plan.convolutional
         )

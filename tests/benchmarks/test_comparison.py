@@ -188,7 +188,7 @@ def test_the_full_form_trains_nets_of_full_width_on_all_pairs(tmp_path: Path, mo
             if "linear" not in unit.what and unit.seed == 4:
                 with pytest.raises(_SeenError):
                     unit.run()
-    assert len(recipes) == 2 * (4 + 3 + 8) + 3 * (3 + 3 + 8)
+    assert len(recipes) == 2 * (4 + 3 + 9) + 3 * (3 + 3 + 9)
     for recipe, name in recipes:
         assert recipe.model == "resnet_ccat"
         assert recipe.width is None

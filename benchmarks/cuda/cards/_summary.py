@@ -173,7 +173,8 @@ def _collapse(units: Units, plan: Plan, *, quick: bool) -> Summary | None:
     kinds = {}
     for kind in data.conv.values:
         one = data.sel(conv=kind)
-        there = one.conv_recall.notnull().all("conv_point") if one.sizes["conv_point"] else one.seed < 0
+        one = one.isel(conv_point=np.flatnonzero(one.conv_epsilon.notnull()))
+        there = one.conv_recall.notnull().all("conv_point")
         values = one.conv_critical.values[there.values]
         kinds[str(kind)] = {
             "seeds": int(there.sum()),
