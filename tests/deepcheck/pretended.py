@@ -185,10 +185,7 @@ def pretended() -> Iterator[torch.device]:
     before = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=device) is one on the CPU that is moved
     try:
-        with (
-            torch.autograd.set_multithreading_enabled(False),
-            _Factories(),
-        ):  # a thread of the device would outlive Python
+        with torch.autograd.set_multithreading_enabled(False), _Factories():  # a thread of the device would outlive Python
             yield device
     finally:
         torch._C._set_only_lift_cpu_tensors(before)
