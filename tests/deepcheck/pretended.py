@@ -208,7 +208,8 @@ def pretended() -> Iterator[torch.device]:
     before = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=device) is one on the CPU that is moved
     try:
-        with _Factories():  # type: ignore[no-untyped-call]
+        # a thread of the device would outlive Python
+        with torch.autograd.set_multithreading_enabled(False), _Factories():  # type: ignore[no-untyped-call]
             yield device
     finally:
         torch._C._set_only_lift_cpu_tensors(before)
