@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deepcheck.models.convolutional import conv_small, conv_threshold, madry_mnist
+from deepcheck.models.convolutional import conv_leaky, conv_small, conv_threshold, madry_mnist
 from deepcheck.models.ensemble import Ensemble
 from deepcheck.models.linear import linear
 from deepcheck.models.network import Network
@@ -28,6 +28,7 @@ __all__ = ["NAMES", "Ensemble", "Network", "build", "from_spec", "shapes_of"]
 _BODIES: dict[str, tuple[Callable[..., tuple[nn.Module, int]], int]] = {
     "linear": (linear, 1),
     "conv_small": (conv_small, 4),
+    "conv_leaky": (conv_leaky, 4),
     "conv_threshold": (conv_threshold, 4),
     "madry_mnist": (madry_mnist, 4),
     "resnet_ccat": (resnet_ccat, 4),
@@ -58,6 +59,7 @@ def build(
     ===============  ===========================================================  ===============================
     linear           a linear classifier
     conv_small       two convolutions, 100 hidden units (Wong and Kolter 2018)    width = 1: factor of channels
+    conv_leaky       conv_small with leaky ReLUs                                  width = 1: factor of channels
     conv_threshold   conv_small behind a pointwise layer                          width = 1; levels = 4 channels
     madry_mnist      two convolutions, 1024 hidden units (Madry et al. 2018)      width = 1: factor of channels
     resnet_ccat      ResNet-20 with 64 channels (Stutz et al. 2020)               channels = 64; blocks = 3 a stage

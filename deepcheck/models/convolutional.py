@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 
-__all__ = ["conv_small", "conv_threshold", "madry_mnist"]
+__all__ = ["conv_leaky", "conv_small", "conv_threshold", "madry_mnist"]
 
 
 def conv_threshold(in_shape: tuple[int, int, int], *, width: int = 1, levels: int = 4) -> tuple[nn.Module, int]:
@@ -28,6 +30,23 @@ def conv_threshold(in_shape: tuple[int, int, int], *, width: int = 1, levels: in
     return nn.Sequential(nn.Conv2d(in_channels, levels, 1), nn.ReLU(), body), d
 
 
+def conv_leaky(in_shape: tuple[int, int, int], *, width: int = 1) -> tuple[nn.Module, int]:
+    """Return the features of conv_small with leaky ReLUs, of slope 0.1 below 0, and their number: 166,406 weights on MNIST.
+
+    Where all hidden units of conv_small are at 0, the logits are the last layer's biases, and their gradient by the image is
+    exactly 0. A net that is trained to predict the uniform distribution learns that, and attacks by gradient, those of its
+    training among them, stay where they are. Here there is a gradient everywhere.
+
+    Parameters
+    ----------
+    in_shape
+        Channels, height, width of an image; at least 4 x 4 pixels.
+    width
+        Factor of the channels, 16 and 32.
+    """
+    return _small(in_shape, width, lambda: nn.LeakyReLU(0.1))
+
+
 def conv_small(in_shape: tuple[int, int, int], *, width: int = 1) -> tuple[nn.Module, int]:
     """Return the features of a small network, and their number: 166,406 weights on MNIST with the head for 10 classes.
 
@@ -41,16 +60,21 @@ def conv_small(in_shape: tuple[int, int, int], *, width: int = 1) -> tuple[nn.Mo
     width
         Factor of the channels, 16 and 32.
     """
+    return _small(in_shape, width, nn.ReLU)
+
+
+def _small(in_shape: tuple[int, int, int], width: int, activation: Callable[[], nn.Module]) -> tuple[nn.Module, int]:
+    """Return two convolutions and a hidden layer of 100 units, with an activation of their own each."""
     in_channels, height, columns = in_shape
     first, second = 16 * width, 32 * width
     body = nn.Sequential(
         nn.Conv2d(in_channels, first, 4, stride=2, padding=1),
-        nn.ReLU(),
+        activation(),
         nn.Conv2d(first, second, 4, stride=2, padding=1),
-        nn.ReLU(),
+        activation(),
         nn.Flatten(),
         nn.Linear(second * (height // 4) * (columns // 4), 100),
-        nn.ReLU(),
+        activation(),
     )
     return body, 100
 

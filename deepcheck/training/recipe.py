@@ -18,7 +18,7 @@ from odeflow.model import checked_count, checked_number
 __all__ = ["DEFAULTS", "METHODS", "RECIPES", "Recipe", "recipe", "recorded", "threat"]
 
 ModelName = Literal[
-    "linear", "conv_small", "conv_threshold", "madry_mnist", "resnet_ccat", "preact_resnet18", "wrn28_10"
+    "linear", "conv_small", "conv_leaky", "conv_threshold", "madry_mnist", "resnet_ccat", "preact_resnet18", "wrn28_10"
 ]
 
 
@@ -206,8 +206,8 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "epsilon": 0.33, "attack_steps": 8, "step_size": 0.08, "ramp": 0.4,
         },
         "ccat": {
-            "epochs": 16, "batch_size": 100,
-            "attack_steps": 40, "step_size": 0.01,
+            "epochs": 24, "batch_size": 100,
+            "attack_steps": 30, "step_size": 0.05, "starts": "image", "growth": 0.8,
         },
     },
     "cifar10": {

@@ -19,6 +19,7 @@ from deepcheck.models.residual import BasicBlock, PreActivationBlock, wrn28_10
 TINY: dict[str, dict[str, Any]] = {
     "linear": {},
     "conv_small": {},
+    "conv_leaky": {},
     "conv_threshold": {},
     "madry_mnist": {},
     "resnet_ccat": {"channels": 4, "blocks": 1},
@@ -65,6 +66,7 @@ def global_random_numbers_untouched() -> Iterator[None]:
     [
         ("linear", (1, 28, 28), 7850),
         ("conv_small", (1, 28, 28), 166_406),  # Wong and Kolter
+        ("conv_leaky", (1, 28, 28), 166_406),
         ("conv_threshold", (1, 28, 28), 166_406 + 4 * 2 + 3 * 4 * 4 * 16),  # 4 levels, seen by the next layer
         ("madry_mnist", (1, 28, 28), 3_274_634),  # Madry et al.
         (
@@ -199,6 +201,23 @@ def test_conv_small_by_hand() -> None:
     assert z.shape == (3, 32, 2, 2)
     expected = (z.flatten(1) @ w3.T + b3).clamp(min=0) @ w4.T + b4
     torch.testing.assert_close(network(x), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_a_conv_leaky_without_active_units_still_has_a_gradient() -> None:
+    """conv_small with the same weights has none there: its logits are the last biases."""
+    x = images(20, 1, 8, 8).float()
+    gradients, logits = {}, {}
+    for name in ("conv_small", "conv_leaky"):
+        network = models.build(name, 10, (1, 8, 8), generator=seeded(0)).eval()
+        with torch.no_grad():
+            *_, last = (one for one in network.body if isinstance(one, nn.Linear))
+            last.bias.fill_(-100)
+        z = x.clone().requires_grad_()
+        logits[name] = network(z)
+        (gradients[name],) = torch.autograd.grad(logits[name][:, 0].sum(), z)
+    assert torch.equal(logits["conv_small"], network.head.bias.expand(20, 10))
+    assert not gradients["conv_small"].any()
+    assert gradients["conv_leaky"].flatten(1).any(1).all()
 
 
 @pytest.mark.parametrize("block", [BasicBlock, PreActivationBlock])
