@@ -207,7 +207,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "ccat": {
             "epochs": 24, "batch_size": 100,
-            "attack_steps": 30, "step_size": 0.05, "starts": "image", "growth": 0.8,
+            "attack_steps": 30, "step_size": 0.05, "starts": "image", "first_steps": 8, "growth": 0.8,
         },
     },
     "cifar10": {

@@ -60,7 +60,7 @@ def setting_of(name: str, dataset: str, *, quick: bool) -> Setting:
     attacks: dict[str, dict[str, Any]] = {
         "standard": {},
         "at": {"attack_steps": 5, "step_size": 0.12},
-        "ccat": {"attack_steps": 10, "step_size": 0.1},
+        "ccat": {"attack_steps": 10, "step_size": 0.1, "first_steps": 3},
     }
     recipes = {
         training: one.changed(epochs=epochs[training], width=None, **attacks[training])

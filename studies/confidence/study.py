@@ -139,7 +139,13 @@ def _recipe(net: str, seed: int, setting: Setting, images: Images) -> Recipe:
     if method == "at":
         own = {"epsilon": epsilon, "attack_steps": 5, "step_size": epsilon / 2.5, "width": None, "augmentation": "none"}
     if method == "ccat":
-        attack = {"epsilon": epsilon, "attack_steps": 5, "step_size": epsilon / 5, "starts": "published", "growth": 0.0}
+        attack = {
+            "epsilon": epsilon,
+            "attack_steps": 5,
+            "step_size": epsilon / 5,
+            "starts": "published",
+            "first_steps": None,
+        }
         own = attack | {"epochs": setting.ccat_epochs}
     common = {"epochs": setting.epochs, "validation": setting.validation, "batch_size": setting.batch_size}
     given = dict(setting.of_linear if model == "linear" else setting.recipe)

@@ -29,13 +29,13 @@ __all__ = ["CARD"]
 ROOT = Path(__file__).parents[3]
 AGREE = 1e-4
 """Largest difference of an objective that is allowed."""
-NETS: dict[str, tuple[str, tuple[int, int, int], dict[str, int]]] = {
+NETS: dict[str, tuple[str, tuple[int, int, int], dict[str, Any]]] = {
     "PreAct-ResNet-18": ("preact_resnet18", (3, 32, 32), {}),
     "ResNet [3, 3, 3], 64 channels": ("resnet_ccat", (3, 32, 32), {}),
     "ResNet-20": ("resnet_ccat", (3, 32, 32), {"channels": 16}),
     "small net": ("conv_small", (1, 28, 28), {}),
 }
-QUICK: dict[str, dict[str, int]] = {
+QUICK: dict[str, dict[str, Any]] = {
     "PreAct-ResNet-18": {"channels": 4},
     "ResNet [3, 3, 3], 64 channels": {"channels": 4, "blocks": 1},
     "ResNet-20": {"channels": 2},
@@ -134,7 +134,7 @@ def in_tf32() -> Iterator[None]:
     cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     new = hasattr(cudnn, "conv") and hasattr(cuda, "fp32_precision")  # torch 2.9 and later
     parts: list[tuple[Any, str, object]] = (
-        [(cuda, "fp32_precision", "tf32"), (cudnn.conv, "fp32_precision", "tf32")]
+        [(cuda, "fp32_precision", "tf32"), (getattr(cudnn, "conv", None), "fp32_precision", "tf32")]
         if new
         else [(cuda, "allow_tf32", True), (cudnn, "allow_tf32", True)]
     )
@@ -196,7 +196,8 @@ def pytest_run(work: Work) -> dict[str, Any]:
 def of_report(path: Path) -> dict[str, Any]:
     """Return the numbers of passed, failed and skipped tests, and the tails of those that failed."""
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    failures, reasons = {}, {}
+    failures: dict[str, str] = {}
+    reasons: dict[str, int] = {}
     for case in ElementTree.parse(path).iter("testcase"):
         name = f"{case.get('classname')}::{case.get('name')}"
         bad = [child for child in case if child.tag in ("failure", "error")]

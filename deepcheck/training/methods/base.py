@@ -162,8 +162,8 @@ class AttackingMethod(Method):
     step_size: float = 0.06
     """Step of the training attack, > 0."""
     first_steps: int | None = None
-    """Steps of the attack at the beginning, in [1, attack_steps]; they grow linearly to attack_steps. None: attack_steps
-    from the beginning."""
+    """Steps of the attack at the beginning, >= 1; from these they grow linearly to attack_steps, if that is more. None:
+    attack_steps from the beginning."""
     growth: float = 0.5
     """Share of the training over which the steps grow, in [0, 1]."""
 
@@ -173,11 +173,11 @@ class AttackingMethod(Method):
         checked_count("attack_steps", self.attack_steps, 1)
         checked_number("step_size", self.step_size, above=0)
         if self.first_steps is not None:
-            checked_count("first_steps", self.first_steps, 1, most=self.attack_steps)
+            checked_count("first_steps", self.first_steps, 1)
         checked_number("growth", self.growth, least=0, most=1)
 
     def steps_at(self, progress: float) -> int:
         """Return the steps of the attack at this progress of the training, in [0, 1)."""
-        first = self.attack_steps if self.first_steps is None else self.first_steps
+        first = self.attack_steps if self.first_steps is None else min(self.first_steps, self.attack_steps)
         share = min(progress / self.growth, 1.0) if self.growth else 1.0
         return round(first + share * (self.attack_steps - first))
