@@ -169,6 +169,7 @@ def test_values_that_must_not_change() -> None:
         assert [int(value) % 2**32 for value in found[example]] == [word(k, position) for position in range(4)]
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif("not torch.cuda.is_available()", reason="needs a GPU")
 def test_a_gpu_draws_the_same_numbers() -> None:
     for name in ("symmetric", "uniform", "normal"):

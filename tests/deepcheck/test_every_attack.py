@@ -14,7 +14,7 @@ from deepcheck.attacks.calls import NotFiniteWarning, ProbabilityWarning
 from deepcheck.attacks.norms import NORMS
 from deepcheck.attacks.objectives import Objective
 from deepcheck.evaluation import suite
-from tests.deepcheck.devices import on_every_device
+from tests.deepcheck.devices import on_every_device, on_the_cpu
 
 QUICK: dict[str, dict[str, Any]] = {
     "pgd": {"steps": 4, "restarts": 2},
@@ -300,6 +300,7 @@ def test_whatever_the_caller_is_in(call: Call, mode: None) -> None:
         ({"model": lambda x: Rowwise()(x) * torch.nan}, "model returned logits that are not finite"),
     ],
 )
+@on_the_cpu
 def test_bad_input(call: Call, change: dict[str, Any], message: str) -> None:
     arguments = {"images": torch.zeros(5, *SHAPE), "labels": torch.zeros(5, dtype=torch.int64)} | change
     with pytest.raises((ValueError, TypeError), match=re.escape(message)):

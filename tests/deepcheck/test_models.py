@@ -434,6 +434,7 @@ def test_bad_arguments(change: dict[str, Any], error: type[Exception], message: 
         models.build(**arguments)
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_agrees_with_cpu() -> None:
     for name in models.NAMES:

@@ -14,7 +14,7 @@ from deepcheck.data import load
 from deepcheck.evaluation import Planned, evaluate
 from deepcheck.evaluation.run import split
 from deepcheck.evaluation.sanity import Check, sanity_checks
-from tests.deepcheck.devices import on_every_device
+from tests.deepcheck.devices import on_every_device, on_the_cpu
 
 pytestmark = on_every_device
 
@@ -232,6 +232,7 @@ def test_the_same_generator_finds_the_same() -> None:
         ({"images": torch.zeros(0, 1, 8, 8), "labels": torch.zeros(0, dtype=torch.int64)}, "images are none: allowed"),
     ],
 )
+@on_the_cpu
 def test_bad_input_is_refused(options: dict[str, Any], message: str) -> None:
     images, labels = grey()
     given = {"model": Planes(), "images": images, "labels": labels, "epsilon": 0.1, "generator": generator(), **options}

@@ -16,7 +16,7 @@ from deepcheck.attacks.noise import RandomSearch, UniformNoise
 from deepcheck.attacks.objectives import objective
 from deepcheck.attacks.pgd import PGD
 from deepcheck.data import load
-from tests.deepcheck.devices import on_every_device
+from tests.deepcheck.devices import on_every_device, on_the_cpu
 
 pytestmark = on_every_device
 
@@ -423,6 +423,7 @@ def test_bad_types_of_configuration() -> None:
         ({"targets": torch.zeros(5, dtype=torch.int64)}, "targets are not allowed: the objective has none"),
     ],
 )
+@on_the_cpu
 def test_bad_input(change: dict[str, object], message: str) -> None:
     arguments: dict[str, object] = {
         "images": torch.zeros(5, 1, 4, 4, dtype=torch.float64),
