@@ -210,7 +210,7 @@ def test_a_conv_leaky_without_active_units_still_has_a_gradient() -> None:
     for name in ("conv_small", "conv_leaky"):
         network = models.build(name, 10, (1, 8, 8), generator=seeded(0)).eval()
         with torch.no_grad():
-            *_, last = (one for one in network.body.modules() if isinstance(one, nn.Linear))
+            *_, last = (one for one in network.body.children() if isinstance(one, nn.Linear))
             last.bias.fill_(-100)
         z = x.clone().requires_grad_()
         logits[name] = network(z)
