@@ -368,8 +368,9 @@ def test_a_card_that_cannot_be_imported_is_not_passed_over(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["tests", "speed"])
 def test_a_card_runs_whole_in_its_quick_form(name: str, tmp_path: Path) -> None:
+    """The other cards are run whole in test_cards.py and test_comparison.py."""
     torch.set_num_threads(1)
     assert called(tmp_path, "--quick", "--cards", name) == 0
     out = tmp_path / "o" / "ut" / "quick"
@@ -380,23 +381,14 @@ def test_a_card_runs_whole_in_its_quick_form(name: str, tmp_path: Path) -> None:
     json.dumps(said["found"], allow_nan=False)
 
 
-@pytest.mark.slow
-def test_the_command_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
-    run = [
-        sys.executable,
-        "-m",
-        "benchmarks.cuda",
-        "--device",
-        "cpu",
-        "--quick",
-        "--cards",
-        "speed",
-        "--out",
-        str(tmp_path),
-    ]
+@pytest.mark.whole
+def test_the_command_runs_every_card(tmp_path: Path) -> None:
+    """A minute or two of one processor."""
+    run = [sys.executable, "-m", "benchmarks.cuda", "--device", "cpu", "--quick", "--out", str(tmp_path)]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "| speed | done |" in done.stdout
+    for name in NAMES:
+        assert f"| {name} | done |" in done.stdout
     assert (tmp_path / "quick" / "speed.png").stat().st_size > 1000
 
 
