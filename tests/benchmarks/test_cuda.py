@@ -18,7 +18,6 @@ from benchmarks.cuda import card as card_file
 from benchmarks.cuda import keep, origin, results, runner
 from benchmarks.cuda.card import Card, Work
 from benchmarks.cuda.cards import NAMES, card
-from benchmarks.cuda.cards import tests as tests_card
 from deepcheck.data import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -390,45 +389,6 @@ def test_the_command_runs_every_card(tmp_path: Path) -> None:
     for name in NAMES:
         assert f"| {name} | done |" in done.stdout
     assert (tmp_path / "quick" / "speed.png").stat().st_size > 1000
-
-
-def test_the_help_names_each_card_with_its_minutes(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        command.main(["--help"])
-    text = capsys.readouterr().out
-    for name in NAMES:
-        one = card(name)
-        assert one.what.rstrip(".") in text
-        assert f"{one.least:g} to {one.most:g} minutes" in text
-
-
-def test_the_queue_names_each_card_in_order() -> None:
-    """What benchmarks/cuda.md says of a card is what the card says of itself, and where its result stands."""
-    page = (ROOT / "benchmarks" / "cuda.md").read_text(encoding="utf-8")
-    sections = dict(re.findall(r"^## Card `(\w+)`\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
-    assert tuple(sections) == NAMES
-    for name, text in sections.items():
-        one = card(name)
-        words = " ".join(text.split())
-        assert f"{one.what.rstrip('.')}." in words
-        assert f"Minutes: {one.least:g} to {one.most:g}." in words
-        assert "To be reached: " in words
-        recorded = results.read(results.RECORDED, name)
-        state = "open" if recorded is None else "whole" if recorded.complete else "in part"
-        assert f"Result: {state}{'' if recorded is None else f', docs/cuda/{name}.json'}." in words
-
-
-def test_the_report_of_the_tests_is_read(tmp_path: Path) -> None:
-    (tmp_path / "tests.xml").write_text(
-        '<testsuites><testsuite><testcase classname="t.a" name="good[cuda]"/>'
-        '<testcase classname="t.a" name="bad"><failure message="m">E   assert 1 == 2</failure></testcase>'
-        '<testcase classname="t.b" name="broken"><error>at setup</error></testcase>'
-        '<testcase classname="t.b" name="not"><skipped message="no GPU"/></testcase></testsuite></testsuites>'
-    )
-    found = tests_card.of_report(tmp_path / "tests.xml")
-    assert {name: found[name] for name in ("passed", "failed", "skipped")} == {"passed": 1, "failed": 2, "skipped": 1}
-    assert found["failures"] == {"t.a::bad": "E   assert 1 == 2", "t.b::broken": "at setup"}
-    assert found["reasons_to_skip"] == {"no GPU": 1}
 
 
 def test_results_are_kept_but_for_quick_ones_and_halves_of_what_is_whole(tmp_path: Path) -> None:
