@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deepcheck.attacks.base import Model
+from deepcheck.attacks.draws import Draws, keys
 from deepcheck.defences.base import Defence
 from deepcheck.defences.wrappers import EOT, mean_of_draws
 from odeflow.model import checked_count, checked_number
@@ -45,10 +46,11 @@ class GaussianNoise(Defence):
         return EOT(self, draws=math.ceil(30 / self.passes))
 
     def _logits(self, images: Tensor) -> Tensor:
+        source = self.generator(torch.device("cpu"))  # whose seeds are the same on every device
+        indices = torch.arange(len(images), device=images.device)
+
         def draw() -> Tensor:
-            xi = torch.randn(
-                images.shape, generator=self.generator(images.device), device=images.device, dtype=images.dtype
-            )
+            xi = Draws(keys(source, indices)).normal(images)
             return self.net(images + self.sigma * xi)
 
         return mean_of_draws(draw, self.passes)
