@@ -24,7 +24,7 @@ from studies.common.images import place, placed
 from studies.common.parallel import one_thread
 
 
-def _work(out: Path, seconds: float = 600.0, *, quick: bool = True, earlier: dict[str, Any] | None = None) -> Work:
+def _work(out: Path, seconds: float = 36_000.0, *, quick: bool = True, earlier: dict[str, Any] | None = None) -> Work:
     out.mkdir(exist_ok=True)
     return Work(CARD, torch.device("cpu"), seconds, out, quick=quick, earlier=earlier)
 

@@ -108,7 +108,7 @@ def test_attacks_in_another_direction_break_the_rule_of_the_margins() -> None:
 def test_a_study_with_several_figures_saves_each(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(self: Study, *, quick: bool = False, folder: Path | None = None) -> Outcome:
+    def run(self: Study, **_: object) -> Outcome:
         figures: dict[str, Figure] = {"one": new_figure()[0], "two": new_figure()[0]}
         return Outcome(xr.Dataset(), figures, "table", ())
 

@@ -174,8 +174,8 @@ def test_a_claim_that_fails_is_status_1(
 ) -> None:
     real = Study.run
 
-    def doubtful(self: Study, *, quick: bool = False, folder: Path | None = None) -> Outcome:
-        outcome = real(self, quick=quick, folder=folder)
+    def doubtful(self: Study, **options: Any) -> Outcome:
+        outcome = real(self, **options)
         return replace(outcome, claims=(*outcome.claims, Claim("the moon is cheese", "it is not", False)))
 
     monkeypatch.setattr(Study, "run", doubtful)

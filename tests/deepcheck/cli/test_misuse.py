@@ -73,7 +73,10 @@ from tests.deepcheck.cli.commands import TRAIN, files, status_of
         ("distal none --plot a.bmp", "'.bmp': allowed is one of .pdf, .png, .svg"),
         ("attack --epsilon 0.1 none", "epsilon = 'none' is not a number: allowed are numbers"),
         ("attack none --bounds 0", "--bounds has no value"),
-        ("frobnicate", "COMMAND = 'frobnicate' is unknown: allowed is one of train, export, attack, evaluate, distal, methods"),
+        (
+            "frobnicate",
+            "COMMAND = 'frobnicate' is unknown: allowed is one of train, export, attack, evaluate, distal, methods",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
