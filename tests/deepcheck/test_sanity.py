@@ -14,7 +14,7 @@ from deepcheck.data import load
 from deepcheck.evaluation import Planned, evaluate
 from deepcheck.evaluation.run import split
 from deepcheck.evaluation.sanity import Check, sanity_checks
-from tests.deepcheck.devices import on_every_device, on_the_cpu
+from tests.deepcheck.devices import here, on_every_device, on_the_cpu
 
 pytestmark = on_every_device
 
@@ -167,7 +167,7 @@ def test_a_net_without_any_gradient_fails_and_does_not_stop_the_checks() -> None
 def test_a_linear_net_passes_whose_gradients_cannot_mislead(epochs: int) -> None:
     """Also when it is barely trained: random search then finds classes that plain ascent of the margin misses."""
     digits = load("digits")
-    (x, y), _ = split(digits, 150, 0)
+    (x, y), _ = split(digits, 150, 0, here())
     net = models.build("linear", 10, digits.shape, generator=generator()).eval()
     train = torch.tensor(digits.train_images).float() / 255
     optimiser = torch.optim.Adam(net.parameters(), lr=0.05)

@@ -317,6 +317,7 @@ def test_area_of_the_squares() -> None:
     assert _sides(1.0, 5, 9) == (5, 9)
 
 
+@on_the_cpu
 def test_pattern_of_l2() -> None:
     # eq. 2 for h = 5: n = 2, terms 1/9, 1/4, 1
     rings = torch.tensor([1 / 9, 1 / 9 + 1 / 4, 1 / 9 + 1 / 4 + 1], dtype=torch.float64)
