@@ -92,6 +92,8 @@ class Run(_Quick):
                 raise ValueError(unknown("NAME", name, STUDIES, "is no study"))
             if subject != OWN and not STUDIES[name].subjects:
                 raise ValueError(unsuited(name))
+        if self.dataset == "cifar10" and self.classes == ("3", "7"):
+            raise ValueError("classes is missing: dataset = cifar10 has no 3 and 7; allowed is, say, airplane ship")
         return _run_all(self.names, self.made(), quick=self.quick, every=False, subject=subject)
 
 

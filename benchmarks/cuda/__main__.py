@@ -56,7 +56,12 @@ def _work(given: list[str], recorded: Path) -> int:
             raise ValueError(f"{name} = {str(folder)!r} is a file: allowed is a folder")
     if options.earlier is not None and not options.earlier.is_dir():
         raise ValueError(f"earlier = {str(options.earlier)!r} is not there: allowed is a folder of results")
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        (options.out / "quick" if options.quick else options.out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"out = {str(options.out)!r} cannot be made ({error.strerror}): allowed is a folder that can be written to"
+        ) from None
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     outcomes: list[Outcome] = run_cards(
         [one for one in cards if one.name in names],

@@ -245,7 +245,16 @@ def unpack(bundle: Path, data: Path, wheels: Path) -> list[str]:
         manifest: dict[str, Any] = json.loads((bundle / "manifest.json").read_bytes())
     except FileNotFoundError:
         raise BundleError(f"{str(bundle)!r} lacks manifest.json: make it with make cuda-bundle, and carry it") from None
-    pieces = [Piece(**piece) for piece in manifest["pieces"]]
+    except ValueError:
+        manifest = {}
+    try:
+        pieces = [Piece(**piece) for piece in manifest["pieces"]]
+        about = {name: dict(of) for name, of in manifest["files"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise BundleError(f"{str(bundle / 'manifest.json')!r} is damaged: make it anew, and carry it again") from None
+    for option, folder in (("data", data), ("wheels", wheels)):
+        if folder.exists() and not folder.is_dir():
+            raise BundleError(f"{option} = {str(folder)!r} is a file: allowed is a folder")
     if missing := [piece.name for piece in pieces if not (bundle / piece.name).is_file()]:
         raise BundleError(f"{str(bundle)!r} lacks {', '.join(missing)}: make it anew, and carry all of it")
     for piece in pieces:
@@ -255,13 +264,13 @@ def unpack(bundle: Path, data: Path, wheels: Path) -> list[str]:
     kept.mkdir(parents=True, exist_ok=True)
 
     def decode(piece: Piece) -> None:
-        content = DECODERS[manifest["files"][piece.of]["kind"]]((bundle / piece.name).read_bytes())
+        content = DECODERS[about[piece.of]["kind"]]((bundle / piece.name).read_bytes())
         (kept / f"{piece.name}.new").write_bytes(content)
         (kept / f"{piece.name}.new").rename(kept / piece.name)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(decode, (piece for piece in pieces if piece.of)))
-    said = [_joined(data, kept, name, **about) for name, about in manifest["files"].items()]
+    said = [_joined(data, kept, name, **of) for name, of in about.items()]
     if installed := [piece.name for piece in pieces if not piece.of]:
         _install([bundle / name for name in installed], wheels)
         said.append(f"{len(installed)} wheels are in {wheels}")

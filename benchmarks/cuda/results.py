@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -22,7 +23,19 @@ from odeflow.provenance import provenance, write_bytes
 if TYPE_CHECKING:
     from benchmarks.cuda.card import Work
 
-__all__ = ["MOST_BYTES", "MOST_FILES", "RECORDED", "Result", "check_size", "files", "gather", "read", "spread", "write"]
+__all__ = [
+    "MOST_BYTES",
+    "MOST_FILES",
+    "RECORDED",
+    "Result",
+    "check_size",
+    "files",
+    "forget",
+    "gather",
+    "read",
+    "spread",
+    "write",
+]
 
 RECORDED = Path(__file__).parents[2] / "docs" / "cuda"
 """Results that are committed."""
@@ -151,6 +164,13 @@ def files(folder: Path) -> list[Path]:
 
 def _below(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def forget(folder: Path, name: str) -> None:
+    """Remove the files and folders of a card: NAME, NAME.json, NAME_errors.png and so on. What else is there stays."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.stem == name or path.name.startswith(f"{name}_"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def gather(folder: Path) -> None:

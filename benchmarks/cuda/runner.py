@@ -80,8 +80,10 @@ def run_cards(
     end = time.perf_counter() + seconds
     if quick:
         out = out / "quick"
-        shutil.rmtree(out, ignore_errors=True)  # nothing is resumed
-        out.mkdir()
+        out.mkdir(exist_ok=True)
+        for card in cards:  # nothing is resumed
+            results.forget(out, card.name)
+            results.forget(out / "work", card.name)
     else:
         results.spread(out)
     folders = [] if quick else [folder for folder in (out, earlier, recorded) if folder is not None]

@@ -38,6 +38,10 @@ class Export:
         from odeflow.model import checked_count
 
         most = checked_count("most", self.most, 1) * 2**20
+        if result_in(self.out).is_file() and result_in(self.out) != self.out:
+            raise ValueError(
+                f"out = {str(self.out)!r} holds a training, which would go before the weights: allowed is another folder"
+            )
         path = result_in(self.checkpoint)
         _, information = checkpoint.read(path)
         network = checkpoint.load_model(path)

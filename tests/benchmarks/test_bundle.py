@@ -95,12 +95,19 @@ def test_a_file_that_is_missing_or_damaged_is_named(made: Path, capsys: pytest.C
     (made / "1" / name).write_bytes(content)
     with pytest.raises(BundleError, match=f"{name}' is damaged"):
         bundle.unpack(made / "1", made / "data", made / "wheels")
+    (made / "file").write_text("")
+    with pytest.raises(BundleError, match=r"data = .*file' is a file: allowed is a folder"):
+        bundle.unpack(made / "1", made / "file", made / "wheels")
     (made / "1" / name).unlink()
     arguments = ["unpack", "--bundle", str(made / "1"), "--data", str(made / "data")]
     assert bundle.main(arguments) == 2
     said = capsys.readouterr().err
     assert f"lacks {name}: make it anew" in said
     assert said.count("\n") == 1
+    for damaged in ("{", "{}", '{"pieces": [1], "files": {}}'):
+        (made / "1" / "manifest.json").write_text(damaged)
+        with pytest.raises(BundleError, match=r"manifest\.json' is damaged: make it anew"):
+            bundle.unpack(made / "1", made / "data", made / "wheels")
     shutil.rmtree(made / "1")
     with pytest.raises(BundleError, match=r"lacks manifest\.json"):
         bundle.unpack(made / "1", made / "data", made / "wheels")

@@ -343,6 +343,30 @@ def test_bad_input_is_one_line(
     assert (said.out, said.err.count("\n")) == ("", 1)
 
 
+def test_a_quick_run_leaves_what_is_not_its_own(tmp_path: Path, cards: dict[str, Card]) -> None:
+    assert called(tmp_path, "--quick") == 0
+    quick = tmp_path / "o" / "ut" / "quick"
+    for name in ("mine.txt", "a.png", "a_net", "ab.json"):
+        (quick / name).write_text("")
+    assert called(tmp_path, "--quick", "--cards", "a") == 0
+    assert sorted(path.name for path in quick.iterdir() if path.is_file()) == [
+        "a.json",
+        "ab.json",
+        "b.json",
+        "mine.txt",
+    ]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(
+    tmp_path: Path, cards: dict[str, Card], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "o").write_text("")
+    assert called(tmp_path) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"out = '.*ut' cannot be made \(.*\): allowed is a folder", said)
+    assert said.count("\n") == 1
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_one_line_says_so(
     tmp_path: Path, cards: dict[str, Card], capsys: pytest.CaptureFixture[str]

@@ -14,7 +14,7 @@ from deepcheck import checkpoint, models
 from deepcheck.attacks import PGD
 from deepcheck.detectors import DETECTORS, Confidence, Detector, Mahalanobis, load_detector
 from deepcheck.evaluation import roc_auc
-from tests.deepcheck.devices import on_every_device
+from tests.deepcheck.devices import here, on_every_device
 from tests.deepcheck.digits_net import Digits, digits_as_tensors, trained_net
 
 pytestmark = on_every_device
@@ -158,6 +158,8 @@ def test_a_file_keeps_it_without_pickle(
 def test_its_score_has_the_gradient_that_an_attack_on_it_needs(
     name: str, net: models.Network, fitted: Any, digits: Digits
 ) -> None:
+    if here().startswith("pretended"):
+        pytest.skip("a net does not change its precision there")
     x = (0.3 + 0.4 * digits.test[:4]).double().requires_grad_()  # away from the bounds, and less certain
     net.double()
     try:

@@ -222,6 +222,8 @@ def test_export(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch:
     assert capsys.readouterr().err.startswith(error)
     assert status_of("export small --out again --dtype float16") == 0  # what has travelled can go on
     assert checkpoint.read("again")[1]["dtype"] == "float16"
+    assert status_of("export small --out net --overwrite") == 2  # its own checkpoint would go before the weights
+    assert "out = 'net' holds a training" in capsys.readouterr().err
     assert status_of("export nowhere --out other") == 2
     assert "'nowhere' does not exist" in capsys.readouterr().err
     assert not Path("other").exists()

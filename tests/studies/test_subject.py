@@ -61,6 +61,7 @@ def test_bad_subjects_are_refused(options: dict[str, Any], message: str) -> None
     [
         (("tradeoff", "--seeds", "3"), "tradeoff takes no dataset, classes, seeds or net, which are for deep_on_mnist, collapse, confidence"),
         (("deep_on_mnist", "tradeoff_deep", "--dataset", "cifar10"), "tradeoff_deep takes no dataset"),
+        (("deep_on_mnist", "--dataset", "cifar10"), "classes is missing: dataset = cifar10 has no 3 and 7"),
         (("collapse", "--quick", "--classes", "3", "11"), "classes = '11' is unknown (did you mean '1'?): allowed is one of 0, 1"),
         (("confidence", "--seeds", "1"), "seeds = 1 is out of range"),
     ],
