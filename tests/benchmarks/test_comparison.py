@@ -70,6 +70,17 @@ def test_the_quick_form_has_every_measure_with_its_error_over_seeds(whole: tuple
     assert first != second
 
 
+def close(a: Any, b: Any) -> bool:
+    """Return whether what JSON has of two units is the same, numbers but for the rounding of single precision."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(close(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(close, a, b))
+    if isinstance(a, str) and a != b:
+        return np.allclose(np.array(a.split(), float), np.array(b.split(), float), 1e-5, 1e-6, equal_nan=True)
+    return bool(a == b)
+
+
 @pytest.mark.slow
 def test_what_is_there_is_not_done_again_and_what_is_missing_comes_out_the_same(
     whole: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -95,7 +106,7 @@ def test_what_is_there_is_not_done_again_and_what_is_missing_comes_out_the_same(
     assert sorted(done) == sorted([*lost, stale])
     assert again["complete"] is True
     for name, unit in found["units"].items():
-        assert again["found"]["units"][name]["data"] == unit["data"], name
+        assert close(again["found"]["units"][name]["data"], unit["data"]), name
     assert again["found"]["table"] == found["table"]
 
 
