@@ -38,10 +38,11 @@ EXAMPLES = {
         "train --dataset digits --method ccat --epochs 5 --out runs/try",
         "train --dataset cifar10 --method at --model preact_resnet18 --device cuda --resume",
         "train --method at --help  (the settings of a method)",
+        "train --dataset cifar10 --method at --out small --resume  (from weights that deepcheck export has left, say)",
     ),
     "export": (
         "export runs/cifar10_at --out small",
-        "train --dataset cifar10 --method at --out small --resume  (from these weights)",
+        "export runs/cifar10_at --out small --dtype float32 --most 8",
     ),
     "attack": (
         "attack --list",

@@ -214,7 +214,7 @@ def test_without_torch_an_import_names_the_extra() -> None:
             "(did you mean simulate?): allowed is one of integrate, simulate, equi",
         ),
         ("odeflow", "integrate --network comittee", "network = 'comittee' is unknown (did you mean committee?)"),
-        ("deepcheck", "trian", "COMMAND = 'trian' is unknown (did you mean train?): allowed is one of train, attack"),
+        ("deepcheck", "trian", "COMMAND = 'trian' is unknown (did you mean train?): allowed is one of train, export"),
         ("deepcheck", "train --epoch 3", "--epoch is no option of deepcheck train (did you mean --epochs?)"),
         ("deepcheck", "train --epochs two", "epochs = 'two' is not a whole number: allowed is one such as 1000 or 1e3"),
         (
