@@ -63,22 +63,24 @@ def describe(device: torch.device) -> str | None:
     return f"cuda: {torch.cuda.get_device_name(device)}, float32: {'ieee' if exact else ', '.join(now)}"
 
 
-def _float32_settings() -> list[tuple[Any, str, object]]:
-    """Return where torch keeps how float32 is multiplied on a GPU, under which name, and the value for exactly."""
+def _float32_settings(*, exact: bool = True) -> list[tuple[Any, str, object]]:
+    """Return where torch keeps how float32 is multiplied on a GPU, under which name, and the value for exactly, or TF32."""
     cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     if hasattr(cudnn, "conv") and hasattr(cuda, "fp32_precision"):  # torch 2.9 and later
-        return [(part, "fp32_precision", "ieee") for part in (cuda, cudnn.conv, cudnn.rnn)]
-    return [(part, "allow_tf32", False) for part in (cuda, cudnn)]
+        return [(part, "fp32_precision", "ieee" if exact else "tf32") for part in (cuda, cudnn.conv, cudnn.rnn)]
+    return [(part, "allow_tf32", not exact) for part in (cuda, cudnn)]
 
 
 @contextmanager
-def exact_float32() -> Iterator[None]:
+def exact_float32(exact: bool = True) -> Iterator[None]:
     """Let float32 be float32 on a GPU: no convolution and no product of matrices in TF32, which has 10 bits.
 
     Attacks, evaluations and trainings run in it. Elsewhere torch's settings are as the caller has them; by default
     convolutions are TF32 there. Who wants a fast training asks for ``precision="bfloat16"``, which its recipe records.
+
+    With `exact` False it is the opposite: TF32 everywhere, to see what that changes.
     """
-    settings = _float32_settings()
+    settings = _float32_settings(exact=exact)
     before = [getattr(part, name) for part, name, _ in settings]
     try:
         for part, name, value in settings:

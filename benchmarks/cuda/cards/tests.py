@@ -9,8 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -121,31 +120,11 @@ class Coarse(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
         if self.device.type == "cuda":
-            with in_tf32():
+            with exact_float32(False):
                 logits: Tensor = self.net(x)
             return logits
         with torch.autocast(self.device.type, torch.bfloat16):
             return self.net(x).to(x.dtype)  # type: ignore[no-any-return]
-
-
-@contextmanager
-def in_tf32() -> Iterator[None]:
-    """Do what `exact_float32` forbids."""
-    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    new = hasattr(cudnn, "conv") and hasattr(cuda, "fp32_precision")  # torch 2.9 and later
-    parts: list[tuple[Any, str, object]] = (
-        [(cuda, "fp32_precision", "tf32"), (getattr(cudnn, "conv", None), "fp32_precision", "tf32")]
-        if new
-        else [(cuda, "allow_tf32", True), (cudnn, "allow_tf32", True)]
-    )
-    before = [getattr(part, name) for part, name, _ in parts]
-    try:
-        for part, name, value in parts:
-            setattr(part, name, value)
-        yield
-    finally:
-        for (part, name, _), value in zip(parts, before, strict=True):
-            setattr(part, name, value)
 
 
 # Tests.
