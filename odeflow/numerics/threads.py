@@ -7,9 +7,11 @@ a flag in memory tells kernels that run for long to return.
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -63,7 +65,8 @@ def map_blocks(work: Callable[[int, int, Flag], None], count: int, *, least: int
     n_threads = min(threads(), -(-count // least))
     size = max(least, -(-count // (_BLOCKS * max(n_threads, 1))))
     blocks = [(first, min(first + size, count)) for first in range(0, count, size)]
-    work(0, 0, stop)
+    with _heard():
+        work(0, 0, stop)
     # disable=None: off where stderr is not a terminal
     with tqdm(total=count, unit=progress or "", delay=1, disable=None if progress else True) as bar:
         if n_threads <= 1 and threading.current_thread() is not threading.main_thread():
@@ -80,3 +83,35 @@ def map_blocks(work: Callable[[int, int, Flag], None], count: int, *, least: int
             finally:
                 stop[0] = 1
                 pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Make sure that Ctrl-C in a block ends it, at the latest where the block ends.
+
+    Python drops an exception inside a callback from C, and LLVM calls back whenever it has compiled a module: without
+    this, Ctrl-C while a kernel is compiled is lost, and the work of hours begins.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield  # the other threads never hear of a signal
+        return
+    raised: list[BaseException] = []
+
+    def remember(number: int, frame: Any) -> None:
+        try:
+            before(number, frame)
+        except BaseException as interrupt:
+            raised.append(interrupt)
+            raise
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    except Exception:
+        if not raised:  # otherwise it may be what numba makes of the interrupt
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if raised:
+        raise raised[0]

@@ -1,5 +1,7 @@
 """Blocks cover the work once, and an exception stops what has not begun."""
 
+import ctypes
+import signal
 import threading
 
 import numba
@@ -39,6 +41,49 @@ def test_an_exception_ends_it(threads: int) -> None:
     finally:
         numba.set_num_threads(before)
     assert len(done) < 8 * threads
+
+
+@ctypes.CFUNCTYPE(None)
+def interrupted_in_a_callback() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("then", ["goes on", "fails"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_while_a_kernel_is_compiled_is_not_lost(then: str) -> None:
+    """LLVM calls back into Python, which drops what is raised there."""
+    done: list[int] = []
+
+    def work(first: int, last: int, stop: Flag) -> None:
+        if first == last == 0:
+            interrupted_in_a_callback()
+            if then == "fails":
+                raise RuntimeError("no compiled object")
+        done.append(last)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        map_blocks(work, 100, least=1)
+    assert done in ([], [0])
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_handler_of_ctrl_c_that_raises_nothing_ends_nothing() -> None:
+    done: list[int] = []
+
+    def work(first: int, last: int, stop: Flag) -> None:
+        if first == last == 0:
+            signal.raise_signal(signal.SIGINT)
+        done.append(last)
+
+    seen: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    try:
+        map_blocks(work, 1, least=1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIGINT]
+    assert done == [0, 1]
 
 
 def test_progress_is_off_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,8 @@ def test_ctrl_c_ends_what_is_long(tmp_path: Path, what: str) -> None:
     command = [sys.executable, "-c", SCRIPT.replace("WORK", ENDLESS[what]), str(tmp_path / "sweep.nc")]
     run = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=ROOT)
     assert run.stdout == "interrupted\n", run.stderr
-    assert run.returncode == 0
+    # 0, or as one that Ctrl-C has ended: so Python ends if the interrupt came inside exec() of a string, as numba calls it
+    assert run.returncode in (0, -signal.SIGINT)
 
 
 def test_ctrl_c_ends_the_workers_of_a_sweep(tmp_path: Path) -> None:
