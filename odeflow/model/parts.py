@@ -1,0 +1,42 @@
+"""What is asked of the parts of a model together: whether they are what their names say, and their fields by name."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from odeflow.model.adversary import Adversary
+from odeflow.model.mixture import GaussianMixture
+from odeflow.model.rule import LearningRule
+from odeflow.parameters import a, parameter_of
+
+__all__ = ["check_parts", "numeric_parameters", "parameters"]
+
+
+def check_parts(**parts: object) -> None:
+    """Raise a TypeError if an argument named mixture, rule or adversary is not what its name says."""
+    kinds = {"mixture": GaussianMixture, "rule": LearningRule, "adversary": Adversary}
+    for name, part in parts.items():
+        if not isinstance(part, kinds[name]):
+            hint = "; for this one there is odeflow.anisotropic" if type(part).__name__ == "Mixture" else ""
+            raise TypeError(f"{name} = {part!r} is of the wrong type: allowed is {a(kinds[name].__name__)}{hint}")
+        if isinstance(part, Adversary) and part.norm != "l2":
+            raise ValueError(
+                f"norm = {part.norm!r}: allowed is 'l2', because the seed model's data have no axes; "
+                "odeflow.anisotropic has both"
+            )
+
+
+def parameters(*parts: Any) -> dict[str, Any]:
+    """Return the fields of some parts of the model by name, in order."""
+    return {field.name: getattr(part, field.name) for part in parts for field in fields(part)}
+
+
+def numeric_parameters(*parts: Any) -> dict[str, float]:
+    """Return those fields that are numbers: the ones that stand as coordinates in a result."""
+    return {
+        name: getattr(part, name)
+        for part in parts
+        for name, parameter in parameter_of(part).items()
+        if parameter.range is not None
+    }

@@ -1,0 +1,90 @@
+"""The learning rule: one-pass SGD on a loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from odeflow.model.bounds import MOST
+from odeflow.parameters import checked, checked_count, checked_number, choice, described, number, switch
+
+__all__ = ["ACTIVATIONS", "LOSSES", "UPDATES", "Activation", "LearningRule", "Loss", "Update"]
+
+Loss = Literal["squared", "hinge", "logistic", "perceptron"]
+Activation = Literal["erf", "tanh", "linear", "sign"]
+Update = Literal["all", "non_robust"]
+
+LOSSES: tuple[Loss, ...] = get_args(Loss)
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+UPDATES: tuple[Update, ...] = get_args(Update)
+
+
+@described
+@dataclass(frozen=True)
+class LearningRule:
+    """One-pass SGD on a loss of the output g(x), x = w.xi - b; by default the seed model's.
+
+    The update's factor is delta = tau f(tau x), with f the negative derivative of the loss by the margin tau x: for the
+    squared loss (1 - tau g(x))^2 / 2, f = (1 - g) g'; for the hinge loss, g' where g < 1; for the logistic loss,
+    g' / (1 + e^g); for the perceptron loss, g' where g < 0.
+
+    The activation "sign" has no derivative; its g' is taken as 1, which with the perceptron loss is Rosenblatt's rule.
+    It is allowed with the losses squared and perceptron.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a field is not allowed.
+    """
+
+    eta_w: float = number(0.04, "learning rate of the weights", r"\eta_w", above=0, most=MOST)
+    eta_b: float = number(0.2, "learning rate of the bias", r"\eta_b", above=0, most=MOST)
+    second_order: bool = switch(
+        True,
+        "whether the terms in eta_w^2 of the theory are kept",
+        "Without them, the theory is the limit of small learning rates. A simulation always has its full learning rate.",
+    )
+    loss: Loss = choice("squared", "loss of the output", LOSSES)
+    activation: Activation = choice("erf", "output unit g", ACTIVATIONS)
+    update: Update = choice(
+        "all",
+        "examples that are learned from",
+        UPDATES,
+        "All, or only those on which the adversary succeeds (tau x < 0 after the attack).",
+    )
+    normalised: bool = switch(
+        True,
+        "whether the perceptron's |w| is kept at 1",
+        "Otherwise its squared length Q is a third order parameter. The weights of other networks are always free.",
+    )
+
+    def __post_init__(self) -> None:
+        checked(self)
+        if self.activation == "sign" and self.loss not in ("squared", "perceptron"):
+            raise ValueError(f"activation = 'sign' with loss = {self.loss!r}: allowed are squared and perceptron")
+
+    @classmethod
+    def per_example(cls, eta: float, N: int, *, eta_b: float | None = None, **fields: Any) -> LearningRule:
+        """Return the rule w <- w + eta delta xi, b <- b - eta_b delta: eta_w = N eta, and likewise for the bias.
+
+        Parameters
+        ----------
+        eta
+            Learning rate of the weights per example, > 0.
+        N
+            Dimension of the input, >= 1.
+        eta_b
+            Learning rate of the bias per example, > 0; default: eta.
+        **fields
+            Other fields of the rule; unlike elsewhere, `normalised` is False by default.
+
+        Examples
+        --------
+        >>> rule = LearningRule.per_example(0.01, N=784)
+        >>> rule.eta_w, rule.eta_b, rule.normalised
+        (7.84, 7.84, False)
+        """
+        N = checked_count("N", N, 1)
+        eta = checked_number("eta", eta, above=0)
+        eta_b = eta if eta_b is None else checked_number("eta_b", eta_b, above=0)
+        return cls(**{"eta_w": eta * N, "eta_b": eta_b * N, "normalised": False, **fields})
