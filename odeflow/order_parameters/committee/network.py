@@ -184,34 +184,25 @@ class Committee(Network):
         start: Array,
         progress: bool,
     ) -> Array:
-        """Return the state of each run, by the simulation of section 5.6 for K = 1, or in R^N."""
-        from odeflow.numerics.threads import Flag, map_blocks
-        from odeflow.order_parameters.committee import monte_carlo
+        """Return the state of each run, by the simulation of section 5.6, or in R^N."""
+        from odeflow.order_parameters.committee.monte_carlo import Examples, Learning, State, simulate_runs
+        from odeflow.order_parameters.committee.quadrature.sums import FGSM, Attack
+        from odeflow.order_parameters.committee.units import ACTIVATIONS
 
         _check_overlap(start[None], np.array([mixture.rho]))
-        kernel = monte_carlo.reduced if method == "reduced" else monte_carlo.direct
-        model = (
-            mixture.p, mixture.rho, mixture.v1, mixture.v2,
-            rule.eta_w, rule.eta_b, adversary.epsilon, adversary.fraction, self.eta_c, self.eta_theta,
+        p, mu = mixture.p, mixture.rho / 2
+        law = Examples.clusters([p, 1 - p], [mixture.v1, mixture.v2], [1, -1], [[mu], [-mu]])
+        levels, factors = (np.empty(0), np.empty(0)) if adversary.law is None else adversary.law.table()
+        learning = Learning(
+            ACTIVATIONS[self.activation], rule.eta_w, self.eta_c, self.eta_theta, rule.eta_b,
+            adversary.epsilon, adversary.fraction, Attack(FGSM, 1, 1.0), levels, factors,
         )  # fmt: skip
-        attack = (np.empty(0), np.empty(0)) if adversary.law is None else adversary.law.table()
-        out = np.empty((runs, examples.size, 5))
-
-        def simulate(run: int, examples: npt.NDArray[np.int64], stop: Flag) -> None:
-            child = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, run), pool_size=seed.pool_size)
-            rng = np.random.Generator(np.random.SFC64(child))
-            kernel(rng, N, model, attack, tuple(start), examples, stop, out[run])
-
-        def block(first: int, last: int, stop: Flag) -> None:
-            if first == last:
-                simulate(0, examples[:0], stop)  # compiles
-            for run in range(first, last):
-                if stop[0]:
-                    return
-                simulate(run, examples, stop)
-
-        map_blocks(block, runs, least=1, progress=" runs" if progress else None)
-        return out
+        M, Q, c, theta, b = start
+        begin = State(np.array([[M]]), np.array([[Q]]), np.array([c]), np.array([theta]), np.array(b))
+        return simulate_runs(
+            law, learning, np.array([[mu]]), begin,
+            N=N, examples=examples, runs=runs, method=method, seed=seed, progress=progress,
+        )  # fmt: skip
 
 
 def _check_overlap(start: Array, rho: Array) -> None:
