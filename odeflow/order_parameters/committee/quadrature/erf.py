@@ -21,6 +21,7 @@ Gaussian weight. Both :math:`\delta` (for the Gaussian and the units) and the co
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import numba
@@ -29,8 +30,8 @@ import numpy.typing as npt
 
 from odeflow.numerics.compilation import inlined
 from odeflow.numerics.elementary import exp
-from odeflow.order_parameters.committee.quadrature.erf_block import BLOCK, PAD, add_block, add_totals, n_rows
-from odeflow.order_parameters.committee.quadrature.sums import MARGIN, width
+from odeflow.order_parameters.committee.quadrature.erf_block import BLOCK, add_block, n_rows
+from odeflow.order_parameters.committee.quadrature.sums import MARGIN
 
 __all__ = ["Rule", "add_averages_erf", "rule", "scratch"]
 
@@ -66,31 +67,24 @@ class Rule(NamedTuple):
     graded_weights: Array
 
 
-def _tables() -> tuple[Array, Array]:
+@cache
+def _tables() -> tuple[Array, Array, Array, Array]:
     pairs = [np.polynomial.legendre.leggauss(n) for n in range(1, _MOST + 1)]
-    return np.concatenate([0.5 + 0.5 * x for x, _ in pairs]), np.concatenate([0.5 * w for _, w in pairs])
+    u = np.concatenate([0.5 + 0.5 * x for x, _ in pairs])
+    w = np.concatenate([0.5 * w for _, w in pairs])
+    return u, w, u**3 * (10.0 - 15.0 * u + 6.0 * u * u), w * 30.0 * (u * (1.0 - u)) ** 2
 
 
 def rule(K: int, tolerance: float) -> Rule:
     """Return the nodes with which the averages of K units are within `tolerance`, absolutely."""
-    u, w = _tables()
     digits = math.log(1.0 / tolerance) + 1.0
-    return Rule(
-        digits,
-        math.sqrt(2.0 * digits),
-        2.0,
-        1.0,
-        u,
-        w,
-        u**3 * (10.0 - 15.0 * u + 6.0 * u * u),
-        w * 30.0 * (u * (1.0 - u)) ** 2,
-    )
+    return Rule(digits, math.sqrt(2.0 * digits), 2.0, 1.0, *_tables())
 
 
 @inlined
 def scratch(K, rule):
     """Return the size of the array `work`."""
-    return n_rows(K) * BLOCK + width(K, K) * PAD + 2 * K * _NODES + _EDGES + 3 * K * K + 7 * K
+    return n_rows(K) * BLOCK + 2 * K * _NODES + _EDGES + 3 * K * K + 7 * K
 
 
 @inlined
@@ -296,9 +290,6 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
     size = n_rows(K) * BLOCK
     rows = work[:size].reshape((n_rows(K), BLOCK))
     start = size
-    size = width(K, K) * PAD
-    totals = work[start : start + size].reshape((width(K, K), PAD))
-    start += size
     nodes = work[start : start + 2 * K * _NODES].reshape((2, K, _NODES))
     start += 2 * K * _NODES
     edges = work[start : start + _EDGES]
@@ -312,7 +303,6 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
     y, factor, digits, target, limit = vectors[0], vectors[1], vectors[2], vectors[3], vectors[4]
     length, position = vectors[5], vectors[6]
 
-    totals[:, :] = 0.0
     root = math.sqrt(v)
     for i in range(K):
         mean[0, i] = m[i]
@@ -338,7 +328,7 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
                     continue
                 n = _count(low, high, False, last, digits[level], rule, mean[level], A, spread[level], limit)
                 if count + n > BLOCK:
-                    add_block(count, rows, totals, m, A, Q, c, b - tau, epsilon)
+                    add_block(count, rows, m, A, Q, c, b - tau, epsilon, share, sums)
                     count = 0
                 if not is_split:
                     sign = -tau
@@ -389,5 +379,4 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
         length[inner], position[inner] = -1.0, 0.0
         level = inner
     if count > 0:
-        add_block(count, rows, totals, m, A, Q, c, b - tau, epsilon)
-    add_totals(K, share, totals, sums)
+        add_block(count, rows, m, A, Q, c, b - tau, epsilon, share, sums)

@@ -11,16 +11,14 @@ import math
 import numba
 
 from odeflow.numerics.compilation import inlined
+from odeflow.numerics.dot import WIDTH, dot
 from odeflow.numerics.elementary import erfcx, exp, fma
-from odeflow.order_parameters.committee.quadrature.sums import layout, width
+from odeflow.order_parameters.committee.quadrature.sums import layout
 
-__all__ = ["BLOCK", "PAD", "add_block", "first_rows", "n_rows"]
+__all__ = ["BLOCK", "add_block", "first_rows", "n_rows"]
 
 BLOCK = 128
 """Nodes in a block."""
-
-PAD = 16
-"""The nodes of a block are made a multiple of this, with weight 0."""
 
 _SLOPE = math.sqrt(2.0 / math.pi)
 _compiled = numba.njit(nogil=True, error_model="numpy")
@@ -39,18 +37,6 @@ def first_rows(K):
 
 
 @inlined
-def _fields(n, rows, K, k, x, mean, A):
-    """Set row x to m_k + sum_j A_kj y_j."""
-    to = rows[x]
-    for i in range(n):
-        to[i] = mean[k]
-    for j in range(k + 1):
-        a, y = A[k, j], rows[j]
-        for i in range(n):
-            to[i] = fma(a, y[i], to[i])
-
-
-@_compiled
 def _gradient(n, rows, K, x, u, r, f, Q, c, epsilon):
     """Set rows u to the gradient of the output in the fields over its largest exponential, r to Q u, f to the push over its norm.
 
@@ -60,119 +46,96 @@ def _gradient(n, rows, K, x, u, r, f, Q, c, epsilon):
     for k in range(K):
         largest = max(largest, abs(c[k]))
     scale = 1.0 / largest if largest > 0.0 else 0.0
-    nearest, sign, push = rows[r], rows[K + 1], rows[f]
     for i in range(n):
-        nearest[i] = 1e300
+        rows[r, i] = 1e300
     for k in range(K):
         if c[k] != 0.0:
-            at = rows[x + k]
             for i in range(n):
-                nearest[i] = min(nearest[i], at[i] * at[i])
+                rows[r, i] = min(rows[r, i], rows[x + k, i] * rows[x + k, i])
     for k in range(K):
-        at, to = rows[x + k], rows[u + k]
         factor = scale * c[k]
         for i in range(n):
-            to[i] = factor * exp(0.5 * min(nearest[i] - at[i] * at[i], 0.0))
+            z = rows[x + k, i]
+            rows[u + k, i] = factor * exp(0.5 * min(rows[r, i] - z * z, 0.0))
     for i in range(n):
-        push[i] = 0.0
+        rows[f, i] = 0.0
     for k in range(K):
-        to, own = rows[r + k], rows[u + k]
+        q = Q[k, 0]
         for i in range(n):
-            to[i] = Q[k, 0] * rows[u, i]
+            rows[r + k, i] = q * rows[u, i]
         for j in range(1, K):
-            q, other = Q[k, j], rows[u + j]
+            q = Q[k, j]
             for i in range(n):
-                to[i] = fma(q, other[i], to[i])
+                rows[r + k, i] = fma(q, rows[u + j, i], rows[r + k, i])
         for i in range(n):
-            push[i] = fma(own[i], to[i], push[i])
+            rows[f, i] = fma(rows[u + k, i], rows[r + k, i], rows[f, i])
     for i in range(n):
-        push[i] = epsilon * sign[i] / math.sqrt(max(push[i], 1e-300))
-
-
-@inlined
-def _add_products(n, a, b, total):
-    """Add a_i b_i to the PAD partial sums."""
-    for start in range(0, n, PAD):
-        for i in range(PAD):
-            total[i] = fma(a[start + i], b[start + i], total[i])
+        rows[f, i] = epsilon * rows[K + 1, i] / math.sqrt(max(rows[f, i], 1e-300))
 
 
 @_compiled
-def add_block(count, rows, totals, mean, A, Q, c, offset, epsilon):
-    """Add the averages over the block's first `count` nodes to the partial sums `totals`, shape (width, PAD).
+def add_block(count, rows, mean, A, Q, c, offset, epsilon, share, sums):
+    """Add `share` times the averages over the block's first `count` nodes to `sums`.
 
     x = mean + A y; the error is offset + sum_k c_k g(x_k), so offset = b0 - tau.
     """
     K = c.size
     s_y, s_d, s_s, e_g, at_e, e_e = layout(K, K)
-    weight = rows[K]
     x, u, r, s = K + 2, 2 * K + 2, 3 * K + 2, 4 * K + 2  # rows of x, then attacked x; of u, then d; of Q u; of s
     g, f, e, we = 5 * K + 2, 6 * K + 2, 6 * K + 3, 6 * K + 4
-    n = (count + PAD - 1) // PAD * PAD
+    n = (count + WIDTH - 1) // WIDTH * WIDTH
     for i in range(count, n):
         rows[K, i] = 0.0
         rows[K + 1, i] = 1.0
         for k in range(K):
             rows[k, i] = 0.0
     for k in range(K):
-        _fields(n, rows, K, k, x + k, mean, A)
+        a = mean[k]
+        for i in range(n):
+            rows[x + k, i] = a
+        for j in range(k + 1):
+            a = A[k, j]
+            for i in range(n):
+                rows[x + k, i] = fma(a, rows[j, i], rows[x + k, i])
     if epsilon > 0.0:
         _gradient(n, rows, K, x, u, r, f, Q, c, epsilon)
-        push = rows[f]
         for k in range(K):
-            at, d, shift = rows[x + k], rows[u + k], rows[r + k]
             for i in range(n):
-                at[i] = fma(push[i], shift[i], at[i])
-                d[i] = push[i] * d[i]
-    error = rows[e]
+                rows[x + k, i] = fma(rows[f, i], rows[r + k, i], rows[x + k, i])
+                rows[u + k, i] = rows[f, i] * rows[u + k, i]
     for i in range(n):
-        error[i] = offset
+        rows[e, i] = offset
     for k in range(K):
-        at, unit, slope = rows[x + k], rows[g + k], rows[s + k]
         output, factor = c[k], -c[k] * _SLOPE
         for i in range(n):
-            z = at[i]
+            z = rows[x + k, i]
             decay = exp(-0.5 * z * z)
             tail = decay * erfcx(abs(z) * math.sqrt(0.5))  # 1 - |g|
             value = 1.0 - tail
             value = value if z > 0.0 else -value
-            unit[i] = value
-            slope[i] = factor * decay
-            error[i] = fma(output, value, error[i])
-    weighted, ones = rows[we], rows[f]
+            rows[g + k, i] = value
+            rows[s + k, i] = factor * decay
+            rows[e, i] = fma(output, value, rows[e, i])
     for i in range(n):
-        weighted[i] = weight[i] * error[i]
-        ones[i] = 1.0
-    _add_products(n, weighted, ones, totals[at_e])
-    _add_products(n, weighted, error, totals[e_e])
+        rows[we, i] = rows[K, i] * rows[e, i]
+        rows[f, i] = 1.0
+    sums[at_e] += share * dot(rows, we, f, n)
+    sums[e_e] += share * dot(rows, we, e, n)
     for k in range(K):
-        _add_products(n, weighted, rows[g + k], totals[e_g + k])
-        own = rows[s + k]
+        sums[e_g + k] += share * dot(rows, we, g + k, n)
         for i in range(n):
-            own[i] = own[i] * error[i]
+            rows[s + k, i] = rows[s + k, i] * rows[e, i]
     for k in range(K):
         for i in range(n):
-            weighted[i] = weight[i] * rows[s + k, i]
-        _add_products(n, weighted, ones, totals[k])
+            rows[we, i] = rows[K, i] * rows[s + k, i]
+        sums[k] += share * dot(rows, we, f, n)
         for j in range(K):
-            _add_products(n, weighted, rows[j], totals[s_y + k * K + j])
+            sums[s_y + k * K + j] += share * dot(rows, we, j, n)
         if epsilon > 0.0:
             for j in range(K):
-                _add_products(n, weighted, rows[u + j], totals[s_d + k * K + j])
-        for j in range(k, K):
-            _add_products(n, weighted, rows[s + j], totals[s_s + k * K + j])
-
-
-@_compiled
-def add_totals(K, share, totals, sums):
-    """Add `share` times the partial sums to `sums`."""
-    _, _, s_s, _, _, _ = layout(K, K)
-    for k in range(K):
-        for j in range(k):
-            for i in range(PAD):
-                totals[s_s + k * K + j, i] = totals[s_s + j * K + k, i]
-    for at in range(width(K, K)):
-        total = 0.0
-        for i in range(PAD):
-            total += totals[at, i]
-        sums[at] += share * total
+                sums[s_d + k * K + j] += share * dot(rows, we, u + j, n)
+        for j in range(k + 1):
+            product = share * dot(rows, we, s + j, n)
+            sums[s_s + k * K + j] += product
+            if j < k:
+                sums[s_s + j * K + k] += product
