@@ -15,7 +15,10 @@ from numba import njit
 from odeflow.numerics.compilation import inlined
 from odeflow.numerics.elementary import erfcx, exp
 
-__all__ = ["BLOCK", "MOST", "bit", "compiled", "fill_cells", "is_possible", "views", "views_size"]
+__all__ = [
+    "BLOCK", "CENTRE", "CLEAN", "CUT", "LEFT", "MOST", "SHIFT", "SLOPE", "SPREAD", "WEIGHT", "A", "D", "Space",
+    "bit", "compiled", "fill_cells", "is_possible", "space_of", "space_size",
+]  # fmt: skip
 
 BLOCK = 8
 """Nodes that are evaluated together."""
@@ -27,86 +30,61 @@ _WIDE = 5.0  # half their length, in widths of the transition
 _ROOT_HALF, _ROOT_TWO_PI = math.sqrt(0.5), math.sqrt(2.0 * math.pi)
 _DENSITY = 1.0 / _ROOT_TWO_PI
 
-compiled = njit(nogil=True, error_model="numpy")
-"""Decorator: compile, and leave it to the compiler whether to inline."""
+compiled = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""Decorator: compile, and leave it to the compiler whether to inline. Without wrappers: it is called by kernels alone."""
+
+# Pages of `Space.fields`
+A, SPREAD, CENTRE, _EDGES, _MIDDLES, _WIDTHS = range(6)
+# Columns of `Space.levels`
+CLEAN, _ATTACKED, LEFT, _Y, WEIGHT, D, SHIFT, SLOPE = range(8)
+# Columns of `Space.counts`
+CUT, _CUT_PANEL, _UNITS, _PANELS, _PANEL, _NODES, _NODE, _TRANSITIONS = range(8)
 
 
 class Space(NamedTuple):
-    """Views of the scratch arrays. Where an index j is a level, y_i is known for i < j."""
+    """What is known on each level j, where y_i is known for i < j."""
 
-    A: npt.NDArray[np.float64]
-    """sqrt(v) L."""
-    spread: npt.NDArray[np.float64]
-    """[j, k] Standard deviation of x_k, and for k = K that of phi - tau with the units S."""
-    centre: npt.NDArray[np.float64]
-    """[j, k] Mean of x_k, and for k = K that of phi - tau with the units S."""
-    slope: npt.NDArray[np.float64]
-    """[i] d(phi - tau)/dy_i with the units S."""
-    clean: npt.NDArray[np.float64]
-    """[j] b - tau + sum_{i < j} c_i x_i over S."""
-    attacked: npt.NDArray[np.float64]
-    """[j] The same at the attacked example."""
-    left: npt.NDArray[np.float64]
-    """[j] Squared length that is left for y_j, y_{j+1}, ..."""
-    y: npt.NDArray[np.float64]
-    weight: npt.NDArray[np.float64]
-    """[j] Product of the weights of the levels i < j."""
-    edges: npt.NDArray[np.float64]
-    """[j] Edges of the panels, increasing."""
-    middles: npt.NDArray[np.float64]
-    """[j] Where the sharp transitions are."""
-    widths: npt.NDArray[np.float64]
-    """[j] How sharp."""
-    d: npt.NDArray[np.float64]
-    shift: npt.NDArray[np.float64]
-    """Delta."""
+    fields: npt.NDArray[np.float64]
+    """Pages: A = sqrt(v) L; SPREAD and CENTRE, the standard deviation and the mean [j, k] of x_k and, for k = K, of phi - tau with
+    the units S; the edges of the panels of level j, the places of its sharp transitions, and half their widths."""
+    levels: npt.NDArray[np.float64]
+    """[j] CLEAN: b - tau + sum_{i < j} c_i x_i over S; the same at the attacked example; LEFT: squared length left for y_j, ...;
+    y_j; WEIGHT: product of the weights of i < j. [k] D: d; SHIFT: Delta; SLOPE: d(phi - tau)/dy_k with the units S."""
     cells: npt.NDArray[np.float64]
     """[units active at the attacked example] The averages of e and of e y_j."""
     lines: npt.NDArray[np.float64]
     """[6, BLOCK] Partial sums along a line."""
-    panels: npt.NDArray[np.int64]
-    """[j] Number of panels, the present one, its nodes, the present one, the transitions."""
-    units: npt.NDArray[np.int64]
-    """[j] The bits of the units i < j that are active at the attacked example."""
-    cut: npt.NDArray[np.bool_]
-    """[j] Whether the half-space can still cut what is left, given y_i for i < j."""
-    cut_panel: npt.NDArray[np.bool_]
-    """[j] The same on the whole panel of level j - 1."""
+    counts: npt.NDArray[np.int64]
+    """[j] CUT: whether the half-space can still cut what is left; whether on the present panel of level j - 1; the bits of the
+    units i < j that are active at the attacked example; number of panels, the present one, its nodes, the next one; transitions."""
+
+
+@inlined
+def _columns(K):
+    """Return the most edges of a level: its ends, its plane, corners, three for each transition."""
+    return 3 + 2 ** (K - 1) + 3 * (2 * K + 1)
 
 
 @compiled
-def views_size(K):
-    """Return the length of `work` for `views`."""
-    edges = 3 + 2 ** (K - 1) + 3 * (2 * K + 1)
-    return K * K + 2 * (K + 1) * (K + 1) + 6 * (K + 1) + 3 * K * edges + 2 * K + 2**K * (K + 1) + 6 * BLOCK
+def space_size(K):
+    """Return the length of `work` for `space_of`."""
+    return (K + 1) * (6 * _columns(K) + 8) + 2**K * (K + 1) + 6 * BLOCK
 
 
 @compiled
-def views(K, work):
+def space_of(K, work):
     """Return the views of `work`."""
-    edges = 3 + 2 ** (K - 1) + 3 * (2 * K + 1)
-    n = K + 1
-    at = 0
-    A = work[at : at + K * K].reshape((K, K))
-    at += K * K
-    spread = work[at : at + n * n].reshape((n, n))
-    at += n * n
-    centre = work[at : at + n * n].reshape((n, n))
-    at += n * n
-    vectors = work[at : at + 6 * n].reshape((6, n))
-    at += 6 * n
-    levels = work[at : at + 3 * K * edges].reshape((3, K, edges))
-    at += 3 * K * edges
-    attack = work[at : at + 2 * K].reshape((2, K))
-    at += 2 * K
-    cells = work[at : at + 2**K * n].reshape((2**K, n))
-    at += 2**K * n
-    lines = work[at : at + 6 * BLOCK].reshape((6, BLOCK))
+    columns = _columns(K)
+    fields = 6 * (K + 1) * columns
+    levels = fields + 8 * (K + 1)
+    cells = levels + 2**K * (K + 1)
     return Space(
-        A, spread, centre, vectors[0], vectors[1], vectors[2], vectors[3], vectors[4], vectors[5],
-        levels[0], levels[1], levels[2], attack[0], attack[1], cells, lines,
-        np.zeros((5, n), np.int64), np.zeros(n, np.int64), np.zeros(n, np.bool_), np.zeros(n, np.bool_),
-    )  # fmt: skip
+        work[:fields].reshape((6, K + 1, columns)),
+        work[fields:levels].reshape((K + 1, 8)),
+        work[levels:cells].reshape((2**K, K + 1)),
+        work[cells : cells + 6 * BLOCK].reshape((6, BLOCK)),
+        np.zeros((K + 1, 8), np.int64),
+    )
 
 
 @compiled
@@ -167,165 +145,166 @@ def bit(units, k):
 
 
 @compiled
-def _open(j, K, S, sign, c, space):
+def _add_edge(y, edges, count):
+    """Add y to the increasing edges if it lies between the first and the last; return their number."""
+    if y <= edges[0] or y >= edges[count - 1]:
+        return count
+    at = count
+    while edges[at - 1] > y:
+        edges[at] = edges[at - 1]
+        at -= 1
+    edges[at] = y
+    return count + 1
+
+
+@compiled
+def _open(j, K, S, c, space):
     """Split level j, given y_i for i < j, into panels on which what lies behind is smooth."""
-    A, centre, shift, edges = space.A, space.centre, space.shift, space.edges[j]
-    sd = A[j, j]
-    reach = math.sqrt(space.left[j])
-    low, high = -reach, reach
-    zero = -centre[j, j] / sd
-    if bit(S, j):
-        low = min(max(zero, low), high)
-    else:
-        high = max(min(zero, high), low)
-    edges[0], edges[1] = low, high
-    count = 2
-    count = _add_edge((-shift[j] - centre[j, j]) / sd, edges, count)
+    fields, levels, counts = space.fields, space.levels, space.counts
+    edges = fields[_EDGES, j]
+    centre, sd = fields[CENTRE, j, j], fields[A, j, j]
+    reach = math.sqrt(levels[j, LEFT])
+    edges[0], edges[1] = -reach, reach
+    zero = min(max(-centre / sd, -reach), reach)
+    edges[0 if bit(S, j) else 1] = zero
+    count = _add_edge((-levels[j, SHIFT] - centre) / sd, edges, 2)
     # corners of the box of the active units behind this one, on the half-space's edge
-    if space.cut[j] and bit(S, j) and c[j] != 0.0:
+    if counts[j, CUT] and bit(S, j) and c[j] != 0.0:
         for corner in range(2 ** (K - 1 - j)):
-            phi = space.clean[j]
+            phi = levels[j, CLEAN]
             is_corner = True
             for i in range(j + 1, K):
                 if bit(corner, i - j - 1):
-                    is_corner = is_corner and bit(S, i) and shift[i] < 0.0
-                    phi -= c[i] * shift[i]
+                    is_corner = is_corner and bit(S, i) and levels[i, SHIFT] < 0.0
+                    phi -= c[i] * levels[i, SHIFT]
             if is_corner:
-                count = _add_edge((-phi / c[j] - centre[j, j]) / sd, edges, count)
+                count = _add_edge((-phi / c[j] - centre) / sd, edges, count)
     # where a field behind this one, or the output, passes from one side to the other within a short range of y
     transitions = 0
     for k in range(j + 1, K + 1):
-        if k == K and not space.cut[j]:
+        if k == K and not counts[j, CUT]:
             continue
-        a = space.slope[j] if k == K else A[k, j]
-        width = space.spread[j + 1, k]
-        if width >= _SHARP * abs(a):
+        a = abs(levels[j, SLOPE] if k == K else fields[A, k, j])
+        if fields[SPREAD, j + 1, k] >= _SHARP * a:
             continue
+        half = _WIDE * fields[SPREAD, j + 1, k] / a
         for place in range(2):
-            if place == 1 and (k == K or (shift[k] < 0.0) != bit(S, k) or shift[k] == 0.0):
+            shift = 0.0
+            if place == 1:
+                shift = 0.0 if k == K else levels[k, SHIFT]
+                if shift == 0.0 or (shift < 0.0) != bit(S, k):
+                    continue
+            at = -(fields[CENTRE, j, k] + shift) / (levels[j, SLOPE] if k == K else fields[A, k, j])
+            if at + half <= edges[0] or at - half >= edges[count - 1]:
                 continue
-            at = -(centre[j, k] + (shift[k] if place == 1 else 0.0)) / a
-            half = _WIDE * width / abs(a)
-            if at + half <= low or at - half >= high:
-                continue
-            space.middles[j, transitions] = at
-            space.widths[j, transitions] = half
+            fields[_MIDDLES, j, transitions] = at
+            fields[_WIDTHS, j, transitions] = half
             transitions += 1
-            count = _add_edge(at - half, edges, count)
-            count = _add_edge(at, edges, count)
-            count = _add_edge(at + half, edges, count)
-    edges[:count].sort()
-    space.panels[0, j] = count - 1
-    space.panels[1, j] = -1
-    space.panels[2, j] = 0
-    space.panels[3, j] = 0
-    space.panels[4, j] = transitions
-
-
-@inlined
-def _add_edge(y, edges, count):
-    """Add y to the edges if it lies between the first two."""
-    if y > edges[0] and y < edges[1]:
-        edges[count] = y
-        count += 1
-    return count
+            for side in range(3):
+                count = _add_edge(at + (side - 1) * half, edges, count)
+    counts[j, _PANELS] = count - 1
+    counts[j, _PANEL] = -1
+    counts[j, _NODES] = 0
+    counts[j, _NODE] = 0
+    counts[j, _TRANSITIONS] = transitions
 
 
 @compiled
 def _panel(j, panel, K, S, sign, c, rule, space):
     """Return the nodes of a panel of level j, 0 if it is empty, and set what is true on all of it for level j + 1."""
-    low, high = space.edges[j, panel], space.edges[j, panel + 1]
+    fields, levels, counts = space.fields, space.levels, space.counts
+    low, high = fields[_EDGES, j, panel], fields[_EDGES, j, panel + 1]
     if high - low < 1e-13:
         return 0
-    x = space.centre[j, j] + space.A[j, j] * 0.5 * (low + high)
-    space.cut_panel[j + 1] = space.cut[j]
-    if space.cut[j]:
-        phi = space.clean[j] + (c[j] * x if bit(S, j) else 0.0)
+    x = fields[CENTRE, j, j] + fields[A, j, j] * 0.5 * (low + high)
+    counts[j + 1, _CUT_PANEL] = counts[j, CUT]
+    if counts[j, CUT]:
+        phi = levels[j, CLEAN] + (c[j] * x if bit(S, j) else 0.0)
         rises, falls = False, False
         for i in range(j + 1, K):
             if bit(S, i):
-                rises = rises or c[i] > 0.0
-                falls = falls or c[i] < 0.0
+                rises = rises or sign * c[i] > 0.0
+                falls = falls or sign * c[i] < 0.0
         if phi * sign > 0.0:
-            if not (falls if sign > 0.0 else rises):
-                space.cut_panel[j + 1] = False
-        elif not (rises if sign > 0.0 else falls):
+            if not falls:
+                counts[j + 1, _CUT_PANEL] = 0
+        elif not rises:
             return 0
-    is_on = x + space.shift[j] > 0.0
-    space.units[j + 1] = space.units[j] | ((1 << j) if is_on else 0)
+    is_on = x + levels[j, SHIFT] > 0.0
+    counts[j + 1, _UNITS] = counts[j, _UNITS] | ((1 << j) if is_on else 0)
     scale = 1.0
-    for i in range(space.panels[4, j]):
-        middle, half = space.middles[j, i], space.widths[j, i]
+    for i in range(counts[j, _TRANSITIONS]):
+        middle, half = fields[_MIDDLES, j, i], fields[_WIDTHS, j, i]
         if low < middle + half * 0.999 and high > middle - half * 0.999:
             scale = min(scale, half / (_WIDE * _SHARP))
-    return min(math.ceil(rule.least + rule.density * (high - low) / scale), MOST)
+    return min(int(math.ceil(rule.least + rule.density * (high - low) / scale)), MOST)  # noqa: RUF046
 
 
 @compiled
 def _enter(j, K, S, sign, c, space):
     """Set level j + 1 after y_j is chosen; return whether anything is left there."""
-    y = space.y[j]
-    centre = space.centre
-    x = centre[j, j] + space.A[j, j] * y
-    space.clean[j + 1] = space.clean[j] + (c[j] * x if bit(S, j) else 0.0)
-    space.attacked[j + 1] = space.attacked[j] + (c[j] * (x + space.shift[j]) if bit(space.units[j + 1], j) else 0.0)
-    space.cut[j + 1] = space.cut_panel[j + 1]
-    left = space.left[j] - y * y
-    space.left[j + 1] = left
+    fields, levels, counts = space.fields, space.levels, space.counts
+    y = levels[j, _Y]
+    x = fields[CENTRE, j, j] + fields[A, j, j] * y
+    is_on = bit(counts[j + 1, _UNITS], j)
+    levels[j + 1, CLEAN] = levels[j, CLEAN] + (c[j] * x if bit(S, j) else 0.0)
+    levels[j + 1, _ATTACKED] = levels[j, _ATTACKED] + (c[j] * (x + levels[j, SHIFT]) if is_on else 0.0)
+    counts[j + 1, CUT] = counts[j + 1, _CUT_PANEL]
+    left = levels[j, LEFT] - y * y
+    levels[j + 1, LEFT] = left
     if left <= 0.0:
         return False
     for k in range(j + 1, K):
-        centre[j + 1, k] = centre[j, k] + space.A[k, j] * y
-    centre[j + 1, K] = centre[j, K] + space.slope[j] * y
+        fields[CENTRE, j + 1, k] = fields[CENTRE, j, k] + fields[A, k, j] * y
+    fields[CENTRE, j + 1, K] = fields[CENTRE, j, K] + levels[j, SLOPE] * y
     return is_possible(j + 1, K, S, sign, space)
 
 
 @compiled
 def is_possible(j, K, S, sign, space):
     """Return whether the units S, and the sign, can be met within the length that is left."""
-    left, centre, spread = space.left[j], space.centre, space.spread
+    fields, counts, left = space.fields, space.counts, space.levels[j, LEFT]
     for k in range(j, K):
-        x = centre[j, k] if bit(S, k) else -centre[j, k]
-        if x < 0.0 and x * x > left * spread[j, k] * spread[j, k]:
+        x, spread = fields[CENTRE, j, k], fields[SPREAD, j, k]
+        if (x < 0.0) == bit(S, k) and x * x > left * spread * spread:
             return False
-    if space.cut[j]:
-        e = sign * centre[j, K]
-        if e * e > left * spread[j, K] * spread[j, K]:
+    if counts[j, CUT]:
+        e, spread = sign * fields[CENTRE, j, K], fields[SPREAD, j, K]
+        if e * e > left * spread * spread:
             if e < 0.0:
                 return False
-            space.cut[j] = False
+            counts[j, CUT] = 0
     return True
 
 
 @compiled
 def _add_line(j, n, low, high, K, S, sign, c, rule, space):
     """Add a panel of level j = K - 2 to its two cells; with one unit, j = -1, one node at y = 0."""
+    fields, levels, counts = space.fields, space.levels, space.counts
     last = K - 1
-    half, middle = 0.5 * (high - low), 0.5 * (high + low)
-    x0, x1, e0, e1, h0, h1 = space.centre[j + 1, last], 0.0, space.attacked[j + 1], 0.0, space.clean[j + 1], 0.0
+    x0, x1 = fields[CENTRE, max(j, 0), last], 0.0
+    e0, e1, h0, h1 = levels[max(j, 0), _ATTACKED], 0.0, levels[max(j, 0), CLEAN], 0.0
     if j >= 0:
-        x, sd = space.centre[j, j], space.A[j, j]
-        x0, x1 = space.centre[j, last], space.A[last, j]
-        e0, h0 = space.attacked[j], space.clean[j]
-        if bit(space.units[j + 1], j):
-            e0, e1 = e0 + c[j] * (x + space.shift[j]), c[j] * sd
+        x, sd = fields[CENTRE, j, j], fields[A, j, j]
+        x1 = fields[A, last, j]
+        if bit(counts[j + 1, _UNITS], j):
+            e0, e1 = e0 + c[j] * (x + levels[j, SHIFT]), c[j] * sd
         if bit(S, j):
             h0, h1 = h0 + c[j] * x, c[j] * sd
-    is_active = bit(S, last)
     side = 0
-    if space.cut_panel[j + 1] and is_active and c[last] != 0.0:
+    if counts[j + 1, _CUT_PANEL] and bit(S, last) and c[last] != 0.0:
         side = 1 if sign * c[last] > 0.0 else -1
     _line(
-        n, middle, half, rule.nodes[n], rule.weights[n], x0, x1, space.A[last, last], e0, e1, h0, h1, c[last],
-        space.shift[last], is_active, side, space.lines,
+        n, 0.5 * (high + low), 0.5 * (high - low), rule.nodes[n], rule.weights[n], x0, x1, fields[A, last, last],
+        e0, e1, h0, h1, c[last], levels[last, SHIFT], bit(S, last), side, space.lines,
     )  # fmt: skip
+    weight = levels[max(j, 0), WEIGHT]
     for part in range(2):
-        cell = space.cells[space.units[j + 1] | (part << last)]
-        weight = space.weight[max(j, 0)]
+        cell = space.cells[counts[j + 1, _UNITS] | (part << last)]
         e = weight * space.lines[3 * part, 0]
         cell[0] += e
         for i in range(j):
-            cell[1 + i] += e * space.y[i]
+            cell[1 + i] += e * levels[i, _Y]
         if j >= 0:
             cell[1 + j] += weight * space.lines[3 * part + 1, 0]
         cell[1 + last] += weight * space.lines[3 * part + 2, 0]
@@ -334,34 +313,37 @@ def _add_line(j, n, low, high, K, S, sign, c, rule, space):
 @compiled
 def fill_cells(K, S, sign, c, rule, space):
     """Fill the cells of the units S with phi - tau of that sign."""
+    fields, levels, counts = space.fields, space.levels, space.counts
+    levels[0, _ATTACKED] = levels[0, CLEAN]
+    counts[0, _CUT_PANEL] = counts[0, CUT]
     if K == 1:
         _add_line(-1, 1, -0.5 * _ROOT_TWO_PI, 0.5 * _ROOT_TWO_PI, K, S, sign, c, rule, space)
         return
-    panels = space.panels
     j = 0
-    _open(j, K, S, sign, c, space)
+    _open(j, K, S, c, space)
     while j >= 0:
+        edges = fields[_EDGES, j]
         if j == K - 2:
-            for panel in range(panels[0, j]):
+            for panel in range(counts[j, _PANELS]):
                 n = _panel(j, panel, K, S, sign, c, rule, space)
                 if n > 0:
-                    _add_line(j, n, space.edges[j, panel], space.edges[j, panel + 1], K, S, sign, c, rule, space)
+                    _add_line(j, n, edges[panel], edges[panel + 1], K, S, sign, c, rule, space)
             j -= 1
-        elif panels[3, j] < panels[2, j]:
-            low, high = space.edges[j, panels[1, j]], space.edges[j, panels[1, j] + 1]
-            n, node = panels[2, j], panels[3, j]
-            panels[3, j] += 1
-            y = 0.5 * (low + high) + 0.5 * (high - low) * rule.nodes[n, node]
-            space.y[j] = y
-            space.weight[j + 1] = space.weight[j] * 0.5 * (high - low) * rule.weights[n, node] * exp(-0.5 * y * y)
+        elif counts[j, _NODE] < counts[j, _NODES]:
+            n, node = counts[j, _NODES], counts[j, _NODE]
+            counts[j, _NODE] += 1
+            low, high = edges[counts[j, _PANEL]], edges[counts[j, _PANEL] + 1]
+            half = 0.5 * (high - low)
+            y = 0.5 * (low + high) + half * rule.nodes[n, node]
+            levels[j, _Y] = y
+            levels[j + 1, WEIGHT] = levels[j, WEIGHT] * half * rule.weights[n, node] * exp(-0.5 * y * y)
             if _enter(j, K, S, sign, c, space):
-                _open(j + 1, K, S, sign, c, space)
                 j += 1
+                _open(j, K, S, c, space)
         else:
-            panels[1, j] += 1
-            panels[3, j] = 0
-            panels[2, j] = 0
-            if panels[1, j] == panels[0, j]:
+            counts[j, _NODE] = counts[j, _NODES] = 0
+            counts[j, _PANEL] += 1
+            if counts[j, _PANEL] == counts[j, _PANELS]:
                 j -= 1
             else:
-                panels[2, j] = _panel(j, panels[1, j], K, S, sign, c, rule, space)
+                counts[j, _NODES] = _panel(j, counts[j, _PANEL], K, S, sign, c, rule, space)

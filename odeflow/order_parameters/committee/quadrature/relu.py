@@ -27,13 +27,23 @@ import numpy.typing as npt
 
 from odeflow.order_parameters.committee.quadrature.cells import (
     BLOCK,
+    CENTRE,
+    CLEAN,
+    CUT,
+    LEFT,
     MOST,
+    SHIFT,
+    SLOPE,
+    SPREAD,
+    WEIGHT,
+    A,
+    D,
     bit,
     compiled,
     fill_cells,
     is_possible,
-    views,
-    views_size,
+    space_of,
+    space_size,
 )
 from odeflow.order_parameters.committee.quadrature.points import add_difference, normal_points, points_scratch
 from odeflow.order_parameters.committee.quadrature.sums import MARGIN, PGD, WORST, layout
@@ -95,94 +105,92 @@ def rule(K: int, tolerance: float, points: int = 2**13) -> ReluRule:
 @compiled
 def scratch(K, rule):
     """Return the length of `work` for `add_averages_relu`."""
-    return max(views_size(K), points_scratch(K))
+    return max(space_size(K), points_scratch(K))
 
 
 @compiled
 def _add_cells(K, m, c, b, tau, share, space, sums):
     """Add the averages over the cells, and empty them."""
-    s_y, s_d, s_s, e_g, e, e_e = layout(K, K)
-    A, shift, d = space.A, space.shift, space.d
+    s_y, s_d, s_s, e_g, at_e, e_e = layout(K, K)
+    fields, levels = space.fields, space.levels
     for units in range(2**K):
         cell = space.cells[units]
-        if not np.any(cell):
-            continue
-        cell *= share
-        sums[e] += cell[0]
-        total = (b - tau) * cell[0]  # e e
+        for i in range(K + 1):
+            cell[i] *= share
+        e = cell[0]
+        sums[at_e] += e
+        square = (b - tau) * e
         for k in range(K):
             if not bit(units, k):
                 continue
-            g = (m[k] + shift[k]) * cell[0]  # e x_k at the attacked example
+            g = (m[k] + levels[k, SHIFT]) * e  # e times the attacked field
             for i in range(k + 1):
-                g += A[k, i] * cell[1 + i]
+                g += fields[A, k, i] * cell[1 + i]
+            square += c[k] * g
             sums[e_g + k] += g
-            total += c[k] * g
-            sums[k] -= c[k] * cell[0]
+            sums[k] -= c[k] * e
             for i in range(K):
                 sums[s_y + k * K + i] -= c[k] * cell[1 + i]
-                sums[s_d + k * K + i] -= c[k] * d[i] * cell[0]
-        sums[e_e] += total
+                sums[s_d + k * K + i] -= c[k] * levels[i, D] * e
+        sums[e_e] += square
         for k in range(K):
             for i in range(K):
                 if bit(units, k) and bit(units, i):
-                    sums[s_s + k * K + i] += c[k] * c[i] * total
-        cell[:] = 0.0
+                    sums[s_s + k * K + i] += c[k] * c[i] * square
+        for i in range(K + 1):
+            cell[i] = 0.0
 
 
 @compiled
 def _add_averages_cells(m, v, L, Q, c, b, tau, epsilon, is_margin, share, rule, work, sums):
     """`add_averages_relu` under FGSM, or the margin attack."""
     K = m.size
-    space = views(K, work)
-    root = math.sqrt(v)
-    for k in range(K):
-        for i in range(K):
-            space.A[k, i] = root * L[k, i] if i <= k else 0.0
-        for j in range(k + 1):
-            spread = 0.0
-            for i in range(j, k + 1):
-                spread += space.A[k, i] * space.A[k, i]
-            space.spread[j, k] = math.sqrt(spread)
-        space.centre[0, k] = m[k]
+    space = space_of(K, work)
+    fields, levels, counts = space.fields, space.levels, space.counts
     space.cells[:] = 0.0
-    space.clean[0] = space.attacked[0] = b - tau
-    space.left[0] = rule.reach
-    space.weight[0] = 1.0
+    levels[0, CLEAN], levels[0, LEFT], levels[0, WEIGHT] = b - tau, rule.reach, 1.0
+    for k in range(K):
+        fields[CENTRE, 0, k] = m[k]
+        square = 0.0
+        for back in range(k + 1):
+            j = k - back
+            fields[A, k, j] = math.sqrt(v) * L[k, j]
+            square += fields[A, k, j] ** 2
+            fields[SPREAD, j, k] = math.sqrt(square)
     for S in range(2**K):
-        length = 0.0
+        square = 0.0
+        centre = b - tau
         for k in range(K):
-            space.d[k] = 0.0
-            for i in range(K):
-                if bit(S, k) and bit(S, i):
-                    length += c[k] * Q[k, i] * c[i]
-        is_attacked = epsilon > 0.0 and length > 0.0
-        for turn in range(2 if is_attacked and not is_margin else 1):
-            sign = 1.0 - 2.0 * turn
-            space.cut[0] = is_attacked and not is_margin
-            space.cut_panel[0] = space.cut[0]
-            if is_attacked:
-                size = epsilon * (-tau if is_margin else sign) / math.sqrt(length)
-                for k in range(K):
-                    space.d[k] = size * c[k] if bit(S, k) else 0.0
-            for k in range(K):
-                space.shift[k] = 0.0
+            if bit(S, k):
+                centre += c[k] * m[k]
                 for i in range(K):
-                    space.shift[k] += Q[k, i] * space.d[i]
-            space.centre[0, K] = b - tau
+                    square += c[k] * Q[k, i] * c[i] if bit(S, i) else 0.0
+        is_attacked = epsilon > 0.0 and square > 0.0
+        signs = 2 if is_attacked and not is_margin else 1
+        # phi - tau with the units S
+        square_left = 0.0
+        fields[CENTRE, 0, K] = centre
+        for back in range(K):
+            j = K - 1 - back
+            levels[j, SLOPE] = 0.0
+            for k in range(j, K):
+                levels[j, SLOPE] += c[k] * fields[A, k, j] if bit(S, k) else 0.0
+            square_left += levels[j, SLOPE] ** 2
+            fields[SPREAD, j, K] = math.sqrt(square_left)
+        fields[SPREAD, K, K] = 0.0
+        for turn in range(signs):
+            sign = 1.0 - 2.0 * turn
+            size = 0.0
+            if is_attacked:
+                size = epsilon * (-tau if is_margin else sign) / math.sqrt(square)
             for k in range(K):
-                space.slope[k] = 0.0
-                for i in range(k, K):
-                    if bit(S, i):
-                        space.slope[k] += c[i] * space.A[i, k]
-                if bit(S, k):
-                    space.centre[0, K] += c[k] * m[k]
-            spread = 0.0
-            for j in range(K - 1, -1, -1):
-                spread += space.slope[j] * space.slope[j]
-                space.spread[j, K] = math.sqrt(spread)
+                levels[k, D] = size * c[k] if bit(S, k) else 0.0
+            for k in range(K):
+                levels[k, SHIFT] = 0.0
+                for i in range(K):
+                    levels[k, SHIFT] += Q[k, i] * levels[i, D]
+            counts[0, CUT] = signs - 1
             if is_possible(0, K, S, sign, space):
-                space.cut_panel[0] = space.cut[0]
                 fill_cells(K, S, sign, c, rule, space)
                 _add_cells(K, m, c, b, tau, share, space, sums)
 
