@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from odeflow.order_parameters.committee.quadrature.cells import (
     BLOCK,
@@ -102,7 +103,7 @@ def rule(K: int, tolerance: float, points: int = 2**13) -> ReluRule:
     )
 
 
-@compiled
+@njit(nogil=True, error_model="numpy")
 def scratch(K, rule):
     """Return the length of `work` for `add_averages_relu`."""
     return max(space_size(K), points_scratch(K))
@@ -195,7 +196,7 @@ def _add_averages_cells(m, v, L, Q, c, b, tau, epsilon, is_margin, share, rule, 
                 _add_cells(K, m, c, b, tau, share, space, sums)
 
 
-@compiled
+@njit(nogil=True, error_model="numpy")
 def add_averages_relu(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sums):
     """Add `share` times the averages over x = m + sqrt(v) L y, y normal, to `sums`.
 
