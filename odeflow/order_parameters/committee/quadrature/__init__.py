@@ -3,38 +3,40 @@
 `averages` is what the kernels call: the type of the rule says which of the files computes them.
 """
 
-# ruff: noqa: ARG005 -- each rule takes of the arguments what it needs
 from __future__ import annotations
-
-from typing import NamedTuple
 
 from numba.extending import overload
 
-from odeflow.order_parameters.committee.averages import add_averages
-from odeflow.order_parameters.committee.quadrature.plain import PlainRule, add_averages_plain
+from odeflow.order_parameters.committee.quadrature import erf, relu
 
-__all__ = ["OneUnit", "averages"]
-
-
-class OneUnit(NamedTuple):
-    """The rule of `odeflow.order_parameters.committee.averages`."""
-
-    scratch: int = 1
+__all__ = ["averages", "scratch"]
 
 
 def averages(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sums):
-    r"""Add `share` times the averages over x = m + sqrt(v) L y, y ~ N(0, 1), to `sums`, in the layout of `sums`."""
+    """Add `share` times the averages over x = m + sqrt(v) L y, y ~ N(0, 1), to `sums`, in the layout of that module."""
     raise NotImplementedError
+
+
+def scratch(K, rule):
+    """Return the size of `work`."""
+    raise NotImplementedError
+
+
+_BY_RULE = {
+    erf.Rule: (erf.add_averages_erf, erf.scratch),
+    relu.ReluRule: (relu.add_averages_relu, relu.scratch),
+}
 
 
 @overload(averages)
 def _averages(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sums):
-    if rule.instance_class is PlainRule:
-        return lambda m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sums: add_averages_plain(
-            m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sums
-        )
-    if rule.instance_class is OneUnit:
-        return lambda m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sums: add_averages(
-            m[0], v, Q[0, 0], c[0], 0.0, b, tau, epsilon, share, sums
-        )
-    return None
+    add = _BY_RULE[rule.instance_class][0]
+    return lambda m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sums: add(
+        m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sums
+    )
+
+
+@overload(scratch)
+def _scratch(K, rule):
+    size = _BY_RULE[rule.instance_class][1]
+    return lambda K, rule: size(K, rule)
