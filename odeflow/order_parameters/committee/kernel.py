@@ -25,7 +25,7 @@ from numba.extending import overload
 
 from odeflow.numerics import runge_kutta
 from odeflow.numerics.compilation import LANES, inlined, sources_digest
-from odeflow.order_parameters.committee.quadrature import averages, scratch
+from odeflow.order_parameters.committee.quadrature.by_rule import averages, scratch
 from odeflow.order_parameters.committee.quadrature.sums import Attack, layout, width
 
 if TYPE_CHECKING:
