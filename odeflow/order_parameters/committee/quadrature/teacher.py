@@ -16,16 +16,17 @@ Exact but for the quadrature, whose accuracy is that of the rule.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from odeflow.numerics.compilation import inlined
-from odeflow.order_parameters.committee.quadrature import teacher_moments as below
-from odeflow.order_parameters.committee.quadrature.sums import layout, width
-from odeflow.order_parameters.committee.quadrature.teacher_moments import WIDTH, bell, erf_lane
+from odeflow.numerics.compilation import inlined, sources_digest
+from odeflow.order_parameters.committee.quadrature import teacher_moments
+from odeflow.order_parameters.committee.quadrature.sums import width
+from odeflow.order_parameters.committee.quadrature.teacher_block import add_block, block_of, teacher_given
+from odeflow.order_parameters.committee.quadrature.teacher_moments import WIDTH, bell
 
 __all__ = ["TeacherRule", "add_averages_teacher", "factor", "rule", "scratch"]
 
@@ -91,17 +92,6 @@ def rule(K: int, M: int, tolerance: float = 1e-6) -> TeacherRule:
     )
 
 
-@inlined
-def _most_nodes(K, M):
-    return ((1 << (M + K - 1)) + 9) * _MOST
-
-
-def scratch(K: int, M: int) -> int:
-    """Return how many floats of scratch `add_averages_teacher` needs."""
-    lanes = 4 * K + 4 + M + 2 * (3 + 2 * M) + 3 + below.rows(M) + width(K, K + M) + 1
-    return lanes * WIDTH + K * (2 * _most_nodes(K, M) + 6) + M * M + M + M * (1 << M) + (1 << (M + K)) + 64
-
-
 @njit(nogil=True, error_model="numpy")
 def factor(C, L):
     """Fill L with the Cholesky factor of C, which may be singular or, in a trial step, not quite positive.
@@ -126,14 +116,154 @@ def factor(C, L):
             L[i, j] = rest / L[j, j]
 
 
+@inlined
+def _most_nodes(K, M):
+    return ((1 << (M + K - 1)) + 9) * _MOST
+
+
+@inlined
+def scratch(K, M, rule):
+    """Return how many floats of scratch `add_averages_teacher` needs."""
+    return 1
+
+
 @njit(nogil=True, error_model="numpy")
-def _inverse(z):
-    """Return x with erf(x / sqrt 2) = z, |z| < 1."""
-    low, high = -9.0, 9.0
-    for _ in range(54):
-        middle = 0.5 * (low + high)
-        if math.erf(middle * math.sqrt(0.5)) < z:
-            low = middle
-        else:
-            high = middle
-    return 0.5 * (low + high)
+def _panels(scale, cuts, count, rule, nodes, weights):
+    """Fill nodes and weights of one coordinate between the cuts, which are sorted here; return how many there are."""
+    cuts[:count].sort()
+    start = -rule.reach
+    total = 0
+    for i in range(count + 1):
+        stop = rule.reach if i == count else min(max(cuts[i], -rule.reach), rule.reach)
+        if stop - start < 1e-9:
+            continue
+        pieces = 1
+        n = rule.least + rule.density * scale * (stop - start)
+        while n / pieces > _MOST and pieces < 8:
+            pieces += 1
+        size = min(int(n / pieces) + 1, _MOST)
+        length = (stop - start) / pieces
+        for piece in range(pieces):
+            for node in range(size):
+                y = start + length * (piece + rule.panels[size - 1, 0, node])
+                nodes[total] = y
+                weights[total] = length * rule.panels[size - 1, 1, node] * bell(y)
+                total += 1
+        start = stop
+    return total
+
+
+@njit(nogil=True, error_model="numpy")
+def _cuts(level, phi, mean, scale, c, values, cuts):
+    """Fill ``cuts`` with the y at which the output begins or ends to reach one of the values; return how many there are."""
+    later = teacher_moments.extremes(np.abs(c), level + 1, cuts)
+    pairs = later * values.size
+    # from the last, as the sums stand where the cuts go
+    count = 0
+    sums = cuts[:later].copy()
+    for i in range(pairs):
+        ratio = (values[i // later] - phi - sums[i % later]) / c[level] if c[level] != 0.0 else 2.0
+        if abs(ratio) < 1.0 - 1e-10:
+            cuts[count] = (teacher_moments.inverse_lane(ratio) - mean) / scale
+            count += 1
+    return count
+
+
+@njit(nogil=True, error_model="numpy")
+def add_averages_teacher(kind, R, T, L, Q, theta, c, b, teacher_kind, teacher_c, epsilon, how, share, rule, work, sums):
+    """Add ``share`` times the averages to ``sums``, in the order of `odeflow.order_parameters.committee.quadrature.sums`.
+
+    Parameters
+    ----------
+    kind, teacher_kind
+        Units of student and teacher.
+    R, T, Q
+        The products of the weights, (K, M), (M, M) and (K, K).
+    L
+        Cholesky factor of C, (K + M, K + M): that of `factor`.
+    theta, c, b
+        The student's thresholds, output weights and output bias.
+    teacher_c
+        The teacher's output weights, (M,).
+    """
+    K, M = c.size, teacher_c.size
+    n = K + M
+    teacher, block = teacher_given(L, K, teacher_c), block_of(K, M)
+    lanes = np.zeros((width(K, n), WIDTH))
+    values = np.empty(1 << M)
+    teacher_moments.extremes(teacher.c, 0, values)
+    if epsilon == 0.0:
+        values = values[:0]  # all is smooth
+    most = _most_nodes(K, M)
+    nodes, weights, cuts = np.empty((K, most)), np.empty((K, most)), np.empty(most)
+    total, at = np.zeros(K, np.int64), np.zeros(K, np.int64)
+    y, x, phi, part = np.zeros(K), np.zeros(K), np.full(K + 1, b), np.full(K + 1, share)
+    filled, level, enters = 0, 0, True
+    while level >= 0:
+        if enters:
+            mean = -theta[level]
+            for j in range(level):
+                mean += L[level, j] * y[j]
+            x[level] = mean
+            count = _cuts(level, phi[level], mean, L[level, level], c, values, cuts)
+            scale = 0.0
+            for k in range(level, K):
+                scale = max(scale, abs(L[k, level]))
+            total[level] = _panels(max(scale, 1.0), cuts, count, rule, nodes[level], weights[level])
+            at[level] = 0
+        if at[level] == total[level]:
+            level -= 1
+            enters = False
+            continue
+        y[level] = nodes[level, at[level]]
+        here = x[level] + L[level, level] * y[level]
+        part[level + 1] = part[level] * weights[level, at[level]]
+        phi[level + 1] = phi[level] + c[level] * math.erf(here * math.sqrt(0.5))
+        at[level] += 1
+        if level < K - 1:
+            level += 1
+            enters = True
+            continue
+        enters = False
+        for k in range(K):
+            block.y[k, filled] = y[k]
+            block.x[k, filled] = x[k] + L[k, k] * y[k]
+        block.phi[filled] = phi[K]
+        block.weight[filled] = part[K]
+        filled += 1
+        if filled == WIDTH:
+            add_block(teacher, Q, c, b, epsilon, rule, block, lanes)
+            filled = 0
+    if filled > 0:
+        block.weight[filled:] = 0.0
+        add_block(teacher, Q, c, b, epsilon, rule, block, lanes)
+    for i in range(lanes.shape[0]):
+        for lane in range(WIDTH):
+            sums[i] += lanes[i, lane]
+
+
+def _compile(sources: str) -> Any:
+    """Return the compiled function. `sources` stands in its closure to make it part of the key of numba's cache."""
+
+    @njit(cache=True, nogil=True, error_model="numpy")
+    def averages(kind, R, T, Q, theta, c, b, teacher_kind, teacher_c, epsilon, how, rule):
+        sources  # noqa: B018
+        K, M = R.shape
+        C, L = np.zeros((K + M, K + M)), np.zeros((K + M, K + M))
+        C[:K, :K] = Q
+        C[:K, K:] = R
+        C[K:, :K] = R.T
+        C[K:, K:] = T
+        factor(C, L)
+        sums = np.zeros(width(K, K + M))
+        work = np.empty(scratch(K, M, rule))
+        add_averages_teacher(
+            kind, R, T, L, Q, theta, c, b, teacher_kind, teacher_c, epsilon, how, 1.0, rule, work, sums
+        )
+        return sums, L
+
+    return averages
+
+
+averages = _compile(sources_digest())
+"""Return the averages and L, for one state."""

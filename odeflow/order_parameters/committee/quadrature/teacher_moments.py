@@ -20,12 +20,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from odeflow.numerics.compilation import inlined
 from odeflow.numerics.elementary import erfcx, exp, log
 
-__all__ = ["WIDTH", "bell", "below_1", "below_2", "below_3", "erf_lane", "extremes", "rows"]
+__all__ = ["WIDTH", "bell", "below", "erf_lane", "extremes", "inverse_lane", "rows", "whole"]
 
 WIDTH = 64
 """Points of the student's fields that are done together."""
@@ -36,6 +37,7 @@ _BELL = 1.0 / math.sqrt(2.0 * math.pi)
 _SLOPE = math.sqrt(2.0 / math.pi)
 _WINITZKI = 0.147
 _SMALL = 1e-150
+_ANGLES, _ANGLE_WEIGHTS = (np.polynomial.legendre.leggauss(12)[0] + 1) / 2, np.polynomial.legendre.leggauss(12)[1] / 2
 
 
 @inlined
@@ -52,7 +54,7 @@ def erf_lane(x):
 
 
 @inlined
-def _inverse_lane(z):
+def inverse_lane(z):
     """Return x with erf(x / sqrt 2) = z, |z| cut at 1 - 1e-11: a start good to 2e-3 (S. Winitzki), two steps of Halley."""
     z = min(max(z, -1.0 + 1e-11), 1.0 - 1e-11)
     logarithm = log((1.0 - z) * (1.0 + z))
@@ -67,7 +69,7 @@ def _inverse_lane(z):
 @inlined
 def _cut(ratio, mean, scale, reach):
     """Return the z, from -reach to reach, up to which erf((mean + scale z) / sqrt 2) is below the ratio."""
-    z = min(max((_inverse_lane(ratio) - mean) / scale, -reach), reach)
+    z = min(max((inverse_lane(ratio) - mean) / scale, -reach), reach)
     z = reach if ratio >= 1.0 else z
     return -reach if ratio <= -1.0 else z
 
@@ -99,8 +101,7 @@ def _cuts(phi, size, mean, scale, reach, low, length):
         length[lane] = max(_cut(phi[lane] / size, mean[lane], scale, reach) - low[lane], 0.0)
     longest = 0.0
     for lane in range(WIDTH):
-        if length[lane] > longest:
-            longest = length[lane]
+        longest = max(longest, length[lane])
     return longest
 
 
@@ -228,3 +229,73 @@ def _before(deeper: Any, n_from_last: int) -> Any:
 
 below_2 = _before(below_1, 2)
 below_3 = _before(below_2, 3)
+
+
+@njit(nogil=True, error_model="numpy")
+def below(phi, mean, L, c, later, rule, work, out):
+    """Fill ``out`` with the moments over tau < phi, for M = 1, 2 or 3."""
+    if c.size == 1:
+        below_1(phi, mean, L, c, later, rule, work, out)
+    elif c.size == 2:
+        below_2(phi, mean, L, c, later, rule, work, out)
+    else:
+        below_3(phi, mean, L, c, later, rule, work, out)
+
+
+@njit(nogil=True, error_model="numpy")
+def _pair(first, second, angle, factor, out):
+    """Add to ``out`` the covariance of two units with means ``first``, ``second``, and sin(angle) = their correlation."""
+    for node in range(_ANGLES.size):
+        sin, cos = math.sin(angle * _ANGLES[node]), math.cos(angle * _ANGLES[node])
+        part = factor * angle * _ANGLE_WEIGHTS[node] * 2.0 / math.pi
+        narrow = 0.5 / (cos * cos)
+        for lane in range(WIDTH):
+            h, k = first[lane], second[lane]
+            out[lane] += part * exp(-narrow * (h * h + k * k - 2.0 * sin * h * k))
+
+
+@njit(nogil=True, error_model="numpy")
+def _single(mean, scale, h, unit, bend):
+    for lane in range(WIDTH):
+        h[lane] = mean[lane] * scale
+        unit[lane] = erf_lane(h[lane])
+        bend[lane] = scale * _SLOPE * exp(-0.5 * h[lane] * h[lane])
+
+
+@njit(nogil=True, error_model="numpy")
+def whole(mean, L, c, work, out):
+    r"""Fill ``out`` with the moments over all z.
+
+    With :math:`h_n = m_n/\sqrt{1 + (L L^T)_{nn}}` and :math:`\rho_{nm} = (L L^T)_{nm}/\sqrt{(1 + (L L^T)_{nn})(1 + (L
+    L^T)_{mm})}`, :math:`\langle g_n\rangle = g(h_n)` and :math:`\langle g_n g_m\rangle = g(h_n)\,g(h_m) + (2/\pi)
+    \int_0^{\arcsin\rho} \exp(-(h_n^2 + h_m^2 - 2 h_n h_m \sin t)/(2 \cos^2 t))\,dt` (R. L. Plackett).
+    """
+    M = c.size
+    out[:] = 0.0
+    out[0] = 1.0
+    tau, square = out[1], out[2]
+    h, unit, bend = work[0], work[0, M], work[0, M + 1]
+    for n in range(M):
+        variance = 0.0
+        for j in range(n + 1):
+            variance += L[n, j] * L[n, j]
+        _single(mean[n], 1.0 / math.sqrt(1.0 + variance), h[n], unit, bend)
+        for lane in range(WIDTH):
+            tau[lane] += c[n] * unit[lane]
+        for j in range(n + 1):
+            _add_scaled(bend, c[n] * L[n, j], out[3 + M + j])
+        for m in range(n + 1):
+            other, covariance = 0.0, 0.0
+            for j in range(m + 1):
+                other += L[m, j] * L[m, j]
+                covariance += L[n, j] * L[m, j]
+            angle = math.asin(covariance / math.sqrt((1.0 + variance) * (1.0 + other)))
+            _pair(h[n], h[m], angle, c[n] * c[m] * (1.0 if n == m else 2.0), square)
+    for lane in range(WIDTH):
+        square[lane] += tau[lane] * tau[lane]
+
+
+@njit(nogil=True, error_model="numpy")
+def _add_scaled(values, factor, out):
+    for lane in range(WIDTH):
+        out[lane] += factor * values[lane]
