@@ -23,10 +23,12 @@ import numpy.typing as npt
 from numba import njit
 
 from odeflow.numerics.compilation import inlined, sources_digest
+from odeflow.order_parameters.committee.attacks import attack, attack_scratch, output, worst_output
 from odeflow.order_parameters.committee.quadrature import teacher_moments
-from odeflow.order_parameters.committee.quadrature.sums import width
+from odeflow.order_parameters.committee.quadrature.sums import FGSM, WORST, Attack, width
 from odeflow.order_parameters.committee.quadrature.teacher_block import add_block, block_of, teacher_given
 from odeflow.order_parameters.committee.quadrature.teacher_moments import WIDTH, bell
+from odeflow.order_parameters.committee.units import ERF, unit
 
 __all__ = ["TeacherRule", "add_averages_teacher", "factor", "rule", "scratch"]
 
@@ -36,6 +38,8 @@ FLOOR = 1e-9
 """Smallest variance that a field has given those before it, see `factor`."""
 
 _MOST = 64  # nodes of a panel
+_THRESHOLDS = 16  # of a point, at most
+_compiled = njit(nogil=True, error_model="numpy")
 
 
 class TeacherRule(NamedTuple):
@@ -92,7 +96,7 @@ def rule(K: int, M: int, tolerance: float = 1e-6) -> TeacherRule:
     )
 
 
-@njit(nogil=True, error_model="numpy")
+@_compiled
 def factor(C, L):
     """Fill L with the Cholesky factor of C, which may be singular or, in a trial step, not quite positive.
 
@@ -124,10 +128,10 @@ def _most_nodes(K, M):
 @inlined
 def scratch(K, M, rule):
     """Return how many floats of scratch `add_averages_teacher` needs."""
-    return 1
+    return attack_scratch(K)
 
 
-@njit(nogil=True, error_model="numpy")
+@_compiled
 def _panels(scale, cuts, count, rule, nodes, weights):
     """Fill nodes and weights of one coordinate between the cuts, which are sorted here; return how many there are."""
     cuts[:count].sort()
@@ -153,15 +157,13 @@ def _panels(scale, cuts, count, rule, nodes, weights):
     return total
 
 
-@njit(nogil=True, error_model="numpy")
+@_compiled
 def _cuts(level, phi, mean, scale, c, values, cuts):
     """Fill ``cuts`` with the y at which the output begins or ends to reach one of the values; return how many there are."""
     later = teacher_moments.extremes(np.abs(c), level + 1, cuts)
-    pairs = later * values.size
-    # from the last, as the sums stand where the cuts go
-    count = 0
     sums = cuts[:later].copy()
-    for i in range(pairs):
+    count = 0
+    for i in range(later * values.size):
         ratio = (values[i // later] - phi - sums[i % later]) / c[level] if c[level] != 0.0 else 2.0
         if abs(ratio) < 1.0 - 1e-10:
             cuts[count] = (teacher_moments.inverse_lane(ratio) - mean) / scale
@@ -169,7 +171,76 @@ def _cuts(level, phi, mean, scale, c, values, cuts):
     return count
 
 
-@njit(nogil=True, error_model="numpy")
+@_compiled
+def _relu_cuts(level, phi, mean, scale, c, Q, move, values, cuts):
+    """Fill ``cuts`` with the y at which the unit, or the unit once attacked, is switched on; return how many there are.
+
+    Within one pattern of active units FGSM moves the fields by constants, epsilon Q u / sqrt(u^T Q u).
+    """
+    K = c.size
+    cuts[0] = -mean / scale
+    count = 1
+    for pattern in range(1, 1 << K if move > 0.0 else 1):
+        square, shift = 0.0, 0.0
+        for k in range(K):
+            for l in range(K):
+                if pattern >> k & 1 and pattern >> l & 1:
+                    square += c[k] * Q[k, l] * c[l]
+            if pattern >> k & 1:
+                shift += Q[level, k] * c[k]
+        if square > 0.0:
+            shift *= move / math.sqrt(square)
+            cuts[count] = (-shift - mean) / scale
+            cuts[count + 1] = (shift - mean) / scale
+            count += 2
+    for value in values:
+        # where the output is the value with the later units off
+        if c[level] != 0.0 and (value - phi) / c[level] > 0.0:
+            cuts[count] = ((value - phi) / c[level] - mean) / scale
+            count += 1
+    return count
+
+
+@_compiled
+def _thresholds(kind, x, Q, c, b, epsilon, how, work, moved, d, values):
+    """Fill ``values`` with the labels at which the attack on x changes, ascending; return how many there are.
+
+    PGD asks at each step whether the label is above the output so far; the worst case, which end of the outputs is farther.
+    """
+    K = c.size
+    if how.kind == WORST:
+        high = worst_output(kind, x, Q, c, b, 1.0, epsilon, work, d)
+        low = -worst_output(kind, x, Q, c, b, -1.0, epsilon, work, d)
+        values[0] = 0.5 * (low + high)
+        return 1
+    values[0] = output(kind, x, c, b)
+    count = 1
+    for steps in range(1, how.steps):
+        for part in range(count + 1):
+            tau = _inside(values, count, part)
+            attack(kind, x, Q, c, b, tau, epsilon, Attack(how.kind, steps, how.step), work, d)
+            for k in range(K):
+                moved[k] = x[k]
+                for l in range(K):
+                    moved[k] += Q[k, l] * d[l]
+            phi = output(kind, moved, c, b)
+            above, beneath = part == 0 or phi > values[part - 1], part == count or phi < values[part]
+            if above and beneath and count < values.size:
+                values[count] = phi
+                count += 1
+                values[:count].sort()
+    return count
+
+
+@_compiled
+def _inside(values, count, part):
+    """Return a label between two thresholds."""
+    if part == 0:
+        return values[0] - 1.0
+    return values[count - 1] + 1.0 if part == count else 0.5 * (values[part - 1] + values[part])
+
+
+@_compiled
 def add_averages_teacher(kind, R, T, L, Q, theta, c, b, teacher_kind, teacher_c, epsilon, how, share, rule, work, sums):
     """Add ``share`` times the averages to ``sums``, in the order of `odeflow.order_parameters.committee.quadrature.sums`.
 
@@ -185,58 +256,77 @@ def add_averages_teacher(kind, R, T, L, Q, theta, c, b, teacher_kind, teacher_c,
         The student's thresholds, output weights and output bias.
     teacher_c
         The teacher's output weights, (M,).
+    epsilon, how
+        Size and kind of the attack: FGSM, PGD or WORST; MARGIN has no meaning here.
     """
     K, M = c.size, teacher_c.size
     n = K + M
-    teacher, block = teacher_given(L, K, teacher_c), block_of(K, M)
+    teacher, block = teacher_given(teacher_kind, L, K, teacher_c), block_of(K, M)
     lanes = np.zeros((width(K, n), WIDTH))
-    values = np.empty(1 << M)
-    teacher_moments.extremes(teacher.c, 0, values)
+    values = np.zeros(1 << M)
+    if teacher_kind == ERF:
+        teacher_moments.extremes(teacher.c, 0, values)
+    else:
+        values = values[:1]
     if epsilon == 0.0:
-        values = values[:0]  # all is smooth
+        values = values[:0]  # the labels are not cut
     most = _most_nodes(K, M)
     nodes, weights, cuts = np.empty((K, most)), np.empty((K, most)), np.empty(most)
     total, at = np.zeros(K, np.int64), np.zeros(K, np.int64)
-    y, x, phi, part = np.zeros(K), np.zeros(K), np.full(K + 1, b), np.full(K + 1, share)
+    y, x, mean = np.zeros(K), np.zeros(K), np.zeros(K)
+    phi, part = np.full(K + 1, b), np.full(K + 1, share)
+    moved, up, thresholds = np.empty(K), np.empty(K), np.empty(_THRESHOLDS)
     filled, level, enters = 0, 0, True
     while level >= 0:
         if enters:
-            mean = -theta[level]
+            mean[level] = -theta[level]
             for j in range(level):
-                mean += L[level, j] * y[j]
-            x[level] = mean
-            count = _cuts(level, phi[level], mean, L[level, level], c, values, cuts)
-            scale = 0.0
+                mean[level] += L[level, j] * y[j]
+            if kind == ERF:
+                count = _cuts(level, phi[level], mean[level], L[level, level], c, values, cuts)
+            else:
+                count = _relu_cuts(level, phi[level], mean[level], L[level, level], c, Q, epsilon, values, cuts)
+            scale = 1.0
             for k in range(level, K):
                 scale = max(scale, abs(L[k, level]))
-            total[level] = _panels(max(scale, 1.0), cuts, count, rule, nodes[level], weights[level])
+            total[level] = _panels(scale, cuts, count, rule, nodes[level], weights[level])
             at[level] = 0
+        enters = False
         if at[level] == total[level]:
             level -= 1
-            enters = False
             continue
         y[level] = nodes[level, at[level]]
-        here = x[level] + L[level, level] * y[level]
+        x[level] = mean[level] + L[level, level] * y[level]
         part[level + 1] = part[level] * weights[level, at[level]]
-        phi[level + 1] = phi[level] + c[level] * math.erf(here * math.sqrt(0.5))
+        phi[level + 1] = phi[level] + c[level] * unit(kind, x[level])
         at[level] += 1
         if level < K - 1:
             level += 1
             enters = True
             continue
-        enters = False
-        for k in range(K):
-            block.y[k, filled] = y[k]
-            block.x[k, filled] = x[k] + L[k, k] * y[k]
-        block.phi[filled] = phi[K]
-        block.weight[filled] = part[K]
-        filled += 1
-        if filled == WIDTH:
-            add_block(teacher, Q, c, b, epsilon, rule, block, lanes)
-            filled = 0
+        count = 1
+        thresholds[0] = phi[K]
+        exact = how.kind == FGSM or epsilon == 0.0
+        if not exact:
+            count = _thresholds(kind, x, Q, c, b, epsilon, how, work, moved, up, thresholds)
+        for i in range(count):
+            block.y[:, filled] = y
+            block.x[:, filled] = x
+            block.weight[filled] = part[K]
+            block.threshold[filled] = thresholds[i]
+            block.rest[filled] = 1.0 if i > 0 else 0.0
+            if not exact:
+                attack(kind, x, Q, c, b, _inside(thresholds, count, i), epsilon, how, work, up)
+                block.up[:, filled] = up
+                attack(kind, x, Q, c, b, _inside(thresholds, count, i + 1), epsilon, how, work, up)
+                block.down[:, filled] = up
+            filled += 1
+            if filled == WIDTH:
+                add_block(kind, teacher_kind, teacher, Q, c, b, epsilon, how, rule, block, lanes)
+                filled = 0
     if filled > 0:
         block.weight[filled:] = 0.0
-        add_block(teacher, Q, c, b, epsilon, rule, block, lanes)
+        add_block(kind, teacher_kind, teacher, Q, c, b, epsilon, how, rule, block, lanes)
     for i in range(lanes.shape[0]):
         for lane in range(WIDTH):
             sums[i] += lanes[i, lane]

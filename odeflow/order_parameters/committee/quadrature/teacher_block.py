@@ -1,4 +1,7 @@
-"""What a block of points of the student's fields adds to the averages: the teacher's moments, and two attacks a point."""
+"""What a block of points of the student's fields adds to the averages: the teacher's moments, and two attacks a point.
+
+Examples with the label below a threshold are attacked in one way, the others in another. Of FGSM the threshold is the output.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,21 @@ from numba import njit
 
 from odeflow.numerics.elementary import exp
 from odeflow.order_parameters.committee.quadrature import teacher_moments
-from odeflow.order_parameters.committee.quadrature.sums import layout
+from odeflow.order_parameters.committee.quadrature.sums import FGSM, layout
 from odeflow.order_parameters.committee.quadrature.teacher_moments import WIDTH, erf_lane
+from odeflow.order_parameters.committee.quadrature.teacher_relu import MOST, relu_below
+from odeflow.order_parameters.committee.units import ERF
 
 __all__ = ["Block", "Teacher", "add_block", "block_of", "teacher_given"]
 
 Array = npt.NDArray[np.float64]
 
 _SLOPE = math.sqrt(2.0 / math.pi)
+_compiled = njit(nogil=True, error_model="numpy")
 
 
 class Teacher(NamedTuple):
-    """The teacher given the student's fields, with the signs of its units turned so that all c > 0."""
+    """The teacher given the student's fields; the signs of erf units are turned so that all c > 0."""
 
     c: Array
     L: Array
@@ -41,24 +47,30 @@ class Block(NamedTuple):
     y: Array
     x: Array
     weight: Array
-    phi: Array
-    sign: Array
+    threshold: Array
+    rest: Array
+    """1 at another threshold of a point that stands in the block already: then the whole is not counted again."""
+    up: Array
+    """The attack d on examples with the label below the threshold, (K, WIDTH)."""
+    down: Array
+    """That on the others."""
     mean: Array
-    whole: Array
-    inside: Array
-    direction: Array
-    shift: Array
-    unit: Array
-    slope: Array
+    under: Array
+    """The moments of the teacher on either side."""
+    over: Array
+    fields: Array
+    """Scratch of the student, (4 K + 4, WIDTH)."""
     work: Array
+    """Scratch of the teacher, (M, 9 + 3 M, WIDTH)."""
 
 
-@njit(nogil=True, error_model="numpy")
-def teacher_given(L, K, c):
-    """Return the teacher given the student's fields."""
+@_compiled
+def teacher_given(teacher_kind, L, K, c):
+    """Return the teacher of output weights c, L that of all fields."""
     M = c.size
-    size, later = np.abs(c), np.zeros((M, 1 << M))
-    inner, given, turned = np.zeros((M, M)), np.zeros((M, K)), c < 0.0
+    turned = c < (0.0 if teacher_kind == ERF else -MOST)
+    size, later = np.where(turned, -c, c), np.zeros((M, 1 << M))
+    inner, given = np.zeros((M, M)), np.zeros((M, K))
     for n in range(M):
         teacher_moments.extremes(size, n + 1, later[n])
         for k in range(K):
@@ -68,147 +80,198 @@ def teacher_given(L, K, c):
     return Teacher(size, inner, given, later, turned)
 
 
-@njit(nogil=True, error_model="numpy")
+@_compiled
 def block_of(K, M):
-    one, moments = (K, WIDTH), (3 + 2 * M, WIDTH)
+    """Return an empty block."""
+    of_units, moments = (4, K, WIDTH), (2, 3 + 2 * M, WIDTH)
+    units, sides, single = np.zeros(of_units), np.zeros(moments), np.zeros((3, WIDTH))
+    fields, work = np.zeros((4 * K + 4, WIDTH)), np.zeros((M, 9 + 3 * M, WIDTH))
     return Block(
-        np.zeros(one),
-        np.zeros(one),
-        np.zeros(WIDTH),
-        np.zeros(WIDTH),
-        np.zeros(WIDTH),
-        np.zeros((M, WIDTH)),
-        np.zeros(moments),
-        np.zeros(moments),
-        np.zeros(one),
-        np.zeros(one),
-        np.zeros(one),
-        np.zeros(one),
-        np.zeros((M, 9 + 3 * M, WIDTH)),
-    )
+        units[0], units[1], single[0], single[1], single[2], units[2], units[3], np.zeros((M, WIDTH)),
+        sides[0], sides[1], fields, work,
+    )  # fmt: skip
 
 
-@njit(nogil=True, error_model="numpy")
-def _direction(x, Q, c, direction, shift):
-    """Fill ``direction`` with u / sqrt(u^T Q u), u_k = c_k g'(x_k), and ``shift`` with Q times that, (K, WIDTH)."""
+@_compiled
+def _directions(kind, epsilon, Q, c, block):
+    """Fill the attacks of FGSM: +-epsilon u / sqrt(u^T Q u), u_k = c_k g'(x_k)."""
     K = c.size
-    least, norm = np.empty(WIDTH), np.empty(WIDTH)
-    least[:] = 1e300
+    least, norm = block.fields[0], block.fields[1]
+    least[:] = MOST
     for k in range(K):
         if c[k] != 0.0:
-            row = x[k]
+            x = block.x[k]
             for lane in range(WIDTH):
-                least[lane] = min(least[lane], row[lane] * row[lane])
+                least[lane] = min(least[lane], x[lane] * x[lane])
     for k in range(K):
-        row, u, factor = x[k], direction[k], c[k]
-        for lane in range(WIDTH):
-            # far out all exponentials underflow, but not their ratios
-            u[lane] = factor * exp(0.5 * (least[lane] - row[lane] * row[lane])) if factor != 0.0 else 0.0
+        x, u, factor = block.x[k], block.up[k], c[k]
+        if kind == ERF and factor != 0.0:
+            for lane in range(WIDTH):
+                # far out all exponentials underflow, but not their ratios
+                u[lane] = factor * exp(0.5 * (least[lane] - x[lane] * x[lane]))
+        else:
+            for lane in range(WIDTH):
+                u[lane] = factor if x[lane] > 0.0 else 0.0
     norm[:] = 0.0
     for k in range(K):
-        row, u = shift[k], direction[k]
-        row[:] = 0.0
         for l in range(K):
-            other, factor = direction[l], Q[k, l]
+            u, other, factor = block.up[k], block.up[l], Q[k, l]
             for lane in range(WIDTH):
-                row[lane] += factor * other[lane]
-        for lane in range(WIDTH):
-            norm[lane] += u[lane] * row[lane]
+                norm[lane] += factor * u[lane] * other[lane]
     for lane in range(WIDTH):
-        norm[lane] = 1.0 / math.sqrt(max(norm[lane], 1e-300))
+        norm[lane] = epsilon / math.sqrt(max(norm[lane], 1e-300))
     for k in range(K):
-        row, u = shift[k], direction[k]
+        up, down = block.up[k], block.down[k]
         for lane in range(WIDTH):
-            row[lane] *= norm[lane]
-            u[lane] *= norm[lane]
+            up[lane] *= norm[lane]
+            down[lane] = -up[lane]
 
 
-@njit(nogil=True, error_model="numpy")
-def _collect(move, sign, x, y, weight, direction, shift, c, b, moments, unit, slope, sums):
-    """Add what the examples of one side give, attacked by ``move * sign`` times the direction."""
-    K = c.size
-    M = (moments.shape[0] - 3) // 2
-    n = K + M
-    s_y, s_d, s_s, e_g, e, e_e = layout(K, n)
-    phi, first, second, side = np.empty(WIDTH), np.empty(WIDTH), np.empty(WIDTH), np.empty(WIDTH)
-    phi[:] = b
-    for k in range(K):
-        for lane in range(WIDTH):
-            at = x[k, lane] + move * sign[lane] * shift[k, lane]
-            unit[k, lane] = erf_lane(at)
-            slope[k, lane] = c[k] * _SLOPE * exp(-0.5 * at * at)
-            phi[lane] += c[k] * unit[k, lane]
+@_compiled
+def _add_scaled(factor, values, out):
     for lane in range(WIDTH):
-        first[lane] = weight[lane] * (phi[lane] * moments[0, lane] - moments[1, lane])
-        second[lane] = weight[lane] * (
-            phi[lane] * (phi[lane] * moments[0, lane] - 2.0 * moments[1, lane]) + moments[2, lane]
-        )
-        sums[e, lane] += first[lane]
-        sums[e_e, lane] += second[lane]
-    for k in range(K):
-        for lane in range(WIDTH):
-            s = -slope[k, lane] * first[lane]
-            side[lane] = s
-            sums[k, lane] += s
-            sums[e_g + k, lane] += unit[k, lane] * first[lane]
-        for j in range(K):
-            _add_product(side, y[j], sums[s_y + k * n + j])
-            for lane in range(WIDTH):
-                sums[s_d + k * K + j, lane] += side[lane] * move * sign[lane] * direction[j, lane]
-                sums[s_s + k * K + j, lane] += slope[k, lane] * slope[j, lane] * second[lane]
-        for j in range(M):
-            for lane in range(WIDTH):
-                z, tau_z = moments[3 + j, lane], moments[3 + M + j, lane]
-                sums[s_y + k * n + K + j, lane] -= slope[k, lane] * weight[lane] * (phi[lane] * z - tau_z)
+        out[lane] += factor * values[lane]
 
 
-@njit(nogil=True, error_model="numpy")
+@_compiled
 def _add_product(a, b, out):
     for lane in range(WIDTH):
         out[lane] += a[lane] * b[lane]
 
 
-@njit(nogil=True, error_model="numpy")
-def add_block(T, Q, c, b, epsilon, rule, block, sums):
-    """Add the averages over the teacher's fields at a block of the student's."""
-    x, y, weight, phi = block.x, block.y, block.weight, block.phi
-    K, M = c.size, T.c.size
-    for j in range(M):
-        mean = block.mean[j]
-        mean[:] = 0.0
-        for k in range(K):
-            row, factor = y[k], T.given[j, k]
-            for lane in range(WIDTH):
-                mean[lane] += factor * row[lane]
-    whole, inside, sign = block.whole, block.inside, block.sign
-    teacher_moments.whole(block.mean, T.L, T.c, block.work, whole)
-    _direction(x, Q, c, block.direction, block.shift)
-    if epsilon != 0.0:
-        # the side of the threshold that is below -|phi| once all signs are turned where phi > 0
+@_compiled
+def _moved(kind, x, c, unit, slope, phi):
+    """Fill g and c g' of a unit, and add to the output."""
+    if kind == ERF:
         for lane in range(WIDTH):
-            sign[lane] = 1.0 if phi[lane] <= 0.0 else -1.0
-            phi[lane] *= sign[lane]
+            at = x[lane]
+            unit[lane] = erf_lane(at)
+            slope[lane] = c * _SLOPE * exp(-0.5 * at * at)
+    else:
+        for lane in range(WIDTH):
+            unit[lane] = max(x[lane], 0.0)
+            slope[lane] = c if x[lane] > 0.0 else 0.0
+    _add_scaled(c, unit, phi)
+
+
+@_compiled
+def _collect(kind, d, Q, c, b, block, moments, sums):
+    """Add what the examples on one side of the threshold give, attacked by d."""
+    K = c.size
+    M = (moments.shape[0] - 3) // 2
+    n = K + M
+    s_y, s_d, s_s, e_g, e, e_e = layout(K, n)
+    unit, slope, moved = block.fields[:K], block.fields[K : 2 * K], block.fields[2 * K]
+    phi, first, second, s = (
+        block.fields[3 * K],
+        block.fields[3 * K + 1],
+        block.fields[3 * K + 2],
+        block.fields[3 * K + 3],
+    )
+    weight, one, tau, square = block.weight, moments[0], moments[1], moments[2]
+    phi[:] = b
+    for k in range(K):
+        moved[:] = block.x[k]
+        for l in range(K):
+            _add_scaled(Q[k, l], d[l], moved)
+        _moved(kind, moved, c[k], unit[k], slope[k], phi)
+    # the averages of e = phi - tau and of its square over this side
+    for lane in range(WIDTH):
+        first[lane] = weight[lane] * (phi[lane] * one[lane] - tau[lane])
+        second[lane] = weight[lane] * (phi[lane] * (phi[lane] * one[lane] - 2.0 * tau[lane]) + square[lane])
+        sums[e, lane] += first[lane]
+        sums[e_e, lane] += second[lane]
+    for k in range(K):
+        for lane in range(WIDTH):
+            s[lane] = -slope[k, lane] * first[lane]
+            sums[k, lane] += s[lane]
+        _add_product(unit[k], first, sums[e_g + k])
+        for j in range(K):
+            _add_product(s, block.y[j], sums[s_y + k * n + j])
+            _add_product(s, d[j], sums[s_d + k * K + j])
+        for j in range(K):
+            for lane in range(WIDTH):
+                sums[s_s + k * K + j, lane] += slope[k, lane] * slope[j, lane] * second[lane]
+        for lane in range(WIDTH):
+            s[lane] = -slope[k, lane] * weight[lane]
+        for j in range(M):
+            z, tau_z, out = moments[3 + j], moments[3 + M + j], sums[s_y + k * n + K + j]
+            for lane in range(WIDTH):
+                out[lane] += s[lane] * (phi[lane] * z[lane] - tau_z[lane])
+
+
+@_compiled
+def _erf_sides(T, cuts, rule, block):
+    """Fill the moments of a teacher of erf units on the sides of the threshold; without `cuts`, all are over it."""
+    M = T.c.size
+    under, over, threshold, mean = block.under, block.over, block.threshold, block.mean
+    teacher_moments.whole(mean, T.L, T.c, block.work, over)
+    if cuts:
+        # the side that is below -|threshold| once all signs are turned where it is positive
+        sign = block.fields[0]
+        for lane in range(WIDTH):
+            sign[lane] = 1.0 if threshold[lane] <= 0.0 else -1.0
+            threshold[lane] *= sign[lane]
         for j in range(M):
             for lane in range(WIDTH):
-                block.mean[j, lane] *= sign[lane]
-        teacher_moments.below(phi, block.mean, T.L, T.c, T.later, rule, block.work, inside)
+                mean[j, lane] *= sign[lane]
+        teacher_moments.below(threshold, mean, T.L, T.c, T.later, rule, block.work, under)
         for row in range(3 + 2 * M):
             odd = row == 1 or 3 <= row < 3 + M
+            one, other = under[row], over[row]
             for lane in range(WIDTH):
-                value = inside[row, lane] * (sign[lane] if odd else 1.0)
-                inside[row, lane] = value
-                whole[row, lane] -= value
-    else:
-        inside[:] = 0.0
-        sign[:] = -1.0
-    # both for the teacher with all c > 0; back to the z of the true one
+                value = one[lane] * (sign[lane] if odd else 1.0)
+                rest = other[lane] - value
+                one[lane] = value if sign[lane] > 0.0 else rest
+                other[lane] = rest if sign[lane] > 0.0 else value
+    # back to the z of the true teacher
     for j in range(M):
         if T.turned[j]:
             for row in (3 + j, 3 + M + j):
                 for lane in range(WIDTH):
-                    inside[row, lane] *= -1.0
-                    whole[row, lane] *= -1.0
-    _collect(epsilon, sign, x, y, weight, block.direction, block.shift, c, b, inside, block.unit, block.slope, sums)
+                    under[row, lane] *= -1.0
+                    over[row, lane] *= -1.0
+
+
+@_compiled
+def _relu_sides(T, cuts, rule, block):
+    """Fill the same of a teacher of ReLU units."""
+    M = T.c.size
+    size = 3 + 2 * M
+    mean, work, one = np.empty(M), np.empty((2 * M, size)), np.empty(size)
     for lane in range(WIDTH):
-        sign[lane] = -sign[lane]
-    _collect(epsilon, sign, x, y, weight, block.direction, block.shift, c, b, whole, block.unit, block.slope, sums)
+        for j in range(M):
+            mean[j] = block.mean[j, lane]
+        relu_below(MOST, mean, T.L, T.c, rule, work, one)
+        for row in range(size):
+            block.over[row, lane] = one[row]
+        if cuts:
+            relu_below(block.threshold[lane], mean, T.L, T.c, rule, work, one)
+            for row in range(size):
+                block.under[row, lane] = one[row]
+                block.over[row, lane] -= one[row]
+
+
+@_compiled
+def add_block(kind, teacher_kind, T, Q, c, b, epsilon, how, rule, block, sums):
+    """Add the averages over the teacher's fields at a block of the student's."""
+    K, M = c.size, T.c.size
+    cuts = epsilon != 0.0
+    if how.kind == FGSM or not cuts:
+        _directions(kind, epsilon, Q, c, block)
+    for j in range(M):
+        block.mean[j, :] = 0.0
+        for k in range(K):
+            _add_scaled(T.given[j, k], block.y[k], block.mean[j])
+    block.under[:] = 0.0
+    if teacher_kind == ERF:
+        _erf_sides(T, cuts, rule, block)
+    else:
+        _relu_sides(T, cuts, rule, block)
+    for row in range(3 + 2 * M):
+        under, over = block.under[row], block.over[row]
+        for lane in range(WIDTH):
+            under[lane] = -over[lane] if block.rest[lane] > 0.0 else under[lane]
+    if cuts:
+        _collect(kind, block.up, Q, c, b, block, block.under, sums)
+    _collect(kind, block.down, Q, c, b, block, block.over, sums)
