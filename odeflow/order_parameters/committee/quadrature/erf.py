@@ -58,7 +58,9 @@ class Rule(NamedTuple):
     smooth: float
     """Distance of the singularity that stands for the Gaussian weight, in y."""
     bend: float
-    """Distance of the singularities of an attacked unit, in x."""
+    """The same for an attacked unit, in x."""
+    sharp: float
+    """Distance of the singularities of an attack's direction in the variable that is stretched for them, at most pi/2."""
     nodes: Array
     """Gauss-Legendre on (0, 1) with n = 1, 2.. nodes, one after another: that with n nodes begins at n(n - 1)/2."""
     weights: Array
@@ -78,13 +80,13 @@ def _tables() -> tuple[Array, Array, Array, Array]:
 def rule(K: int, tolerance: float) -> Rule:
     """Return the nodes with which the averages of K units are within `tolerance`, absolutely."""
     digits = math.log(1.0 / tolerance) + 1.0
-    return Rule(digits, math.sqrt(2.0 * digits), 2.0, 1.0, *_tables())
+    return Rule(digits, math.sqrt(2.0 * digits), 2.0, 1.4, 1.2, *_tables())
 
 
 @inlined
 def scratch(K, rule):
     """Return the size of the array `work`."""
-    return n_rows(K) * BLOCK + 2 * K * _NODES + _EDGES + 3 * K * K + 7 * K
+    return n_rows(K) * BLOCK + 2 * K * _NODES + _EDGES + 3 * K * K + 8 * K
 
 
 @inlined
@@ -162,27 +164,93 @@ def _insert_roots(level, target, reach, mean, A, c, spread, edges, count):
 
 
 @inlined
-def _distance(i, level, rule, A, spread, reach):
-    """Return how far from the axis of this level's y the nearest singularity is that unit i makes where it bends."""
-    if i == level:
-        return rule.bend / abs(A[i, level])
-    deviation = spread[i] / reach  # of what the deeper levels add, and smooth
-    return rule.bend * math.sqrt(1.0 + deviation * deviation) / max(abs(A[i, level]), 1e-300)
+def _root(a, psi):
+    """Return the parts, both positive, of sqrt(a + 2 i psi)."""
+    size = math.sqrt(a * a + 4.0 * psi * psi)
+    if a > 0.0:
+        real = math.sqrt(0.5 * (size + a))
+        return real, psi / real
+    imaginary = math.sqrt(0.5 * (size - a))
+    return psi / max(imaginary, 1e-300), imaginary
 
 
 @_compiled
-def _panels(level, is_split, target, reach, rule, mean, A, c, spread, limit, edges):
-    """Set the ends of the panels of an outer level; return their number."""
+def _turn(level, x, Q, c):
+    """Return near and far: in x of this level's unit the direction of the attack is singular at +-near +-i far.
+
+    With r = sum_{j<level} u_j w_j the direction is that of r + u w, w of this level's unit, and singular where |r + u w|^2 =
+    P + 2 u C + u^2 Q = 0, P = r.r, C = r.w: at u = sqrt(P/Q) exp(+-i(pi - psi)), cos psi = -sgn(c) C/sqrt(P Q), so that
+    x^2 = ln(c^2 Q/P) -+ 2 i psi; exp(-x_0^2/2) is taken out of r.
+    """
+    nearest = 1e300
+    for j in range(level):
+        if c[j] != 0.0:
+            nearest = min(nearest, x[j] * x[j])
+    if nearest == 1e300 or c[level] == 0.0:
+        return 0.0, 1e300
+    P, C = 0.0, 0.0
+    for j in range(level):
+        u = c[j] * math.exp(0.5 * (nearest - x[j] * x[j]))
+        C += u * Q[level, j]
+        P += u * u * Q[j, j]
+        for i in range(j):
+            P += 2.0 * u * c[i] * math.exp(0.5 * (nearest - x[i] * x[i])) * Q[i, j]
+    own = Q[level, level]
+    P = max(P, 1e-300)
+    cosine = min(max(-math.copysign(C, C * c[level]) / math.sqrt(P * own), -1.0), 1.0)
+    return _root(nearest + math.log(c[level] * c[level] * own / P), math.acos(cosine))
+
+
+@_compiled
+def _pinch(level, Q, c):
+    """Return near and far of an outer level: where a deeper unit's singularities meet, at x = 0 of that unit."""
+    near, far = 0.0, 1e300
+    for i in range(level + 1, c.size):
+        if c[i] != 0.0 and c[level] != 0.0:
+            cosine = -math.copysign(1.0, c[i] * c[level]) * Q[i, level] / math.sqrt(Q[i, i] * Q[level, level])
+            ratio = c[level] * c[level] * Q[level, level] / (c[i] * c[i] * Q[i, i])
+            one, other = _root(math.log(ratio), math.acos(min(max(cosine, -1.0), 1.0)))
+            if other < far:
+                near, far = one, other
+    return near, far
+
+
+@inlined
+def _distance(i, level, rule, A, spread):
+    """Return the scale in this level's y on which unit i bends."""
+    if i == level:
+        return rule.bend / abs(A[i, level])
+    deviation = spread[i] / rule.reach  # of what the deeper levels add, and smooth
+    return rule.bend * math.sqrt(1.0 + deviation * deviation) / max(abs(A[i, level]), 1e-300)
+
+
+@inlined
+def _end(i, level, spread, limit):
+    """Return the largest abs(mean of x_i) at which unit i bends."""
+    return limit[i] + (spread[i] if i > level else 0.0)
+
+
+@_compiled
+def _ends(level, is_split, target, reach, near, far, rule, mean, A, c, spread, limit, edges):
+    """Set the ends of the panels of a level; return their number and, of the last level, where the output is the target."""
     edges[0], edges[1] = -reach, reach
     count = 2
-    if is_split:
+    jump = math.inf
+    scale = A[level, level]
+    if level == c.size - 1:
+        if is_split and abs(target) < abs(c[level]):
+            jump = (_inverse(target / c[level]) - mean[level]) / scale
+            count = _insert(edges, count, jump, reach)
+    elif is_split:
         count = _insert_roots(level, target, reach, mean, A, c, spread, edges, count)
     for i in range(level, c.size):
-        if _distance(i, level, rule, A, spread, rule.reach) < rule.smooth:
-            end = limit[i] + (spread[i] if i > level else 0.0)
+        if _distance(i, level, rule, A, spread) < rule.smooth:
+            end = _end(i, level, spread, limit)
             count = _insert(edges, count, (-mean[i] - end) / A[i, level], reach)
             count = _insert(edges, count, (-mean[i] + end) / A[i, level], reach)
-    return count
+    if near > far and far < rule.smooth * scale:
+        count = _insert(edges, count, -mean[level] / scale, reach)
+    return count, jump
 
 
 @inlined
@@ -197,73 +265,71 @@ def _is_broken(level, y, target, mean, A, c, spread):
     return lowest < 0.0 < highest
 
 
-@inlined
-def _count(low, high, is_graded, level, digits, rule, mean, A, spread, limit):
-    """Return the number of nodes of a panel."""
+@_compiled
+def _place(low, high, is_graded, level, digits, near, far, factor, rule, mean, A, spread, limit, y, weight, at):
+    """Write the nodes of a panel and their weights, times `factor` and that of the Gaussian; return how many.
+
+    Near a singularity of the attack's direction y = centre + h sinh t, h its distance: in t it is pi/2 away.
+    """
     middle = 0.5 * (low + high)
+    scale = A[level, level]
     distance = rule.smooth
     for i in range(level, mean.size):
-        end = limit[i] + (spread[i] if i > level else 0.0)
-        if abs(mean[i] + A[i, level] * middle) < end:
-            distance = min(distance, _distance(i, level, rule, A, spread, rule.reach))
-    length = high - low
+        if abs(mean[i] + A[i, level] * middle) < _end(i, level, spread, limit):
+            distance = min(distance, _distance(i, level, rule, A, spread))
+    nearest = max(max(low, -high), 0.0)
+    left = max(digits - 0.5 * nearest * nearest, 0.0)
+    h = far / scale
+    is_sharp = h < rule.smooth and abs(mean[level] + scale * middle) < limit[level]
+    centre = -mean[level] / scale
+    if is_sharp:
+        if near > far:
+            centre += math.copysign(near / scale, middle - centre)
+        start, stop = math.asinh((low - centre) / h), math.asinh((high - centre) / h)
+        farthest = max(abs(low - centre), abs(high - centre))
+        distance = min(rule.sharp, distance / math.sqrt(h * h + farthest * farthest))
+    else:
+        start, stop = low, high
+    length = stop - start
     if is_graded:
         # the split of the deeper integral crosses its whole range
         distance = min(distance, rule.smooth * 0.5 * length / rule.reach) / _GRADED
-    nearest = max(max(low, -high), 0.0)
-    left = max(digits - 0.5 * nearest * nearest, 0.0)
-    return min(math.ceil(_FEWEST + left / (2.0 * math.asinh(2.0 * distance / length))), _MOST)
-
-
-@inlined
-def _place(low, high, n, is_graded, factor, rule, y, weight, at):
-    """Write the nodes of a panel and their weights, times `factor` and that of the Gaussian."""
+    n = min(math.ceil(_FEWEST + left / (2.0 * math.asinh(2.0 * distance / length))), _MOST)
     first = n * (n - 1) // 2
-    length = high - low
     nodes = rule.graded_nodes if is_graded else rule.nodes
     weights = rule.graded_weights if is_graded else rule.weights
     nodes, weights = nodes[first : first + n], weights[first : first + n]
     y, weight = y[at : at + n], weight[at : at + n]
     factor *= _GAUSS * length
-    for i in range(n):
-        z = low + length * nodes[i]
-        y[i] = z
-        weight[i] = factor * weights[i] * exp(-0.5 * z * z)
+    if is_sharp:
+        for i in range(n):
+            growth = exp(start + length * nodes[i])
+            z = centre + 0.5 * h * (growth - 1.0 / growth)
+            y[i] = z
+            weight[i] = factor * weights[i] * 0.5 * h * (growth + 1.0 / growth) * exp(-0.5 * z * z)
+    else:
+        for i in range(n):
+            z = start + length * nodes[i]
+            y[i] = z
+            weight[i] = factor * weights[i] * exp(-0.5 * z * z)
+    return n
 
 
 @_compiled
-def _outer_nodes(level, is_split, target, digits, rule, mean, A, c, spread, limit, edges, y, weight):
+def _outer_nodes(level, is_split, target, digits, near, far, rule, mean, A, c, spread, limit, edges, y, weight):
     """Write the nodes of an outer level; return their number."""
     reach = math.sqrt(2.0 * max(digits, 0.0))
-    n_edges = _panels(level, is_split, target, reach, rule, mean, A, c, spread, limit, edges)
+    n_edges, _ = _ends(level, is_split, target, reach, near, far, rule, mean, A, c, spread, limit, edges)
     total = 0
     for i in range(n_edges - 1):
         low, high = edges[i], edges[i + 1]
         if high - low < _SHORTEST:
             continue
         is_graded = is_split and _is_broken(level, 0.5 * (low + high), target, mean, A, c, spread)
-        n = _count(low, high, is_graded, level, digits, rule, mean, A, spread, limit)
-        _place(low, high, n, is_graded, 1.0, rule, y, weight, total)
-        total += n
+        total += _place(
+            low, high, is_graded, level, digits, near, far, 1.0, rule, mean, A, spread, limit, y, weight, total
+        )
     return total
-
-
-@_compiled
-def _line(is_split, target, digits, rule, mean, A, c, spread, limit, edges):
-    """Set the ends of the panels of the last level in `edges`; return their number and where the output is the target."""
-    last = c.size - 1
-    reach = math.sqrt(2.0 * max(digits, 0.0))
-    scale = A[last, last]
-    edges[0], edges[1] = -reach, reach
-    count = 2
-    if _distance(last, last, rule, A, spread, rule.reach) < rule.smooth:
-        count = _insert(edges, count, (-mean[last] - limit[last]) / scale, reach)
-        count = _insert(edges, count, (-mean[last] + limit[last]) / scale, reach)
-    jump = math.inf
-    if is_split and abs(target) < abs(c[last]):
-        jump = (_inverse(target / c[last]) - mean[last]) / scale
-        count = _insert(edges, count, jump, reach)
-    return count, jump
 
 
 @_compiled
@@ -296,12 +362,12 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
     start += _EDGES
     matrices = work[start : start + 3 * K * K].reshape((3, K, K))
     start += 3 * K * K
-    vectors = work[start : start + 7 * K].reshape((7, K))
+    vectors = work[start : start + 8 * K].reshape((8, K))
     A = matrices[0]  # sqrt(v) L
     spread = matrices[1]  # of level l and unit i: R times the deviation of x_i given y up to this level
     mean = matrices[2]  # of level l and unit i: the mean of x_i given y before this level
     y, factor, digits, target, limit = vectors[0], vectors[1], vectors[2], vectors[3], vectors[4]
-    length, position = vectors[5], vectors[6]
+    length, position, x = vectors[5], vectors[6], vectors[7]
 
     root = math.sqrt(v)
     for i in range(K):
@@ -319,15 +385,28 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
     length[0], position[0] = -1.0, 0.0
     while level >= 0:
         if level == last:
-            n_edges, jump = _line(
-                is_split, target[level], digits[level], rule, mean[level], A, c, spread[level], limit, edges
+            near, far = _turn(level, x, Q, c) if epsilon > 0.0 else (0.0, 1e300)
+            reach = math.sqrt(2.0 * max(digits[level], 0.0))
+            n_edges, jump = _ends(
+                level,
+                is_split,
+                target[level],
+                reach,
+                near,
+                far,
+                rule,
+                mean[level],
+                A,
+                c,
+                spread[level],
+                limit,
+                edges,
             )
             for i in range(n_edges - 1):
                 low, high = edges[i], edges[i + 1]
                 if high - low < _SHORTEST:
                     continue
-                n = _count(low, high, False, last, digits[level], rule, mean[level], A, spread[level], limit)
-                if count + n > BLOCK:
+                if count + _MOST > BLOCK:
                     add_block(count, rows, m, A, Q, c, b - tau, epsilon, share, sums)
                     count = 0
                 if not is_split:
@@ -336,7 +415,24 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
                     sign = -1.0 if target[level] > 0.0 else 1.0
                 else:
                     sign = 1.0 if (low + high > 2.0 * jump) == (c[last] > 0.0) else -1.0
-                _place(low, high, n, False, factor[level], rule, rows[last], rows[K], count)
+                n = _place(
+                    low,
+                    high,
+                    False,
+                    level,
+                    digits[level],
+                    near,
+                    far,
+                    factor[level],
+                    rule,
+                    mean[level],
+                    A,
+                    spread[level],
+                    limit,
+                    rows[last],
+                    rows[K],
+                    count,
+                )
                 for k in range(last):
                     row = rows[k, count : count + n]
                     for j in range(n):
@@ -348,11 +444,19 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
             level -= 1
             continue
         if length[level] < 0.0:
+            near, far = 0.0, 1e300
+            if epsilon > 0.0:
+                near, far = _pinch(level, Q, c)
+                one, other = _turn(level, x, Q, c)
+                if other < far:
+                    near, far = one, other
             length[level] = _outer_nodes(
                 level,
                 is_split,
                 target[level],
                 digits[level],
+                near,
+                far,
                 rule,
                 mean[level],
                 A,
@@ -373,7 +477,8 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
         inner = level + 1
         factor[inner] = factor[level] * nodes[1, level, node]
         digits[inner] = digits[level] - 0.5 * z * z
-        target[inner] = target[level] - c[level] * _g(mean[level, level] + A[level, level] * z)
+        x[level] = mean[level, level] + A[level, level] * z
+        target[inner] = target[level] - c[level] * _g(x[level])
         for i in range(inner, K):
             mean[inner, i] = mean[level, i] + A[i, level] * z
         length[inner], position[inner] = -1.0, 0.0
