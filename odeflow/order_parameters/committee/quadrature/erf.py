@@ -44,6 +44,7 @@ _SHORTEST = 1e-12  # panel
 _FEWEST = 2.0  # nodes of a panel that is hardly needed
 _SCAN = 12  # intervals in which the ends of panels are looked for
 _GRADED = 15.0 / 8.0  # the largest slope of S
+_AWAY = 0.5  # of the distance to a singularity counts, since less is to be gained where the Gaussian weight is small
 _GAUSS = 1.0 / math.sqrt(2.0 * math.pi)
 _compiled = numba.njit(nogil=True, error_model="numpy")
 
@@ -59,6 +60,8 @@ class Rule(NamedTuple):
     """Distance of the singularity that stands for the Gaussian weight, in y."""
     bend: float
     """The same for an attacked unit, in x."""
+    turn: float
+    """Distance in y of the singularities of an attack's direction below which a panel is stretched at them."""
     sharp: float
     """Distance of the singularities of an attack's direction in the variable that is stretched for them, at most pi/2."""
     nodes: Array
@@ -79,8 +82,8 @@ def _tables() -> tuple[Array, Array, Array, Array]:
 
 def rule(K: int, tolerance: float) -> Rule:
     """Return the nodes with which the averages of K units are within `tolerance`, absolutely."""
-    digits = math.log(1.0 / tolerance) + 1.0
-    return Rule(digits, math.sqrt(2.0 * digits), 2.0, 1.4, 1.2, *_tables())
+    digits = math.log(1.0 / tolerance) + 3.0
+    return Rule(digits, math.sqrt(2.0 * digits), 2.5, 1.4, 1.2, 1.2, *_tables())
 
 
 @inlined
@@ -248,7 +251,7 @@ def _ends(level, is_split, target, reach, near, far, rule, mean, A, c, spread, l
             end = _end(i, level, spread, limit)
             count = _insert(edges, count, (-mean[i] - end) / A[i, level], reach)
             count = _insert(edges, count, (-mean[i] + end) / A[i, level], reach)
-    if near > far and far < rule.smooth * scale:
+    if near > far and far < rule.turn * scale:
         count = _insert(edges, count, -mean[level] / scale, reach)
     return count, jump
 
@@ -280,16 +283,19 @@ def _place(low, high, is_graded, level, digits, near, far, factor, rule, mean, A
     nearest = max(max(low, -high), 0.0)
     left = max(digits - 0.5 * nearest * nearest, 0.0)
     h = far / scale
-    is_sharp = h < rule.smooth and abs(mean[level] + scale * middle) < limit[level]
+    is_near = abs(mean[level] + scale * middle) < limit[level]
+    is_sharp = is_near and h < rule.turn
     centre = -mean[level] / scale
     if is_sharp:
         if near > far:
             centre += math.copysign(near / scale, middle - centre)
         start, stop = math.asinh((low - centre) / h), math.asinh((high - centre) / h)
-        farthest = max(abs(low - centre), abs(high - centre))
+        farthest = _AWAY * max(abs(low - centre), abs(high - centre))
         distance = min(rule.sharp, distance / math.sqrt(h * h + farthest * farthest))
     else:
         start, stop = low, high
+        if is_near:
+            distance = min(distance, h)
     length = stop - start
     if is_graded:
         # the split of the deeper integral crosses its whole range
