@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.numerics.compilation import inlined
-from odeflow.numerics.elementary import exp
+from odeflow.numerics.elementary import erfcx, exp, log
 from odeflow.order_parameters.committee.quadrature.erf_block import BLOCK, add_block, n_rows
 from odeflow.order_parameters.committee.quadrature.sums import MARGIN
 
@@ -45,6 +45,7 @@ _FEWEST = 2.0  # nodes of a panel that is hardly needed
 _SCAN = 12  # intervals in which the ends of panels are looked for
 _GRADED = 15.0 / 8.0  # the largest slope of S
 _AWAY = 0.5  # of the distance to a singularity counts, since less is to be gained where the Gaussian weight is small
+_SLOPE = math.sqrt(2.0 / math.pi)
 _GAUSS = 1.0 / math.sqrt(2.0 * math.pi)
 _compiled = numba.njit(nogil=True, error_model="numpy")
 
@@ -97,19 +98,24 @@ def _g(x):
     return math.erf(x * math.sqrt(0.5))
 
 
-@_compiled
+@inlined
+def _asinh(x):
+    """Return arsinh x within a few 1e-16, absolutely."""
+    return math.copysign(log(abs(x) + math.sqrt(x * x + 1.0)), x)
+
+
+@inlined
 def _inverse(z):
     """Return x with g(x) = z for |z| < 1: a start that is good to 2e-3 (S. Winitzki), then steps of Halley."""
-    logarithm = math.log((1.0 - z) * (1.0 + z))
+    logarithm = log(max((1.0 - z) * (1.0 + z), 1e-16))
     half = 2.0 / (math.pi * 0.147) + 0.5 * logarithm
-    x = math.copysign(math.sqrt(2.0 * (math.sqrt(half * half - logarithm / 0.147) - half)), z)
+    x = math.sqrt(2.0 * (math.sqrt(half * half - logarithm / 0.147) - half))  # that of |z|
     for _ in range(2):
-        slope = math.sqrt(2.0 / math.pi) * math.exp(-0.5 * x * x)
-        if slope < 1e-14:
-            break
-        step = (_g(x) - z) / slope
-        x -= step / (1.0 + 0.5 * x * step)
-    return x
+        decay = exp(-0.5 * x * x)
+        slope = _SLOPE * max(decay, 1e-15)
+        step = (1.0 - decay * erfcx(x * math.sqrt(0.5)) - abs(z)) / slope
+        x = max(x - step / (1.0 + 0.5 * x * step), 0.0)
+    return math.copysign(x, z)
 
 
 @inlined
@@ -128,10 +134,10 @@ def _insert(edges, count, y, reach):
 @inlined
 def _output(level, pattern, y, target, mean, A, c, spread):
     """Return the output less the target at y with the deeper units at the ends of their ranges that `pattern` says."""
-    total = c[level] * _g(mean[level] + A[level, level] * y) - target
+    total = c[level] * _g(mean[level, level] + A[level, level] * y) - target
     for i in range(level + 1, c.size):
-        end = spread[i] if (pattern >> (i - level - 1)) & 1 else -spread[i]
-        total += c[i] * _g(mean[i] + A[i, level] * y + end)
+        end = spread[level, i] if (pattern >> (i - level - 1)) & 1 else -spread[level, i]
+        total += c[i] * _g(mean[level, i] + A[i, level] * y + end)
     return total
 
 
@@ -177,7 +183,7 @@ def _root(a, psi):
     return psi / max(imaginary, 1e-300), imaginary
 
 
-@_compiled
+@inlined
 def _turn(level, x, Q, c):
     """Return near and far: in x of this level's unit the direction of the attack is singular at +-near +-i far.
 
@@ -204,7 +210,7 @@ def _turn(level, x, Q, c):
     return _root(nearest + math.log(c[level] * c[level] * own / P), math.acos(cosine))
 
 
-@_compiled
+@inlined
 def _pinch(level, Q, c):
     """Return near and far of an outer level: where a deeper unit's singularities meet, at x = 0 of that unit."""
     near, far = 0.0, 1e300
@@ -223,17 +229,17 @@ def _distance(i, level, rule, A, spread):
     """Return the scale in this level's y on which unit i bends."""
     if i == level:
         return rule.bend / abs(A[i, level])
-    deviation = spread[i] / rule.reach  # of what the deeper levels add, and smooth
+    deviation = spread[level, i] / rule.reach  # of what the deeper levels add, and smooth
     return rule.bend * math.sqrt(1.0 + deviation * deviation) / max(abs(A[i, level]), 1e-300)
 
 
 @inlined
 def _end(i, level, spread, limit):
     """Return the largest abs(mean of x_i) at which unit i bends."""
-    return limit[i] + (spread[i] if i > level else 0.0)
+    return limit[i] + (spread[level, i] if i > level else 0.0)
 
 
-@_compiled
+@inlined
 def _ends(level, is_split, target, reach, near, far, rule, mean, A, c, spread, limit, edges):
     """Set the ends of the panels of a level; return their number and, of the last level, where the output is the target."""
     edges[0], edges[1] = -reach, reach
@@ -242,34 +248,34 @@ def _ends(level, is_split, target, reach, near, far, rule, mean, A, c, spread, l
     scale = A[level, level]
     if level == c.size - 1:
         if is_split and abs(target) < abs(c[level]):
-            jump = (_inverse(target / c[level]) - mean[level]) / scale
+            jump = (_inverse(target / c[level]) - mean[level, level]) / scale
             count = _insert(edges, count, jump, reach)
     elif is_split:
         count = _insert_roots(level, target, reach, mean, A, c, spread, edges, count)
     for i in range(level, c.size):
         if _distance(i, level, rule, A, spread) < rule.smooth:
             end = _end(i, level, spread, limit)
-            count = _insert(edges, count, (-mean[i] - end) / A[i, level], reach)
-            count = _insert(edges, count, (-mean[i] + end) / A[i, level], reach)
+            count = _insert(edges, count, (-mean[level, i] - end) / A[i, level], reach)
+            count = _insert(edges, count, (-mean[level, i] + end) / A[i, level], reach)
     if near > far and far < rule.turn * scale:
-        count = _insert(edges, count, -mean[level] / scale, reach)
+        count = _insert(edges, count, -mean[level, level] / scale, reach)
     return count, jump
 
 
 @inlined
 def _is_broken(level, y, target, mean, A, c, spread):
     """Return whether the deeper integrals are split at y."""
-    lowest = highest = c[level] * _g(mean[level] + A[level, level] * y) - target
+    lowest = highest = c[level] * _g(mean[level, level] + A[level, level] * y) - target
     for i in range(level + 1, c.size):
-        one = c[i] * _g(mean[i] + A[i, level] * y - spread[i])
-        other = c[i] * _g(mean[i] + A[i, level] * y + spread[i])
+        one = c[i] * _g(mean[level, i] + A[i, level] * y - spread[level, i])
+        other = c[i] * _g(mean[level, i] + A[i, level] * y + spread[level, i])
         lowest += min(one, other)
         highest += max(one, other)
     return lowest < 0.0 < highest
 
 
-@_compiled
-def _place(low, high, is_graded, level, digits, near, far, factor, rule, mean, A, spread, limit, y, weight, at):
+@inlined
+def _place(low, high, is_graded, level, digits, near, far, factor, rule, mean, A, spread, limit, to, y, weight):
     """Write the nodes of a panel and their weights, times `factor` and that of the Gaussian; return how many.
 
     Near a singularity of the attack's direction y = centre + h sinh t, h its distance: in t it is pi/2 away.
@@ -277,19 +283,19 @@ def _place(low, high, is_graded, level, digits, near, far, factor, rule, mean, A
     middle = 0.5 * (low + high)
     scale = A[level, level]
     distance = rule.smooth
-    for i in range(level, mean.size):
-        if abs(mean[i] + A[i, level] * middle) < _end(i, level, spread, limit):
+    for i in range(level, limit.size):
+        if abs(mean[level, i] + A[i, level] * middle) < _end(i, level, spread, limit):
             distance = min(distance, _distance(i, level, rule, A, spread))
     nearest = max(max(low, -high), 0.0)
     left = max(digits - 0.5 * nearest * nearest, 0.0)
     h = far / scale
-    is_near = abs(mean[level] + scale * middle) < limit[level]
+    is_near = abs(mean[level, level] + scale * middle) < limit[level]
     is_sharp = is_near and h < rule.turn
-    centre = -mean[level] / scale
+    centre = -mean[level, level] / scale
     if is_sharp:
         if near > far:
             centre += math.copysign(near / scale, middle - centre)
-        start, stop = math.asinh((low - centre) / h), math.asinh((high - centre) / h)
+        start, stop = _asinh((low - centre) / h), _asinh((high - centre) / h)
         farthest = _AWAY * max(abs(low - centre), abs(high - centre))
         distance = min(rule.sharp, distance / math.sqrt(h * h + farthest * farthest))
     else:
@@ -300,42 +306,32 @@ def _place(low, high, is_graded, level, digits, near, far, factor, rule, mean, A
     if is_graded:
         # the split of the deeper integral crosses its whole range
         distance = min(distance, rule.smooth * 0.5 * length / rule.reach) / _GRADED
-    n = min(math.ceil(_FEWEST + left / (2.0 * math.asinh(2.0 * distance / length))), _MOST)
-    first = n * (n - 1) // 2
+    n = min(math.ceil(_FEWEST + left / (2.0 * _asinh(2.0 * distance / length))), _MOST)
+    first = np.uint64(n * (n - 1) // 2)
     nodes = rule.graded_nodes if is_graded else rule.nodes
     weights = rule.graded_weights if is_graded else rule.weights
-    nodes, weights = nodes[first : first + n], weights[first : first + n]
-    y, weight = y[at : at + n], weight[at : at + n]
     factor *= _GAUSS * length
+    y, weight = np.uint64(y), np.uint64(weight)  # an index that cannot be negative keeps the loop simple
     if is_sharp:
-        for i in range(n):
-            growth = exp(start + length * nodes[i])
+        for i in range(np.uint64(n)):
+            growth = exp(start + length * nodes[first + i])
             z = centre + 0.5 * h * (growth - 1.0 / growth)
-            y[i] = z
-            weight[i] = factor * weights[i] * 0.5 * h * (growth + 1.0 / growth) * exp(-0.5 * z * z)
+            to[y + i] = z
+            to[weight + i] = factor * weights[first + i] * 0.5 * h * (growth + 1.0 / growth) * exp(-0.5 * z * z)
     else:
-        for i in range(n):
-            z = start + length * nodes[i]
-            y[i] = z
-            weight[i] = factor * weights[i] * exp(-0.5 * z * z)
+        for i in range(np.uint64(n)):
+            z = start + length * nodes[first + i]
+            to[y + i] = z
+            to[weight + i] = factor * weights[first + i] * exp(-0.5 * z * z)
     return n
 
 
-@_compiled
-def _outer_nodes(level, is_split, target, digits, near, far, rule, mean, A, c, spread, limit, edges, y, weight):
-    """Write the nodes of an outer level; return their number."""
-    reach = math.sqrt(2.0 * max(digits, 0.0))
-    n_edges, _ = _ends(level, is_split, target, reach, near, far, rule, mean, A, c, spread, limit, edges)
-    total = 0
-    for i in range(n_edges - 1):
-        low, high = edges[i], edges[i + 1]
-        if high - low < _SHORTEST:
-            continue
-        is_graded = is_split and _is_broken(level, 0.5 * (low + high), target, mean, A, c, spread)
-        total += _place(
-            low, high, is_graded, level, digits, near, far, 1.0, rule, mean, A, spread, limit, y, weight, total
-        )
-    return total
+@inlined
+def _fill(to, start, n, value):
+    """Set to[start : start + n] to the value."""
+    first = np.uint64(start)
+    for i in range(np.uint64(n)):
+        to[first + i] = value
 
 
 @_compiled
@@ -362,7 +358,7 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
     size = n_rows(K) * BLOCK
     rows = work[:size].reshape((n_rows(K), BLOCK))
     start = size
-    nodes = work[start : start + 2 * K * _NODES].reshape((2, K, _NODES))
+    nodes = start  # of level l: y at nodes + 2 l _NODES, their weights _NODES later
     start += 2 * K * _NODES
     edges = work[start : start + _EDGES]
     start += _EDGES
@@ -388,106 +384,80 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
 
     count = 0  # nodes in the block
     level = 0
-    length[0], position[0] = -1.0, 0.0
+    is_new = True
     while level >= 0:
-        if level == last:
-            near, far = _turn(level, x, Q, c) if epsilon > 0.0 else (0.0, 1e300)
+        if is_new:
+            near, far = 0.0, 1e300
+            if epsilon > 0.0:
+                near, far = _turn(level, x, Q, c)
+                one, other = _pinch(level, Q, c)
+                if other < far:
+                    near, far = one, other
             reach = math.sqrt(2.0 * max(digits[level], 0.0))
             n_edges, jump = _ends(
-                level,
-                is_split,
-                target[level],
-                reach,
-                near,
-                far,
-                rule,
-                mean[level],
-                A,
-                c,
-                spread[level],
-                limit,
-                edges,
+                level, is_split, target[level], reach, near, far, rule, mean, A, c, spread, limit, edges
             )
+            total = 0
             for i in range(n_edges - 1):
                 low, high = edges[i], edges[i + 1]
                 if high - low < _SHORTEST:
                     continue
-                if count + _MOST > BLOCK:
-                    add_block(count, rows, m, A, Q, c, b - tau, epsilon, share, sums)
-                    count = 0
-                if not is_split:
-                    sign = -tau
-                elif jump == math.inf:
-                    sign = -1.0 if target[level] > 0.0 else 1.0
+                is_graded = False
+                if level == last:
+                    if count + _MOST > BLOCK:
+                        add_block(count, rows, m, A, Q, c, b - tau, epsilon, share, sums)
+                        count = 0
+                    y_at, weight_at = last * BLOCK + count, K * BLOCK + count
                 else:
-                    sign = 1.0 if (low + high > 2.0 * jump) == (c[last] > 0.0) else -1.0
+                    is_graded = is_split and _is_broken(level, 0.5 * (low + high), target[level], mean, A, c, spread)
+                    y_at = nodes + 2 * level * _NODES + total
+                    weight_at = y_at + _NODES
                 n = _place(
                     low,
                     high,
-                    False,
+                    is_graded,
                     level,
                     digits[level],
                     near,
                     far,
                     factor[level],
                     rule,
-                    mean[level],
+                    mean,
                     A,
-                    spread[level],
+                    spread,
                     limit,
-                    rows[last],
-                    rows[K],
-                    count,
+                    work,
+                    y_at,
+                    weight_at,
                 )
-                for k in range(last):
-                    row = rows[k, count : count + n]
-                    for j in range(n):
-                        row[j] = y[k]
-                row = rows[K + 1, count : count + n]
-                for j in range(n):
-                    row[j] = sign
-                count += n
+                total += n
+                if level == last:
+                    sign = -tau
+                    if is_split and jump == math.inf:
+                        sign = -1.0 if target[level] > 0.0 else 1.0
+                    elif is_split:
+                        sign = 1.0 if (low + high > 2.0 * jump) == (c[last] > 0.0) else -1.0
+                    for k in range(last):
+                        _fill(work, k * BLOCK + count, n, y[k])
+                    _fill(work, (K + 1) * BLOCK + count, n, sign)
+                    count += n
+            length[level], position[level] = total, 0.0
+            is_new = False
+        if level == last or position[level] == length[level]:
             level -= 1
             continue
-        if length[level] < 0.0:
-            near, far = 0.0, 1e300
-            if epsilon > 0.0:
-                near, far = _pinch(level, Q, c)
-                one, other = _turn(level, x, Q, c)
-                if other < far:
-                    near, far = one, other
-            length[level] = _outer_nodes(
-                level,
-                is_split,
-                target[level],
-                digits[level],
-                near,
-                far,
-                rule,
-                mean[level],
-                A,
-                c,
-                spread[level],
-                limit,
-                edges,
-                nodes[0, level],
-                nodes[1, level],
-            )
-        if position[level] == length[level]:
-            level -= 1
-            continue
-        node = int(position[level])
+        node = nodes + 2 * level * _NODES + int(position[level])
         position[level] += 1.0
-        z = nodes[0, level, node]
+        z = work[node]
         y[level] = z
         inner = level + 1
-        factor[inner] = factor[level] * nodes[1, level, node]
+        factor[inner] = work[node + _NODES]
         digits[inner] = digits[level] - 0.5 * z * z
         x[level] = mean[level, level] + A[level, level] * z
         target[inner] = target[level] - c[level] * _g(x[level])
         for i in range(inner, K):
             mean[inner, i] = mean[level, i] + A[i, level] * z
-        length[inner], position[inner] = -1.0, 0.0
         level = inner
+        is_new = True
     if count > 0:
         add_block(count, rows, m, A, Q, c, b - tau, epsilon, share, sums)
