@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from odeflow.numerics.compilation import inlined
 from odeflow.numerics.elementary import erfcx, exp, log
-from odeflow.order_parameters.committee.quadrature.erf_block import BLOCK, add_block, n_rows
+from odeflow.order_parameters.committee.quadrature.erf_block import BLOCK, add_block, block_scratch, n_rows
 from odeflow.order_parameters.committee.quadrature.sums import MARGIN
 
 __all__ = ["Rule", "add_averages_erf", "rule", "scratch"]
@@ -90,7 +90,7 @@ def rule(K: int, tolerance: float) -> Rule:
 @inlined
 def scratch(K, rule):
     """Return the size of the array `work`."""
-    return n_rows(K) * BLOCK + 2 * K * _NODES + _EDGES + 3 * K * K + 8 * K
+    return n_rows(K) * BLOCK + 2 * K * _NODES + _EDGES + 3 * K * K + 8 * K + block_scratch(K)
 
 
 @inlined
@@ -370,6 +370,7 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
     mean = matrices[2]  # of level l and unit i: the mean of x_i given y before this level
     y, factor, digits, target, limit = vectors[0], vectors[1], vectors[2], vectors[3], vectors[4]
     length, position, x = vectors[5], vectors[6], vectors[7]
+    start += 8 * K
 
     root = math.sqrt(v)
     for i in range(K):
@@ -405,7 +406,21 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
                 is_graded = False
                 if level == last:
                     if count + _MOST > BLOCK:
-                        add_block(count, rows, m, A, Q, c, b - tau, epsilon, share, sums)
+                        add_block(
+                            count,
+                            rows,
+                            m,
+                            A,
+                            Q,
+                            c,
+                            b,
+                            tau,
+                            epsilon,
+                            how,
+                            work[start : start + block_scratch(K)],
+                            share,
+                            sums,
+                        )
                         count = 0
                     y_at, weight_at = last * BLOCK + count, K * BLOCK + count
                 else:
@@ -460,4 +475,4 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
         level = inner
         is_new = True
     if count > 0:
-        add_block(count, rows, m, A, Q, c, b - tau, epsilon, share, sums)
+        add_block(count, rows, m, A, Q, c, b, tau, epsilon, how, work[start : start + block_scratch(K)], share, sums)
