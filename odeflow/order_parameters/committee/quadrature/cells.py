@@ -53,7 +53,7 @@ class Space(NamedTuple):
     cells: npt.NDArray[np.float64]
     """[units active at the attacked example] The averages of e and of e y_j."""
     lines: npt.NDArray[np.float64]
-    """[6, BLOCK] Partial sums along a line."""
+    """[6, node] The terms of a line."""
     counts: npt.NDArray[np.int64]
     """[j] CUT: whether the half-space can still cut what is left; whether on the present panel of level j - 1; the bits of the
     units i < j that are active at the attacked example; number of panels, the present one, its nodes, the next one; transitions."""
@@ -68,7 +68,7 @@ def _columns(K):
 @compiled
 def space_size(K):
     """Return the length of `work` for `space_of`."""
-    return (K + 1) * (6 * _columns(K) + 8) + 2**K * (K + 1) + 6 * BLOCK
+    return (K + 1) * (6 * _columns(K) + 8) + 2**K * (K + 1) + 6 * MOST
 
 
 @compiled
@@ -82,7 +82,7 @@ def space_of(K, work):
         work[:fields].reshape((6, K + 1, columns)),
         work[fields:levels].reshape((K + 1, 8)),
         work[levels:cells].reshape((2**K, K + 1)),
-        work[cells : cells + 6 * BLOCK].reshape((6, BLOCK)),
+        work[cells : cells + 6 * MOST].reshape((6, MOST)),
         np.zeros((K + 1, 8), np.int64),
     )
 
@@ -96,46 +96,44 @@ def _line(n, middle, half, nodes, weights, x0, x1, sd, e0, e1, h0, h1, c, shift,
     """
     inverse = 1.0 / sd
     h0, h1 = (h0 / c, h1 / c) if side != 0 else (0.0, 0.0)
-    out[:] = 0.0
-    for start in range(0, n, BLOCK):
-        for lane in range(BLOCK):
-            y = middle + half * nodes[start + lane]
-            weight = half * weights[start + lane] * exp(-0.5 * y * y)
-            x = x0 + x1 * y
-            zero = min(max(-x * inverse, -_FAR), _FAR)
-            low = zero if is_active else -_FAR
-            high = _FAR if is_active else zero
-            edge = min(max((-x - (h0 + h1 * y)) * inverse, -_FAR), _FAR)
-            low = max(low, edge) if side > 0 else low
-            high = min(high, edge) if side < 0 else high
-            high = max(high, low)
-            cut = min(max((-x - shift) * inverse, low), high)
-            # normal densities, times sqrt(2 pi), and probabilities of more than |z|
-            n_low, n_cut, n_high = exp(-0.5 * low * low), exp(-0.5 * cut * cut), exp(-0.5 * high * high)
-            p_low = 0.5 * n_low * erfcx(_ROOT_HALF * abs(low))
-            p_cut = 0.5 * n_cut * erfcx(_ROOT_HALF * abs(cut))
-            p_high = 0.5 * n_high * erfcx(_ROOT_HALF * abs(high))
-            p_low = 1.0 - p_low if low > 0.0 else p_low
-            p_cut = 1.0 - p_cut if cut > 0.0 else p_cut
-            p_high = 1.0 - p_high if high > 0.0 else p_high
-            n_low *= _DENSITY
-            n_cut *= _DENSITY
-            n_high *= _DENSITY
-            e = e0 + e1 * y
-            off = weight * e * (p_cut - p_low)
-            out[0, lane] += off
-            out[1, lane] += off * y
-            out[2, lane] += weight * e * (n_low - n_cut)
-            e += c * (x + shift)
-            slope = c * sd
-            first = n_cut - n_high
-            on = weight * (e * (p_high - p_cut) + slope * first)
-            out[3, lane] += on
-            out[4, lane] += on * y
-            out[5, lane] += weight * (e * first + slope * (p_high - p_cut + cut * n_cut - high * n_high))
-    for lane in range(1, BLOCK):
-        for k in range(6):
-            out[k, 0] += out[k, lane]
+    for node in range(-(-n // BLOCK) * BLOCK):
+        y = middle + half * nodes[node]
+        weight = half * weights[node] * exp(-0.5 * y * y)
+        x = x0 + x1 * y
+        zero = min(max(-x * inverse, -_FAR), _FAR)
+        low = zero if is_active else -_FAR
+        high = _FAR if is_active else zero
+        edge = min(max((-x - (h0 + h1 * y)) * inverse, -_FAR), _FAR)
+        low = max(low, edge) if side > 0 else low
+        high = min(high, edge) if side < 0 else high
+        high = max(high, low)
+        cut = min(max((-x - shift) * inverse, low), high)
+        # normal densities, times sqrt(2 pi), and probabilities of more than |z|
+        n_low, n_cut, n_high = exp(-0.5 * low * low), exp(-0.5 * cut * cut), exp(-0.5 * high * high)
+        p_low = 0.5 * n_low * erfcx(_ROOT_HALF * abs(low))
+        p_cut = 0.5 * n_cut * erfcx(_ROOT_HALF * abs(cut))
+        p_high = 0.5 * n_high * erfcx(_ROOT_HALF * abs(high))
+        p_low = 1.0 - p_low if low > 0.0 else p_low
+        p_cut = 1.0 - p_cut if cut > 0.0 else p_cut
+        p_high = 1.0 - p_high if high > 0.0 else p_high
+        n_low *= _DENSITY
+        n_cut *= _DENSITY
+        n_high *= _DENSITY
+        e = e0 + e1 * y
+        off = weight * e * (p_cut - p_low)
+        out[0, node] = off
+        out[1, node] = off * y
+        out[2, node] = weight * e * (n_low - n_cut)
+        e += c * (x + shift)
+        slope = c * sd
+        first = n_cut - n_high
+        on = weight * (e * (p_high - p_cut) + slope * first)
+        out[3, node] = on
+        out[4, node] = on * y
+        out[5, node] = weight * (e * first + slope * (p_high - p_cut + cut * n_cut - high * n_high))
+    for k in range(6):
+        for node in range(1, n):
+            out[k, 0] += out[k, node]
 
 
 @inlined
