@@ -33,9 +33,11 @@ from odeflow.order_parameters.committee.quadrature.cells import (
     CUT,
     LEFT,
     MOST,
+    OUTPUT,
     SHIFT,
     SLOPE,
     SPREAD,
+    SUM_SPREAD,
     WEIGHT,
     A,
     D,
@@ -168,17 +170,17 @@ def _add_averages_cells(m, v, L, Q, c, b, tau, epsilon, is_margin, share, rule, 
                     square += c[k] * Q[k, i] * c[i] if bit(S, i) else 0.0
         is_attacked = epsilon > 0.0 and square > 0.0
         signs = 2 if is_attacked and not is_margin else 1
-        # phi - tau with the units S
-        square_left = 0.0
-        fields[CENTRE, 0, K] = centre
-        for back in range(K):
-            j = K - 1 - back
-            levels[j, SLOPE] = 0.0
-            for k in range(j, K):
-                levels[j, SLOPE] += c[k] * fields[A, k, j] if bit(S, k) else 0.0
-            square_left += levels[j, SLOPE] ** 2
-            fields[SPREAD, j, K] = math.sqrt(square_left)
-        fields[SPREAD, K, K] = 0.0
+        levels[0, OUTPUT] = centre
+        for k in range(K):
+            squares = 0.0
+            for back in range(K):
+                j = K - 1 - back
+                fields[SLOPE, j, k] = fields[SLOPE, j, k - 1] if k > 0 else 0.0
+                if bit(S, k) and j <= k:
+                    fields[SLOPE, j, k] += c[k] * fields[A, k, j]
+                squares += fields[SLOPE, j, k] ** 2
+                fields[SUM_SPREAD, j, k] = math.sqrt(squares)
+            fields[SUM_SPREAD, K, k] = 0.0
         for turn in range(signs):
             sign = 1.0 - 2.0 * turn
             size = 0.0
