@@ -24,7 +24,7 @@ MOST_PATTERNS = 6
 """Most units of ReLU whose 3^K faces are searched for the worst case."""
 
 _compiled = njit(nogil=True, error_model="numpy")
-_CLIMB = 60  # steps of a climb
+_CLIMB = 300  # most steps of a climb
 _HALVINGS = 60
 
 
@@ -380,6 +380,11 @@ def _climbed(kind, x, Q, c, b, sign, epsilon, work, d):
                     moved[k] += Q[k, l] * here[l]
             if not _gradient(kind, moved, Q, c, u):
                 break
+            along = 0.0
+            for k in range(K):
+                along += sign * u[k] * (moved[k] - x[k])
+            if along > epsilon * (1.0 - 1e-13):
+                break  # the gradient points outwards: a maximum on the sphere
             for k in range(K):
                 trial[k] = here[k] + step * sign * u[k]
             square = _square(Q, trial)
@@ -394,7 +399,7 @@ def _climbed(kind, x, Q, c, b, sign, epsilon, work, d):
                     here[k] = trial[k]
             else:
                 step *= 0.3
-                if step < 1e-6 * epsilon:
+                if step < 1e-7 * epsilon:
                     break
         if value > best:
             best = value
