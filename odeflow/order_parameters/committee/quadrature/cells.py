@@ -16,15 +16,14 @@ from odeflow.numerics.compilation import inlined
 from odeflow.numerics.elementary import erfcx, exp
 
 __all__ = [
-    "BLOCK", "CENTRE", "CLEAN", "CUT", "LEFT", "MOST", "OUTPUT", "SHIFT", "SLOPE", "SPREAD", "SUM_SPREAD",
+    "CENTRE", "CLEAN", "CUT", "LEFT", "MOST", "OUTPUT", "SHIFT", "SLOPE", "SPREAD", "SUM_SPREAD",
     "WEIGHT", "A", "D", "Space",
     "bit", "compiled", "fill_cells", "is_possible", "space_of", "space_size",
 ]  # fmt: skip
 
-BLOCK = 8
-"""Nodes that are evaluated together."""
-MOST = 48
-"""Most nodes of a panel."""
+_BLOCK = 8  # nodes that are evaluated together
+MOST = 64
+"""Most nodes of a panel: a multiple of 8."""
 _FAR = 37.0  # beyond it the normal density is 0 in float64
 _SHARP = 0.6  # a transition narrower than this has panels of its own
 _WIDE = 5.0  # half their length, in widths of the transition
@@ -98,7 +97,7 @@ def _line(n, middle, half, nodes, weights, x0, x1, sd, e0, e1, h0, h1, c, shift,
     """
     inverse = 1.0 / sd
     h0, h1 = (h0 / c, h1 / c) if side != 0 else (0.0, 0.0)
-    for node in range(-(-n // BLOCK) * BLOCK):
+    for node in range(-(-n // _BLOCK) * _BLOCK):
         y = middle + half * nodes[node]
         weight = half * weights[node] * exp(-0.5 * y * y)
         x = x0 + x1 * y

@@ -19,6 +19,7 @@ to integrate.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -27,7 +28,6 @@ import numpy.typing as npt
 from numba import njit
 
 from odeflow.order_parameters.committee.quadrature.cells import (
-    BLOCK,
     CENTRE,
     CLEAN,
     CUT,
@@ -55,6 +55,9 @@ from odeflow.order_parameters.committee.units import RELU
 __all__ = ["ReluRule", "add_averages_relu", "rule", "scratch"]
 
 
+_TINY = 1e-100
+
+
 class ReluRule(NamedTuple):
     """Nodes of the quadrature, made by `rule`."""
 
@@ -70,6 +73,15 @@ class ReluRule(NamedTuple):
     """Nodes for a unit of length."""
     points: npt.NDArray[np.float64]
     """Points y for PGD and the worst case, shape (points, K)."""
+
+
+@functools.cache
+def _panels() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the nodes and weights of `ReluRule`."""
+    nodes, weights = np.zeros((2, MOST + 1, MOST))
+    for n in range(1, MOST + 1):
+        nodes[n, :n], weights[n, :n] = np.polynomial.legendre.leggauss(n)
+    return nodes, weights / math.sqrt(2 * math.pi)
 
 
 def rule(K: int, tolerance: float, points: int = 2**13) -> ReluRule:
@@ -90,15 +102,10 @@ def rule(K: int, tolerance: float, points: int = 2**13) -> ReluRule:
     """
     from scipy.stats import chi2
 
-    columns = -(-MOST // BLOCK) * BLOCK
-    nodes, weights = np.zeros((2, MOST + 1, columns))
-    for n in range(1, MOST + 1):
-        nodes[n, :n], weights[n, :n] = np.polynomial.legendre.leggauss(n)
     digits = -math.log10(tolerance)
     return ReluRule(
-        nodes,
-        weights / math.sqrt(2 * math.pi),
-        float(chi2.isf(tolerance / 10, K)),
+        *_panels(),
+        float(chi2.isf(0.03 * tolerance, K)),
         1.0 + 0.4 * digits,
         0.3 + 0.25 * digits,
         normal_points(K, points),
@@ -158,6 +165,8 @@ def _add_averages_cells(m, v, L, Q, c, b, tau, epsilon, is_margin, share, rule, 
         for back in range(k + 1):
             j = k - back
             fields[A, k, j] = math.sqrt(v) * L[k, j]
+            if j == k:  # fields without spread fall on one side or the other
+                fields[A, k, k] = max(fields[A, k, k], _TINY)
             square += fields[A, k, j] ** 2
             fields[SPREAD, j, k] = math.sqrt(square)
     for S in range(2**K):
@@ -219,6 +228,9 @@ def add_averages_relu(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, su
     sums
         Layout of `odeflow.order_parameters.committee.quadrature.sums` with n = K.
     """
+    if not math.isfinite(np.sum(m) + np.sum(L) + np.sum(c) + b + v):  # a step of a solver that went too far
+        sums[:] = np.nan
+        return
     _add_averages_cells(m, v, L, Q, c, b, tau, epsilon, how.kind == MARGIN, share, rule, work, sums)
     if epsilon > 0.0 and (how.kind == PGD or how.kind == WORST):
         add_difference(RELU, m, v, L, Q, c, b, tau, epsilon, how, share, rule.points, work, sums)
