@@ -159,16 +159,22 @@ def _add_averages_cells(m, v, L, Q, c, b, tau, epsilon, is_margin, share, rule, 
     fields, levels, counts = space.fields, space.levels, space.counts
     space.cells[:] = 0.0
     levels[0, CLEAN], levels[0, LEFT], levels[0, WEIGHT] = b - tau, rule.reach, 1.0
+    total = b
     for k in range(K):
+        total += m[k] + c[k]
         fields[CENTRE, 0, k] = m[k]
         square = 0.0
         for back in range(k + 1):
             j = k - back
             fields[A, k, j] = math.sqrt(v) * L[k, j]
+            total += fields[A, k, j]
             if j == k:  # fields without spread fall on one side or the other
                 fields[A, k, k] = max(fields[A, k, k], _TINY)
             square += fields[A, k, j] ** 2
             fields[SPREAD, j, k] = math.sqrt(square)
+    if not math.isfinite(total):  # a step of a solver that went too far
+        sums[:] = np.nan
+        return
     for S in range(2**K):
         square = 0.0
         centre = b - tau
@@ -228,9 +234,6 @@ def add_averages_relu(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, su
     sums
         Layout of `odeflow.order_parameters.committee.quadrature.sums` with n = K.
     """
-    if not math.isfinite(np.sum(m) + np.sum(L) + np.sum(c) + b + v):  # a step of a solver that went too far
-        sums[:] = np.nan
-        return
     _add_averages_cells(m, v, L, Q, c, b, tau, epsilon, how.kind == MARGIN, share, rule, work, sums)
     if epsilon > 0.0 and (how.kind == PGD or how.kind == WORST):
         add_difference(RELU, m, v, L, Q, c, b, tau, epsilon, how, share, rule.points, work, sums)
