@@ -165,7 +165,8 @@ def attack(kind, x, Q, c, b, tau, epsilon, how, work, d):
             error = worst_output(kind, x, Q, c, b, sign, epsilon, work, trial) - sign * tau
             if error > largest:
                 largest = error
-                d[:] = trial
+                for k in range(K):  # assigned as one, it would have numba compile its strings, for a message
+                    d[k] = trial[k]
 
 
 @_compiled
