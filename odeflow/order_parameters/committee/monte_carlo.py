@@ -153,7 +153,7 @@ def simulate_runs(
     from odeflow.numerics.threads import Flag, map_blocks
 
     K, S = start.M.shape[-2:]
-    directions = np.ascontiguousarray(directions, np.float64).reshape(S, -1)
+    directions = _own(directions).reshape(S, -1)
     n0 = directions.shape[1]
     least = n0 + K + (method == "reduced")
     if least > N:
@@ -164,17 +164,23 @@ def simulate_runs(
     P = np.asarray(start.M) @ np.linalg.pinv(directions).T
     X = _lower_factor(np.asarray(start.Q) - P @ np.swapaxes(P, -1, -2))
     initial = [
-        np.ascontiguousarray(np.broadcast_to(entry, (runs, *shape)), np.float64)
+        _own(np.broadcast_to(entry, (runs, *shape)))
         for entry, shape in zip((P, X, start.c, start.theta, start.b), ((K, n0), (K, K), (K,), (K,), ()), strict=True)
     ]
-    law = data._replace(p=np.cumsum(data.p), v=np.sqrt(data.v))
+    law = Examples(
+        _own(np.cumsum(data.p)), _own(np.sqrt(data.v)), _own(data.tau), _own(data.centres),
+        _own(data.teacher_c), _own(data.teacher), int(data.teacher_kind),
+    )  # fmt: skip
+    kind, *rates = learning[:7]
+    how = Attack(int(learning.attack.kind), int(learning.attack.steps), float(learning.attack.step))
+    learner = (int(kind), *map(float, rates), how, _own(learning.levels), _own(learning.factors))
     out = np.empty((runs, examples.size, K * S + K * K + 2 * K + 1))
 
     def simulate(run: int, examples: npt.NDArray[np.int64], stop: Flag) -> None:
         child = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, run), pool_size=seed.pool_size)
         rng = np.random.Generator(np.random.SFC64(child))
         one = (entry[run] for entry in initial)
-        _simulate(rng, N, method == "reduced", law, learning, directions, *one, examples, stop, out[run])
+        _simulate(rng, N, method == "reduced", law, learner, directions, *one, examples, stop, out[run])
 
     def block(first: int, last: int, stop: Flag) -> None:
         if first == last:
@@ -186,6 +192,11 @@ def simulate_runs(
 
     map_blocks(block, runs, least=1, progress=" runs" if progress else None)
     return out
+
+
+def _own(entry: npt.ArrayLike) -> Array:
+    """Return a copy whose type is always the same, so that the loop is compiled once: C order, and not read-only."""
+    return np.array(entry, np.float64, order="C")
 
 
 def _lower_factor(matrix: Array) -> Array:
