@@ -9,7 +9,7 @@ from odeflow.fixed_points.equilibria import fixed_points, fixed_points_batch
 from odeflow.fixed_points.phases import critical_epsilon, phase_boundary, runaway_direction
 from odeflow.fixed_points.relaxation import end_states_batch, learning_time, relaxation_time
 from odeflow.integrate import IntegrationError, integrate, integrate_batch
-from odeflow.model import Adversary, GaussianMixture, LearningRule
+from odeflow.model import Adversary, GaussianClusters, GaussianMixture, LearningRule, TeacherStudent, xor
 from odeflow.optimal import optimal_classifier
 from odeflow.order_parameters import Committee, Perceptron
 from odeflow.order_parameters.perceptron.reference import jacobian, rates
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Adversary",
     "Committee",
+    "GaussianClusters",
     "GaussianMixture",
     "IntegrationError",
     "LearningRule",
@@ -30,6 +31,7 @@ __all__ = [
     "SaveError",
     "SweepError",
     "SweepInterrupted",
+    "TeacherStudent",
     "__version__",
     "adversarial_error",
     "branches",
@@ -53,6 +55,7 @@ __all__ = [
     "save",
     "simulate",
     "sweep",
+    "xor",
 ]
 
 __version__ = package_version()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.integrate import checked_alpha, labelled, start_coordinates
-from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts, numeric_parameters
+from odeflow.model import Adversary, Data, LearningRule, numeric_parameters
 from odeflow.numerics.memory import check_memory
 from odeflow.order_parameters import Network, Perceptron
 from odeflow.order_parameters.base import checked_network, flat, recorded, start_of, width
@@ -24,7 +24,7 @@ __all__ = ["checked_method", "seed_sequence", "simulate"]
 
 
 def simulate(
-    mixture: GaussianMixture,
+    mixture: Data,
     rule: LearningRule,
     adversary: Adversary,
     *,
@@ -46,7 +46,8 @@ def simulate(
     mixture, rule, adversary
         The model. `rule.second_order` has no meaning here: a simulation has its full learning rate.
     N
-        Dimension of the input: >= 3 for the reduced method, >= 2 for the direct one.
+        Dimension of the input: >= 3 for the reduced method, >= 2 for the direct one; for K units and n centres or teachers
+        in general position >= n + K + 1 and >= n + K.
     alpha
         Increasing output times >= 0 in examples per dimension, shape (alpha,). The state is taken after round(alpha N)
         examples.
@@ -86,15 +87,14 @@ def simulate(
     """
     import xarray as xr
 
-    check_parts(mixture=mixture, rule=rule, adversary=adversary)
     checked_network(network).check(mixture, rule, adversary)
-    N = checked_count("N", N, checked_method(network, method), f" with the {method} method")
+    N = checked_count("N", N, checked_method(network, mixture, method), f" with the {method} method")
     runs = checked_count("runs", runs, 1)
     alpha = checked_alpha(alpha)
-    values = start_of(network, rule, start, initial)
+    values = start_of(network, mixture, rule, start, initial)
     test_epsilon = checked_number("test_epsilon", adversary.epsilon if test_epsilon is None else test_epsilon, least=0)
     seed = seed_sequence(rng)
-    variables = network.variables(rule)
+    variables = network.variables(rule, mixture)
     _check_size(N, alpha, runs, method, width(variables))
 
     y = network.simulate(
@@ -110,9 +110,9 @@ def simulate(
         progress=progress,
     )
     numbers = numeric_parameters(mixture, rule, adversary, network)
-    data = labelled(network, rule, y, ("run", "alpha"), numbers, test_epsilon)
+    data = labelled(network, mixture, rule, y, ("run", "alpha"), numbers, test_epsilon)
     coords = {
-        "run": np.arange(runs), "alpha": alpha, **numbers, "N": N, **start_coordinates(network, rule, values),
+        "run": np.arange(runs), "alpha": alpha, **numbers, "N": N, **start_coordinates(network, mixture, rule, values),
         "test_epsilon": test_epsilon,
     }  # fmt: skip
     attrs = provenance(
@@ -145,11 +145,12 @@ def _check_size(N: int, alpha: npt.NDArray[np.float64], runs: int, method: str, 
     )
 
 
-def checked_method(network: Network, method: str) -> int:
+def checked_method(network: Network, mixture: Data, method: str) -> int:
     """Return the least N of a method of simulation, or raise a ValueError if there is no such method."""
-    if method not in network.least_N:
-        raise ValueError(f"method = {method!r}: allowed is {' or '.join(map(repr, network.least_N))}")
-    return network.least_N[method]
+    least = network.least_N(mixture)
+    if method not in least:
+        raise ValueError(f"method = {method!r}: allowed is {' or '.join(map(repr, least))}")
+    return least[method]
 
 
 def seed_sequence(rng: Any) -> np.random.SeedSequence:

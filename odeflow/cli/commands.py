@@ -58,10 +58,10 @@ class _Model(Presented, Learner):
 class Integrate(_Model):
     """Theory: integrate the order parameters over learning time, with the classification and adversarial errors."""
 
-    rtol: float = 1e-8
-    """Relative tolerance of the order parameters."""
-    atol: float = 1e-10
-    """Absolute tolerance of the order parameters."""
+    rtol: float | None = None
+    """Relative tolerance of the order parameters; default: the network's, 1e-8 for the perceptron."""
+    atol: float | None = None
+    """Absolute tolerance of the order parameters; default: the network's, 1e-10 for the perceptron."""
 
     def run(self) -> None:
         """Run the command."""

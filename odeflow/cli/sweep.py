@@ -57,10 +57,10 @@ class Sweep(Presented, Learner):
     """Number of output times from 0 to alpha_max, >= 1; 1: alpha_max alone; default: 21."""
     test_epsilon: float | None = None
     """Perturbation at which the adversarial error is evaluated, >= 0; default: epsilon."""
-    rtol: float = 1e-8
-    """Relative tolerance of the order parameters."""
-    atol: float = 1e-10
-    """Absolute tolerance of the order parameters."""
+    rtol: float | None = None
+    """Relative tolerance of the order parameters; default: the network's, 1e-8 for the perceptron."""
+    atol: float | None = None
+    """Absolute tolerance of the order parameters; default: the network's, 1e-10 for the perceptron."""
     N: int | None = None
     """Dimension of the input of a simulation, >= 3 (direct: >= 2)."""
     runs: int | None = None

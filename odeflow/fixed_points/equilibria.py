@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from odeflow.fixed_points.search import search
 from odeflow.integrate import broadcast_table, check_column, labelled
-from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts, numeric_parameters
+from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, check_parts, numeric_parameters
 from odeflow.order_parameters import Network, Perceptron
 from odeflow.order_parameters.base import checked_network, recorded
 from odeflow.order_parameters.perceptron.reference import jacobian
@@ -85,7 +85,7 @@ class FixedPoints(NamedTuple):
 
 
 def fixed_points(
-    mixture: GaussianMixture,
+    mixture: Data,
     rule: LearningRule,
     adversary: Adversary,
     *,
@@ -136,7 +136,7 @@ def fixed_points(
     if test_epsilon is None:
         test_epsilon = adversary.epsilon
     test_epsilon = checked_number("test_epsilon", test_epsilon, least=0)
-    if isinstance(network, Perceptron) and is_seed(rule, adversary):
+    if isinstance(network, Perceptron) and isinstance(mixture, GaussianMixture) and is_seed(rule, adversary):
         points = fixed_points_batch(**seed_parameters(mixture, rule, adversary))
         found = slice(0, int(points.count[0]))
         states = np.stack([points.R[0, found], points.b[0, found]], axis=1)
@@ -145,7 +145,7 @@ def fixed_points(
         states, eigenvalues = search(network, mixture, rule, adversary)
         stable = eigenvalues.real.max(axis=1, initial=-np.inf) < 0
     numbers = numeric_parameters(mixture, rule, adversary, network)
-    data = labelled(network, rule, states, ("fixed_point",), numbers, test_epsilon)
+    data = labelled(network, mixture, rule, states, ("fixed_point",), numbers, test_epsilon)
     data["stable"] = ("fixed_point", stable)
     data["eigenvalues"] = (("fixed_point", "eigenvalue"), eigenvalues)
     attrs = provenance("fixed_points", mixture, rule, adversary, **recorded(network), test_epsilon=test_epsilon)

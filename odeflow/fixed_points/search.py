@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.model import Adversary, GaussianMixture, LearningRule
+from odeflow.model import Adversary, Data, LearningRule
 from odeflow.order_parameters import Network
 from odeflow.order_parameters.base import Array, flat, unflat
 
@@ -31,12 +31,12 @@ class Found(NamedTuple):
     """Of the Jacobian by the entries that learn, the largest real part first, shape (fixed points, entries)."""
 
 
-def search(network: Network, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> Found:
+def search(network: Network, mixture: Data, rule: LearningRule, adversary: Adversary) -> Found:
     """Return the fixed points that Newton's method finds from the network's guesses, in rising order of the second entry.
 
     Entries of the state whose rate is always 0, such as output weights with the learning rate 0, stay at the guess.
     """
-    variables = network.variables(rule)
+    variables = network.variables(rule, mixture)
 
     def rates(y: Array) -> Array:
         return flat(network.rates(unflat(y, variables), mixture, rule, adversary), variables)
@@ -66,20 +66,20 @@ def search(network: Network, mixture: GaussianMixture, rule: LearningRule, adver
         y, step, limit = y[~done], step[~done], limit[~done]
         y = y + step * np.minimum(1, 0.5 / np.maximum(limit, 1e-300))
         y = y[np.all((y > low) & (y < high) & (np.abs(y) < 1e6), axis=1)]
-    found = _distinct(np.concatenate([*ends, y[:0]]), network, rule)
+    found = _distinct(np.concatenate([*ends, y[:0]]), network, mixture, rule)
     found = found[np.argsort(found[:, min(1, found.shape[1] - 1)], kind="stable")]
     eigenvalues = np.linalg.eigvals(jacobian(found)[:, learns][:, :, learns]).astype(np.complex128)
     order = np.argsort(-eigenvalues.real, axis=1, kind="stable")
     return Found(found, np.take_along_axis(eigenvalues, order, axis=1))
 
 
-def _distinct(states: Array, network: Network, rule: LearningRule) -> Array:
+def _distinct(states: Array, network: Network, mixture: Data, rule: LearningRule) -> Array:
     """Return each allowed state once."""
     kept: list[Array] = []
     for state in states:
-        values = unflat(state, network.variables(rule))
+        values = unflat(state, network.variables(rule, mixture))
         try:
-            starts = {variable.start_name: np.asarray(variable.start) for variable in network.starts(rule)}
+            starts = {variable.start_name: np.asarray(variable.start) for variable in network.starts(rule, mixture)}
             network.check_start(rule, starts | {f"{name}0": value for name, value in values.items()})
         except ValueError:
             continue

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from odeflow.model.bounds import MOST
 from odeflow.parameters import checked, described, number
+
+if TYPE_CHECKING:
+    from odeflow.model.clusters import GaussianClusters
 
 __all__ = ["GaussianMixture"]
 
@@ -35,3 +39,9 @@ class GaussianMixture:
 
     def __post_init__(self) -> None:
         checked(self)
+
+    def clusters(self) -> GaussianClusters:
+        """Return the same data as two clusters, that of the class +1 first."""
+        from odeflow.model.clusters import as_clusters
+
+        return as_clusters(self)

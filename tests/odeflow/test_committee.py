@@ -73,7 +73,9 @@ def test_the_error_is_the_share_of_drawn_examples_on_the_wrong_side() -> None:
             "theta": np.array([theta]),
             "b": np.array(b),
         }
-        assert float(Committee().error(state, points, epsilon)) == pytest.approx(share, abs=4 * 0.5 / math.sqrt(n))
+        assert float(Committee().measured(state, MIXTURE, points, epsilon)["adversarial_error"]) == pytest.approx(
+            share, abs=4 * 0.5 / math.sqrt(n)
+        )
 
 
 def test_an_output_bias_beyond_the_output_weight_makes_a_constant_classifier() -> None:
@@ -85,9 +87,13 @@ def test_an_output_bias_beyond_the_output_weight_makes_a_constant_classifier() -
         "b": np.array(0.4),
     }
     points = {"p": 0.7, "rho": 2.0, "v1": 1.0, "v2": 1.0}
-    assert float(Committee().error(state, points, 5.0)) == pytest.approx(0.3, abs=1e-15)
+    assert float(Committee().measured(state, MIXTURE, points, 5.0)["adversarial_error"]) == pytest.approx(
+        0.3, abs=1e-15
+    )
     state["b"] = np.array(-0.4)
-    assert float(Committee().error(state, points, 0.0)) == pytest.approx(0.7, abs=1e-15)
+    assert float(Committee().measured(state, MIXTURE, points, 0.0)["adversarial_error"]) == pytest.approx(
+        0.7, abs=1e-15
+    )
 
 
 def test_both_simulations_have_one_law() -> None:
