@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from odeflow.model import Adversary, Data, TeacherStudent
+from odeflow.model import Adversary, Data, LearningRule, TeacherStudent
 from odeflow.order_parameters.base import Array
 from odeflow.order_parameters.committee.quadrature import OneUnit
 from odeflow.order_parameters.committee.quadrature.plain import plain_rule
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD, WORST, Attack
-from odeflow.order_parameters.committee.states import directions
+from odeflow.order_parameters.committee.states import cluster_numbers, directions
 from odeflow.order_parameters.committee.units import ACTIVATIONS, ERF, GAINS
 
 if TYPE_CHECKING:
     from odeflow.order_parameters.committee.network import Committee
 
-__all__ = ["attack_of", "model_of"]
+__all__ = ["attack_of", "model_of", "simulated"]
 
 _KINDS = {"fgsm": FGSM, "margin": MARGIN, "pgd": PGD, "worst": WORST}
 
@@ -60,3 +60,35 @@ def model_of(
         np.ascontiguousarray(table), nodes, weights, np.ascontiguousarray(gram @ shares), shares, labels,
         network.hidden, gain, attack_of(adversary), rule,
     )  # fmt: skip
+
+
+def simulated(
+    network: Committee, mixture: Data, rule: LearningRule, adversary: Adversary, start: Array
+) -> tuple[Any, Any, Array, Any, Array]:
+    """Return the examples, the learning, the directions and the start of a simulation, and the units of its results.
+
+    The simulation has the kernels' units (`odeflow.order_parameters.committee.units`): its states divided by the last are
+    the network's. `start` has the shape (width,) or (runs, width).
+    """
+    from odeflow.order_parameters.committee.monte_carlo import Examples, Learning, State, basis
+
+    gram, shares, labels = directions(mixture)
+    scale, priors, variances = cluster_numbers(mixture, vars(mixture))
+    along = np.sqrt(scale) * basis(gram)
+    if isinstance(mixture, TeacherStudent):
+        weights = GAINS[mixture.activation] * along
+        law = Examples.of_teacher(mixture.weights, weights, ACTIVATIONS[mixture.activation])
+    else:
+        law = Examples.clusters(priors, variances, labels, shares.T @ along)
+    levels, factors = (np.empty(0), np.empty(0)) if adversary.law is None else adversary.law.table()
+    gain = GAINS[network.activation]
+    learning = Learning(
+        ACTIVATIONS[network.activation], gain**2 * rule.eta_w, network.eta_c, gain**2 * network.eta_theta, rule.eta_b,
+        adversary.epsilon, adversary.fraction, attack_of(adversary), levels, factors,
+    )  # fmt: skip
+    K, S = network.hidden, len(gram)
+    units = np.concatenate([np.full(K * S, gain), np.full(K * K, gain**2), np.ones(K), np.full(K, gain), np.ones(1)])
+    M, Q, c, theta, b = np.split(start * units, np.cumsum([K * S, K * K, K, K]), axis=-1)
+    lead = start.shape[:-1]
+    begin = State(M.reshape(*lead, K, S), Q.reshape(*lead, K, K), c, theta, b[..., 0])
+    return law, learning, along, begin, units

@@ -259,32 +259,11 @@ class Committee(Network):
         progress: bool,
     ) -> Array:
         """Return the state of each run, by the simulation of section 5.6, or in R^N."""
-        from odeflow.numerics.threads import Flag, map_blocks
-        from odeflow.order_parameters.committee import monte_carlo
+        from odeflow.order_parameters.committee.models import simulated
+        from odeflow.order_parameters.committee.monte_carlo import simulate_runs
 
-        check_starts(self.hidden, mixture, cluster_numbers(mixture, vars(mixture))[0][None], start[None])
-        assert self.hidden == 1
-        assert isinstance(mixture, GaussianMixture)
-        kernel = monte_carlo.reduced if method == "reduced" else monte_carlo.direct
-        model = (
-            mixture.p, mixture.rho, mixture.v1, mixture.v2,
-            rule.eta_w, rule.eta_b, adversary.epsilon, adversary.fraction, self.eta_c, self.eta_theta,
-        )  # fmt: skip
-        attack = (np.empty(0), np.empty(0)) if adversary.law is None else adversary.law.table()
-        out = np.empty((runs, examples.size, 5))
-
-        def simulate(run: int, examples: npt.NDArray[np.int64], stop: Flag) -> None:
-            child = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, run), pool_size=seed.pool_size)
-            rng = np.random.Generator(np.random.SFC64(child))
-            kernel(rng, N, model, attack, tuple(start), examples, stop, out[run])
-
-        def block(first: int, last: int, stop: Flag) -> None:
-            if first == last:
-                simulate(0, examples[:0], stop)  # compiles
-            for run in range(first, last):
-                if stop[0]:
-                    return
-                simulate(run, examples, stop)
-
-        map_blocks(block, runs, least=1, progress=" runs" if progress else None)
-        return out
+        scale = cluster_numbers(mixture, vars(mixture))[0]
+        check_starts(self.hidden, mixture, scale[None], start[None])
+        law, learning, basis, begin, units = simulated(self, mixture, rule, adversary, start)
+        options: dict[str, Any] = {"N": N, "examples": examples, "runs": runs, "method": method}
+        return simulate_runs(law, learning, basis, begin, **options, seed=seed, progress=progress) / units
