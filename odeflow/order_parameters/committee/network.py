@@ -263,7 +263,7 @@ class Committee(Network):
         from odeflow.order_parameters.committee.monte_carlo import simulate_runs
 
         scale = cluster_numbers(mixture, vars(mixture))[0]
-        check_starts(self.hidden, mixture, scale[None], start[None])
+        check_starts(self.hidden, mixture, scale[None], np.atleast_2d(start))
         law, learning, basis, begin, units = simulated(self, mixture, rule, adversary, start)
         options: dict[str, Any] = {"N": N, "examples": examples, "runs": runs, "method": method}
         return simulate_runs(law, learning, basis, begin, **options, seed=seed, progress=progress) / units
