@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +108,11 @@ class Network(abc.ABC):
     Their fields made by `odeflow.parameters.number` are parameters like those of the mixture: coordinates of results, and
     allowed in a sweep.
     """
+
+    without: ClassVar[tuple[str, ...]] = ()
+    """Fields of the rule that have no meaning for it, and of which the command line has no flags."""
+    random_starts: ClassVar[bool] = False
+    """Whether `odeflow.order_parameters.random_start` draws its initial values."""
 
     @property
     @abc.abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,9 @@ class Committee(Network):
     >>> final.M.dims, round(float(final.error[0]), 4)
     (('alpha', 'unit'), 0.181)
     """
+
+    without: ClassVar[tuple[str, ...]] = ("loss", "activation", "update", "normalised")
+    random_starts: ClassVar[bool] = True
 
     hidden: int = thing(1, "number of hidden units", "At least 1.")
     activation: Literal["erf", "erf-x", "relu"] = choice(
