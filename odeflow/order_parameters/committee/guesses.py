@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from odeflow.model import Adversary, Data, GaussianMixture, LearningRule
 from odeflow.order_parameters.base import Array
-
-if TYPE_CHECKING:
-    from odeflow.order_parameters.committee.network import Committee
+from odeflow.order_parameters.committee.states import TwoLayers
 
 __all__ = ["guesses"]
 
 
-def guesses(network: Committee, mixture: Data, rule: LearningRule, adversary: Adversary) -> Array:
+def guesses(network: TwoLayers, mixture: Data, rule: LearningRule, adversary: Adversary) -> Array:
     """Return a grid of cosines, lengths, thresholds and output biases; output weights are 1, or near it if they learn."""
     if network.hidden > 1 or not isinstance(mixture, GaussianMixture):
         raise ValueError(f"network = {network!r}: allowed is one hidden unit on a GaussianMixture")

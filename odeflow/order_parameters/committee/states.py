@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,37 @@ from odeflow.model import Data, GaussianClusters, GaussianMixture, TeacherStuden
 from odeflow.order_parameters.base import Array, OrderParameter, Points
 from odeflow.parameters import Range
 
-__all__ = ["Directions", "check_starts", "cluster_numbers", "directions", "state_variables", "teacher_overlap"]
+__all__ = [
+    "Directions",
+    "TwoLayers",
+    "check_starts",
+    "cluster_numbers",
+    "directions",
+    "state_variables",
+    "teacher_overlap",
+]
 
 _ROUNDING = 1e-9  # of the largest entry: how far a Gram matrix may be from positive semidefinite
+
+
+class TwoLayers(Protocol):
+    """What of a `Committee` the other files of this folder read."""
+
+    @property
+    def hidden(self) -> int:
+        """Number of hidden units."""
+
+    @property
+    def activation(self) -> str:
+        """Name of the hidden unit."""
+
+    @property
+    def eta_c(self) -> float:
+        """Learning rate of the output weights."""
+
+    @property
+    def eta_theta(self) -> float:
+        """Learning rate of the thresholds."""
 
 
 def state_variables(units: int, mixture: Data) -> tuple[OrderParameter, ...]:
