@@ -11,7 +11,17 @@ from odeflow.model import Data, GaussianClusters, GaussianMixture, TeacherStuden
 from odeflow.order_parameters.base import Array, OrderParameter, Points
 from odeflow.parameters import Range
 
-__all__ = ["Directions", "check_starts", "cluster_numbers", "directions", "state_variables", "teacher_overlap"]
+__all__ = [
+    "Directions",
+    "check_starts",
+    "cluster_numbers",
+    "columns",
+    "coordinates",
+    "directions",
+    "part",
+    "state_variables",
+    "teacher_overlap",
+]
 
 _ROUNDING = 1e-9  # of the largest entry: how far a Gram matrix may be from positive semidefinite
 
@@ -82,6 +92,25 @@ def cluster_numbers(mixture: Data, points: Points) -> tuple[Array, Array, Array]
 def teacher_overlap(mixture: Data) -> bool:
     """Return whether the first of the state's variables is R, the overlap with a teacher."""
     return isinstance(mixture, TeacherStudent)
+
+
+def coordinates(units: int, mixture: Data) -> Array:
+    """Return an orthonormal basis of the state vectors that weights can have, shape (width, coordinates).
+
+    Of M the overlaps with vectors that have the directions' products, of Q each pair of units once.
+    """
+    from scipy.linalg import block_diag
+
+    gram = directions(mixture).gram
+    values, vectors = np.linalg.eigh(gram)
+    overlaps = np.kron(np.eye(units), vectors[:, values > _ROUNDING * values[-1]])
+    pairs = []
+    for k in range(units):
+        for l in range(k + 1):
+            pair = np.zeros((units, units))
+            pair[k, l] = pair[l, k] = 1.0 if k == l else np.sqrt(0.5)
+            pairs.append(pair.ravel())
+    return np.asarray(block_diag(overlaps, np.transpose(pairs), np.eye(2 * units + 1)))
 
 
 def check_starts(units: int, mixture: Data, scale: Array, start: Array) -> None:
