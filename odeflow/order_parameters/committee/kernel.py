@@ -25,13 +25,13 @@ from numba.extending import overload
 
 from odeflow.numerics import runge_kutta
 from odeflow.numerics.compilation import LANES, inlined, sources_digest
-from odeflow.order_parameters.committee.quadrature import averages
+from odeflow.order_parameters.committee.quadrature.by_rule import averages, scratch
 from odeflow.order_parameters.committee.quadrature.sums import Attack, layout, width
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["PARAMETERS", "ClusterModel", "constants", "evaluate"]
+__all__ = ["PARAMETERS", "CommitteeModel", "constants", "evaluate"]
 
 PARAMETERS = ("eta_w", "eta_b", "eta_c", "eta_theta", "epsilon", "fraction", "second_order")
 """First columns of a model's parameters; the squared scale of the centres, what the data add and the state follow."""
@@ -42,7 +42,7 @@ FIRST = SCALE + 1
 """Where p_a of the clusters begin; v_a follow."""
 
 
-class ClusterModel(NamedTuple):
+class CommitteeModel(NamedTuple):
     """A batch of trajectories that share all but numbers, for `odeflow.numerics.runge_kutta.solve`."""
 
     parameters: npt.NDArray[np.float64]
@@ -181,7 +181,7 @@ def cluster_rates(model, constants, y, dydt, work):
 
 
 def _is_model(system: Any) -> bool:
-    return getattr(system, "instance_class", None) is ClusterModel
+    return getattr(system, "instance_class", None) is CommitteeModel
 
 
 def rates_of(model, constants, y, dydt, work):
@@ -220,7 +220,7 @@ def _derivative(system, constants, y, dydt):
     def derivative(system, constants, y, dydt):
         kept, n = constants.size // LANES, y.size // LANES
         one, state, rate = np.empty(kept), np.empty(n), np.zeros(n)
-        work = np.empty(system.rule.scratch)
+        work = np.empty(scratch(system.units, system.rule))
         for lane in range(LANES):
             for k in range(kept):
                 one[k] = constants[k * LANES + lane]
@@ -243,7 +243,7 @@ def _compile(sources: str) -> Any:
     @njit(cache=True, nogil=True, error_model="numpy")
     def evaluate(model, rows, first, last, states, out):
         sources  # noqa: B018
-        work = np.empty(model.rule.scratch)
+        work = np.empty(scratch(model.units, model.rule))
         n = states.shape[1]
         for i in range(first, last):
             rates_of(model, model.parameters[rows[i], : model.parameters.shape[1] - n], states[i], out[i], work)

@@ -8,8 +8,7 @@ import numpy as np
 
 from odeflow.model import Adversary, Data, LearningRule, TeacherStudent
 from odeflow.order_parameters.base import Array
-from odeflow.order_parameters.committee.quadrature import OneUnit
-from odeflow.order_parameters.committee.quadrature.plain import plain_rule
+from odeflow.order_parameters.committee.quadrature import erf, relu
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD, WORST, Attack
 from odeflow.order_parameters.committee.states import cluster_numbers, directions
 from odeflow.order_parameters.committee.units import ACTIVATIONS, ERF, GAINS
@@ -43,20 +42,20 @@ def model_of(
     network, mixture, adversary
         What is the same at all points.
     table
-        Numbers, a row a point, as `odeflow.order_parameters.committee.kernel.ClusterModel` has them.
+        Numbers, a row a point, as `odeflow.order_parameters.committee.kernel.CommitteeModel` has them.
     nodes, weights
         Factors of epsilon, and their weights.
     tolerance
         Of the quadrature.
     """
-    from odeflow.order_parameters.committee.kernel import ClusterModel
+    from odeflow.order_parameters.committee.kernel import CommitteeModel
 
     kind, gain = ACTIVATIONS[network.activation], GAINS[network.activation]
     gram, shares, labels = directions(mixture)
     if isinstance(mixture, TeacherStudent):
         raise NotImplementedError
-    rule = OneUnit() if network.hidden == 1 and kind == ERF and adversary.attack == "fgsm" else plain_rule(kind, 40)
-    return ClusterModel(
+    rule = (erf if kind == ERF else relu).rule(network.hidden, tolerance)
+    return CommitteeModel(
         np.ascontiguousarray(table), nodes, weights, np.ascontiguousarray(gram @ shares), shares, labels,
         network.hidden, gain, attack_of(adversary), rule,
     )  # fmt: skip

@@ -129,8 +129,13 @@ class Committee(Network):
         check_starts(self.hidden, mixture, cluster_numbers(mixture, points)[0], start)
         return [
             System(rows, model, kernel.constants(model), 1 if self.hidden > 1 else None)
-            for rows, model in self._models(mixture, adversary, points, start, self.tolerance)
+            for rows, model in self._models(mixture, adversary, points, start, self._aim)
         ]
+
+    @property
+    def _aim(self) -> float:
+        """The tolerance of the quadrature: of one unit that of its exact averages, at no cost."""
+        return 1e-11 if self.hidden == 1 else self.tolerance
 
     def _models(
         self, mixture: Data, adversary: Adversary, points: Points, start: Array, tolerance: float
@@ -172,7 +177,7 @@ class Committee(Network):
         points = {
             name: np.array([float(value)]) for name, value in numbers.items() if isinstance(value, int | float | bool)
         }
-        found = self._rates(states, np.zeros(len(states), np.int64), mixture, adversary, points, self.tolerance)
+        found = self._rates(states, np.zeros(len(states), np.int64), mixture, adversary, points, self._aim)
         return unflat(found.reshape(y.shape), variables)
 
     def _rates(
@@ -233,7 +238,7 @@ class Committee(Network):
         if np.any(good):
             plain, fine = (
                 self._rates(states[good], rows[good], mixture, adversary, points, tolerance)
-                for tolerance in (self.tolerance, max(1e-12, _FINER * self.tolerance))
+                for tolerance in (self._aim, max(1e-12, _FINER * self._aim))
             )
             error[good] = np.abs(plain - fine).max(axis=1)
         table = error.reshape(count, len(seen))
