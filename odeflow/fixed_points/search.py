@@ -26,6 +26,7 @@ _NOISE = 1e-6  # below it, a step that is not smaller than half of the one befor
 ROUGH = 1e-5
 """Size of the last of Newton's steps where the fixed point is polished afterwards."""
 _SAME = 1e-7  # distance of what counts as one
+_ASIDE = (-0.5, -0.2, -0.05, 0.05, 0.2, 0.5)  # relative distances from an unstable fixed point, on its ways out
 _HALVINGS = 8  # of a step that leaves the states that are possible
 _MOST_PERMUTED = 5  # units of which all orders are looked at
 
@@ -114,10 +115,22 @@ def search(
         y = np.concatenate([flat(given, network.variables(rule, mixture))[None], y])
     flow = flow_at(network, mixture, rule, adversary, y)
     rough = distinct(flow, newton(flow, y, converged=ROUGH), near=1e2 * ROUGH)
+    beside = _beside_unstable(flow, rough)
+    rough = distinct(flow, np.concatenate([rough, newton(flow, beside, converged=ROUGH)]), near=1e2 * ROUGH)
     flow = flow.sharpened()
     found = distinct(flow, newton(flow, rough))
     found = found[np.argsort(found[:, min(1, found.shape[1] - 1)], kind="stable")]
     return Found(found, flow.eigenvalues(found))
+
+
+def _beside_unstable(flow: Flow, states: Array) -> Array:
+    """Return states on the ways out of unstable fixed points, where there may be others."""
+    found = [states[:0]]
+    for state, (values, vectors) in zip(states, map(np.linalg.eig, flow.jacobian(states, order=1)), strict=True):
+        for direction in vectors[:, values.real > 0].real.T @ flow.basis.T:
+            scale = (1 + np.max(np.abs(state))) * direction / np.max(np.abs(direction))
+            found.append(state + np.multiply.outer(_ASIDE, scale))
+    return np.concatenate(found)
 
 
 def newton(flow: Flow, y: Array, *, converged: float = _CONVERGED) -> Array:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["guesses"]
 
 _MOST = 100  # of several units, where each costs one quadrature for each entry of the state and step
+_FEW = 2  # units of which there are the more guesses, because these cost little
 
 
 def guesses(
@@ -71,7 +72,7 @@ def _weights(network: Committee, mixture: Data, c: Array) -> Iterator[tuple[Arra
     if teacher_overlap(mixture):
         assert isinstance(mixture, TeacherStudent)
         mean = np.array(mixture.weights)
-        own = [np.eye(K, len(gram)), 0.7 * np.eye(K, len(gram))]
+        own = [0.9 * np.eye(K, len(gram)), 0.5 * np.eye(K, len(gram))]
         alike = np.outer(c, mean) / max(float(np.abs(c @ c)), 1e-6)
     else:
         priors = cluster_numbers(mixture, vars(mixture))[1]
@@ -88,10 +89,13 @@ def _weights(network: Committee, mixture: Data, c: Array) -> Iterator[tuple[Arra
             A = np.zeros((K, len(gram)))
             for k, a in zip([*positive, *negative], [*plus, *minus], strict=True):
                 A[k] = shares[:, a] / scale
-            own += [1.5 * A, 0.7 * A]
-    for length, rest, together in product((1.0, 0.5), (0.3, 1.0), (-0.6, 0.0, 0.6)):
+            own += [A, 0.5 * A][: 1 + (K <= _FEW)]
+    few = K <= _FEW
+    for length, rest, together in product((1.0, 0.5)[: 1 + few], (0.3, 1.0)[: 1 + few], (-0.6, 0.0, 0.6)[: 2 + few]):
         together = max(together, -0.9 / max(K - 1, 1))  # as anticorrelated as K vectors can be
         yield length * alike, rest * ((1 - together) * eye + together * ones)
-    for A in own:
-        for rest in (0.05, 0.5):
-            yield A, rest * eye
+    graded = 0.5 ** np.arange(K)
+    for A, rest in product(own, (0.2, 0.05)[: 1 + few]):
+        yield A, rest * eye
+    if few:
+        yield graded[:, None] * alike, 0.3 * np.diag(graded)

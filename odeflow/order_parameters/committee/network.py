@@ -32,7 +32,7 @@ _DATA = (GaussianMixture, GaussianClusters, TeacherStudent)
 _WIDTH, _REACH = 0.2, 10.0
 
 _FINER = 0.01  # of the tolerance: of the quadrature that tells the error of another
-_SHARP, _SHARP_OF_MANY = 1e-9, 1e-6  # tolerances where zeros of the rates are looked for: up to two units, and more
+_SHARP = 1e-9  # tolerance where zeros of the rates are looked for
 
 _LOOKED_AT = 4  # states of a trajectory at which that is told
 
@@ -259,9 +259,8 @@ class Committee(Network):
         return coordinates(self.hidden, mixture)
 
     def sharpened(self) -> Committee:
-        """Return the same network with a finer quadrature, as far as it is cheap."""
-        finest = _SHARP if self.hidden <= 2 else _SHARP_OF_MANY
-        return replace(self, tolerance=min(self.tolerance, finest))
+        """Return the same network with a finer quadrature, of up to two units, where it is cheap."""
+        return replace(self, tolerance=min(self.tolerance, _SHARP)) if self.hidden <= 2 else self
 
     def simulate(
         self,
