@@ -123,9 +123,9 @@ def test_swapping_the_classes_turns_it_round() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hidden": 2}, "hidden = 2 is out of range: allowed is 1"),
+        ({"hidden": 1.5}, "hidden = 1.5 is out of range: allowed is a whole number >= 1"),
         ({"hidden": 0}, "hidden = 0 is out of range"),
-        ({"activation": "relu"}, "activation = 'relu' is unknown: allowed is one of erf"),
+        ({"activation": "tanh"}, "activation = 'tanh' is unknown: allowed is one of erf, erf-x, relu"),
         ({"eta_c": -1.0}, "eta_c = -1.0 is out of range"),
     ],
 )

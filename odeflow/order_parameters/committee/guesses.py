@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations_with_replacement, product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, TeacherStudent
 from odeflow.order_parameters.base import Array, flat
-from odeflow.order_parameters.committee.states import cluster_numbers, directions, teacher_overlap
-
-if TYPE_CHECKING:
-    from odeflow.order_parameters.committee.network import Committee
+from odeflow.order_parameters.committee.states import (
+    TwoLayers,
+    cluster_numbers,
+    directions,
+    state_variables,
+    teacher_overlap,
+)
 
 __all__ = ["guesses"]
 
@@ -22,7 +25,7 @@ _FEW = 2  # units of which there are the more guesses, because these cost little
 
 
 def guesses(
-    network: Committee, mixture: Data, rule: LearningRule, adversary: Adversary, start: Mapping[str, Any]
+    network: TwoLayers, mixture: Data, rule: LearningRule, adversary: Adversary, start: Mapping[str, Any]
 ) -> Array:
     """Return states that weights can have; what does not learn is as `start` has it.
 
@@ -30,7 +33,7 @@ def guesses(
     it if they learn. Otherwise see `_weights`.
     """
     if network.hidden > 1 or not isinstance(mixture, GaussianMixture):
-        return _several(network, mixture, rule, start)
+        return _several(network, mixture, start)
     weights = [float(np.ravel(start.get("c", 1.0))[0])] if network.eta_c == 0 else [0.6, 1.0, 1.5]
     thresholds = [float(np.ravel(start.get("theta", 0.0))[0])] if network.eta_theta == 0 else [-1.0, 0.0, 1.0]
     grid = np.meshgrid([0.3, 0.9], [0.3, 1.0, 3.0], weights, thresholds, [-0.5, 0.01, 0.5], indexing="ij")
@@ -39,10 +42,10 @@ def guesses(
     return np.stack([mixture.rho / 2 * cosine * length, length**2, c, theta, b], axis=1)
 
 
-def _several(network: Committee, mixture: Data, rule: LearningRule, start: Mapping[str, Any]) -> Array:
+def _several(network: TwoLayers, mixture: Data, start: Mapping[str, Any]) -> Array:
     """Return the states of `_weights`, with c, theta and b as `start` has them."""
     K = network.hidden
-    variables = network.variables(rule, mixture)
+    variables = state_variables(K, mixture)
     first = variables[0].name
     c = np.broadcast_to(np.asarray(start.get("c", 1.0), np.float64), (K,))
     theta = np.broadcast_to(np.asarray(start.get("theta", 0.0), np.float64), (K,))
@@ -59,7 +62,7 @@ def _several(network: Committee, mixture: Data, rule: LearningRule, start: Mappi
     return np.array(found)
 
 
-def _weights(network: Committee, mixture: Data, c: Array) -> Iterator[tuple[Array, Array]]:
+def _weights(network: TwoLayers, mixture: Data, c: Array) -> Iterator[tuple[Array, Array]]:
     """Yield weights as sums of the directions, shape (units, directions), and the products of the rest, (units, units).
 
     Unspecialised: all units alike, along the mean direction of their sign of c, the rest anticorrelated or not. Specialised:

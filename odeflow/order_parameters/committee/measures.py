@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from odeflow.model import Data, TeacherStudent
 from odeflow.order_parameters.base import Array, Points
+from odeflow.order_parameters.committee.states import TwoLayers
 from odeflow.order_parameters.perceptron.network import error_probability
-
-if TYPE_CHECKING:
-    from odeflow.order_parameters.committee.network import Committee
 
 __all__ = ["measured", "names"]
 
 
-def names(network: Committee, mixture: Data) -> tuple[str, ...]:
+def names(network: TwoLayers, mixture: Data) -> tuple[str, ...]:
     """Return what is known of a network on some data."""
     if isinstance(mixture, TeacherStudent):
         return "loss", "adversarial_loss"
@@ -25,7 +23,7 @@ def names(network: Committee, mixture: Data) -> tuple[str, ...]:
 
 
 def measured(
-    network: Committee, parts: tuple[Array, ...], mixture: Data, points: Points, epsilon: Any
+    network: TwoLayers, parts: tuple[Array, ...], mixture: Data, points: Points, epsilon: Any
 ) -> dict[str, Any]:
     """Return the errors or losses of states, given as `odeflow.order_parameters.committee.states.part` returns them."""
     if network.hidden == 1 and network.activation == "erf" and "p" in points:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,11 +10,8 @@ from odeflow.model import Adversary, Data, LearningRule, TeacherStudent
 from odeflow.order_parameters.base import Array
 from odeflow.order_parameters.committee.quadrature import erf, relu
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD, WORST, Attack
-from odeflow.order_parameters.committee.states import cluster_numbers, directions
+from odeflow.order_parameters.committee.states import TwoLayers, cluster_numbers, directions
 from odeflow.order_parameters.committee.units import ACTIVATIONS, ERF, GAINS
-
-if TYPE_CHECKING:
-    from odeflow.order_parameters.committee.network import Committee
 
 __all__ = ["attack_of", "model_of", "simulated"]
 
@@ -27,7 +24,7 @@ def attack_of(adversary: Adversary) -> Attack:
 
 
 def model_of(
-    network: Committee,
+    network: TwoLayers,
     mixture: Data,
     adversary: Adversary,
     table: Array,
@@ -62,7 +59,7 @@ def model_of(
 
 
 def simulated(
-    network: Committee, mixture: Data, rule: LearningRule, adversary: Adversary, start: Array
+    network: TwoLayers, mixture: Data, rule: LearningRule, adversary: Adversary, start: Array
 ) -> tuple[Any, Any, Array, Any, Array]:
     """Return the examples, the learning, the directions and the start of a simulation, and the units of its results.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +13,40 @@ from odeflow.parameters import Range
 
 __all__ = [
     "Directions",
+__all__ = [
+    "TwoLayers",
     "check_starts",
     "cluster_numbers",
     "columns",
     "coordinates",
     "directions",
     "part",
+]
     "state_variables",
     "teacher_overlap",
 ]
 
 _ROUNDING = 1e-9  # of the largest entry: how far a Gram matrix may be from positive semidefinite
+
+
+class TwoLayers(Protocol):
+    """What of a `Committee` the other files of this folder read."""
+
+    @property
+    def hidden(self) -> int:
+        """Number of hidden units."""
+
+    @property
+    def activation(self) -> str:
+        """Name of the hidden unit."""
+
+    @property
+    def eta_c(self) -> float:
+        """Learning rate of the output weights."""
+
+    @property
+    def eta_theta(self) -> float:
+        """Learning rate of the thresholds."""
 
 
 def state_variables(units: int, mixture: Data) -> tuple[OrderParameter, ...]:

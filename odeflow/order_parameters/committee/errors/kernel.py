@@ -1,0 +1,74 @@
+"""The errors of many states, one after the other: a network before each cluster, in the coordinates of the frame."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from odeflow.numerics.compilation import is_set, sources_digest
+from odeflow.order_parameters.committee.errors.flats import flats_of
+from odeflow.order_parameters.committee.errors.frame import frame_of
+from odeflow.order_parameters.committee.errors.integral import CLEAN, CURVE, WORST_CASE, integral
+from odeflow.order_parameters.committee.errors.offset import pieces, width
+from odeflow.order_parameters.committee.units import ERF
+
+__all__ = ["errors"]
+
+_PANELS = 3
+
+
+@njit(nogil=True, error_model="numpy")
+def _error(what, kind, m, Q, c, b, v, tau, epsilon, how, reach, tolerance):
+    """Return the probability of an error on one cluster."""
+    frame = frame_of(kind, m, Q, c, b, v, tau, epsilon)
+    K = frame.a.size
+    if K == 0:
+        return 1.0 if frame.B <= 0.0 else 0.0
+    work = np.zeros((8, max(K + 4, 8)))
+    moves = epsilon > 0.0 and np.any(frame.G != 0.0)
+    if not moves:
+        what = CLEAN
+    if what == WORST_CASE and kind == ERF and K == 2 and abs(frame.B) < frame.a.sum():
+        last = reach + frame.radius
+        flats = np.empty((0, 0))
+        panels = width(frame, reach)
+        total = integral(CURVE, frame, how, flats, -last, last, panels, reach, tolerance, work)
+        if work[0, 3] > 0.0:
+            parts = pieces(frame, -last, last, work)
+            total = 0.0
+            for part in range(parts.shape[0]):
+                low, high = parts[part]
+                share = math.ceil(panels * (high - low) / (2.0 * last))
+                total += integral(CURVE, frame, how, flats, low, high, share, reach, tolerance, work)
+        return total
+    flats = flats_of(frame) if what == WORST_CASE else np.empty((0, 0))
+    return integral(what, frame, how, flats, -reach, reach, _PANELS, reach, tolerance, work)
+
+
+def _compile(sources: str) -> Any:
+    """Return the compiled kernel. `sources` stands in its closure to make it part of the key of numba's cache."""
+
+    @njit(cache=True, nogil=True, error_model="numpy")
+    def errors(what, kind, M, Q, c, theta, b, p, v, tau, epsilon, how, reach, tolerance, first, last, stop, out):
+        """Fill out[first:last], a state each: M (states, K, clusters), p (states, clusters), and so on."""
+        sources  # noqa: B018
+        for state in range(first, last):
+            if is_set(stop):
+                return
+            total = 0.0
+            for a in range(p.shape[1]):
+                if p[state, a] > 0.0:
+                    m = M[state, :, a] - theta[state]
+                    total += p[state, a] * _error(
+                        what, kind, m, Q[state], c[state], b[state], v[state, a], tau[state, a], epsilon[state],
+                        how, reach, tolerance,
+                    )  # fmt: skip
+            out[state] = min(max(total, 0.0), 1.0)
+
+    return errors
+
+
+errors = _compile(sources_digest())
