@@ -13,7 +13,6 @@ from odeflow.parameters import Range
 
 __all__ = [
     "Directions",
-__all__ = [
     "TwoLayers",
     "check_starts",
     "cluster_numbers",
@@ -21,7 +20,6 @@ __all__ = [
     "coordinates",
     "directions",
     "part",
-]
     "state_variables",
     "teacher_overlap",
 ]
