@@ -124,11 +124,11 @@ class Committee(Network):
         self, mixture: Data, rule: LearningRule, adversary: Adversary, points: Points, start: Array
     ) -> Sequence[System]:
         """Return all points with the one kernel."""
-        from odeflow.order_parameters.committee import kernel
+        from odeflow.order_parameters.committee import batch
 
         check_starts(self.hidden, mixture, cluster_numbers(mixture, points)[0], start)
         return [
-            System(rows, model, kernel.constants(model), 1 if self.hidden > 1 else None)
+            System(rows, model, batch.constants(model), 1 if self.hidden > 1 else None)
             for rows, model in self._models(mixture, adversary, points, start, self._aim)
         ]
 
@@ -141,7 +141,7 @@ class Committee(Network):
         self, mixture: Data, adversary: Adversary, points: Points, start: Array, tolerance: float
     ) -> list[tuple[npt.NDArray[np.int64], Any]]:
         """Return the kernel's models of some points, and the points of each."""
-        from odeflow.order_parameters.committee.kernel import PARAMETERS
+        from odeflow.order_parameters.committee.batch import PARAMETERS
         from odeflow.order_parameters.committee.models import model_of
 
         scale, priors, variances = cluster_numbers(mixture, points)
@@ -191,7 +191,7 @@ class Committee(Network):
     ) -> Array:
         """Return the rates of states, shape (states, width), each with the numbers of a row of the points."""
         from odeflow.numerics.threads import Flag, map_blocks
-        from odeflow.order_parameters.committee import kernel
+        from odeflow.order_parameters.committee import batch
 
         count = len(points["epsilon"])
         out = np.full_like(states, np.nan)
@@ -214,7 +214,7 @@ class Committee(Network):
                 found: Array = found,
                 row: Any = row,
             ) -> None:
-                kernel.evaluate(model, row, first, last, some, found)
+                batch.evaluate(model, row, first, last, some, found)
 
             map_blocks(block, len(chosen), least=4)
             out[chosen] = found

@@ -46,6 +46,10 @@ class TwoLayers(Protocol):
     def eta_theta(self) -> float:
         """Learning rate of the thresholds."""
 
+    @property
+    def tolerance(self) -> float:
+        """Error of the right-hand side that the quadrature aims at."""
+
 
 def state_variables(units: int, mixture: Data) -> tuple[OrderParameter, ...]:
     """Return M (with a teacher, R), Q, c, theta and b."""
