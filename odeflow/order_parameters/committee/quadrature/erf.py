@@ -83,7 +83,9 @@ def _tables() -> tuple[Array, Array, Array, Array]:
 
 def rule(K: int, tolerance: float) -> Rule:
     """Return the nodes with which the averages of K units are within `tolerance`, absolutely."""
-    digits = math.log(1.0 / tolerance) + 3.0
+    from scipy.stats import chi2
+
+    digits = 0.5 * float(chi2.isf(min(0.1 * tolerance, 0.5), K))  # a tenth of the tolerance lies beyond the reach
     return Rule(digits, math.sqrt(2.0 * digits), 2.5, 1.4, 1.2, 1.2, *_tables())
 
 
