@@ -374,3 +374,8 @@ def test_shares_add_up_and_a_state_that_is_not_finite_is_told() -> None:
     np.testing.assert_allclose(sums, averages(at, 0.5, tolerance=1e-5), rtol=1e-12)
     _add(at.m * np.nan, at.v, L, at.Q, at.c, at.b, at.tau, 0.5, how, 1.0, rule, sums)
     assert np.all(np.isnan(sums))
+
+
+def test_too_many_units_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"hidden = 7 with activation = 'relu': allowed are 1 to 6"):
+        relu.rule(7, 1e-4)
