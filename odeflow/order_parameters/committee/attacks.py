@@ -167,7 +167,7 @@ def attack(kind, x, Q, c, b, tau, epsilon, how, work, d):
             error = worst_output(kind, x, Q, c, b, sign, epsilon, work, trial) - sign * tau
             if error > largest:
                 largest = error
-                for k in range(K):
+                for k in range(K):  # assigned as one, it would have numba compile its strings, for a message
                     d[k] = trial[k]
 
 
