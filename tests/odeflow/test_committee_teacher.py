@@ -115,17 +115,22 @@ def dense(
     K, M = R.shape
     L = np.linalg.cholesky(np.block([[Q, R], [R.T, T]]))
     edges = np.linspace(-6.5, 6.5, 5)
-    if K == 1:  # where a ReLU, or the attacked one, is switched on, and where the output is 0
-        shift = epsilon * math.sqrt(Q[0, 0])
-        breaks = np.array([0, shift, -shift, math.sqrt(2) * float(erfinv(-b / c[0])) if kind == ERF else -b / c[0]])
-        edges = np.sort(np.concatenate([edges, (breaks + theta[0]) / L[0, 0]]))
+    shift = epsilon * math.sqrt(Q[0, 0])
+    if K == 1:  # where a ReLU, or the attacked one, is switched on, and where the output is an extreme of the labels
+        ratios = (np.array([0, teacher_c[0], -teacher_c[0]]) - b) / c[0]
+        breaks = math.sqrt(2) * erfinv(np.clip(ratios, -1, 1)) if kind == ERF else ratios
+        edges = np.concatenate([edges, (np.append(breaks, [0, shift, -shift]) + theta[0]) / L[0, 0]])
+        edges = np.unique(np.clip(edges, -6.5, 6.5))
     outer, weights = panels(edges, n)
     y: Any = np.stack(np.meshgrid(*[outer] * (K + M - 1), indexing="ij")).reshape(K + M - 1, -1)
     weight: Any = np.prod(np.stack(np.meshgrid(*[weights] * (K + M - 1), indexing="ij")), axis=0).ravel()
     x = L[:K, :K] @ y[:K] - theta[:, None]
     phi = b + c @ unit(kind, x)
     mean = L[K:, : K + M - 1] @ y
-    left = (phi - teacher_c[:-1] @ unit(teacher_kind, mean[:-1])) / teacher_c[-1]
+    threshold = phi
+    if how.kind == WORST and K == 1:  # the farther of the two ends of the outputs
+        threshold = b + c[0] * (unit(kind, x[0] + shift) + unit(kind, x[0] - shift)) / 2
+    left = (threshold - teacher_c[:-1] @ unit(teacher_kind, mean[:-1])) / teacher_c[-1]
     if teacher_kind == ERF:
         cut = math.sqrt(2) * erfinv(np.clip(left, -1, 1))
     else:
@@ -161,14 +166,14 @@ FGSM_1, PGD_3, WORST_1 = Attack(FGSM, 1, 1.0), Attack(PGD, 3, 0.5), Attack(WORST
     ("K", "M", "how", "units", "nodes", "atol"),
     [
         (1, 1, FGSM_1, (ERF, ERF), (40, 30), 1e-6),
-        (1, 1, WORST_1, (ERF, ERF), (80, 40), 1e-4),
-        (1, 2, FGSM_1, (ERF, ERF), (16, 24), 2e-5),
-        (2, 1, FGSM_1, (ERF, ERF), (16, 24), 2e-5),
+        (1, 1, WORST_1, (ERF, ERF), (80, 40), 1e-5),
+        (1, 2, FGSM_1, (ERF, ERF), (40, 24), 1e-5),
+        (2, 1, FGSM_1, (ERF, ERF), (32, 20), 1e-5),
         (2, 1, PGD_3, (ERF, ERF), (16, 20), 5e-5),
         (2, 1, WORST_1, (ERF, ERF), (8, 8), 1e-3),
         (1, 1, FGSM_1, (RELU, ERF), (40, 30), 1e-5),
         (1, 1, FGSM_1, (ERF, RELU), (40, 30), 1e-5),
-        (1, 2, FGSM_1, (ERF, RELU), (40, 16), 2e-3),
+        (1, 2, FGSM_1, (ERF, RELU), (20, 16), 2e-3),
         (1, 1, FGSM_1, (RELU, RELU), (40, 30), 1e-5),
     ],
 )
@@ -190,19 +195,20 @@ def test_under_attack_the_averages_are_those_of_a_dense_rule(
 def test_signs_and_order_of_units_do_not_matter(how: Attack) -> None:
     R, Q, T, c, teacher_c = random_state(2, 2, 3)
     options: dict[str, Any] = {"epsilon": 0.4, "how": how, "tolerance": 1e-6}
+    atol = 1e-4 if how.kind == WORST else 2e-5  # its thresholds have no panels of their own
     dR, dQ = rates(R, Q, T, c, teacher_c, 0.7, **options)
     order = [1, 0]
     swapped = rates(R[order], Q[np.ix_(order, order)], T, c[order], teacher_c, 0.7, **options)
-    np.testing.assert_allclose(swapped[0], dR[order], rtol=0, atol=2e-5)
-    np.testing.assert_allclose(swapped[1], dQ[np.ix_(order, order)], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(swapped[0], dR[order], rtol=0, atol=atol)
+    np.testing.assert_allclose(swapped[1], dQ[np.ix_(order, order)], rtol=0, atol=atol)
     # c_n g(nu_n) does not change if c_n and w_n change their signs
     sign, teacher_sign = np.array([-1.0, 1.0]), np.array([1.0, -1.0])
     turned = rates(
         R * np.outer(sign, teacher_sign), Q * np.outer(sign, sign), T * np.outer(teacher_sign, teacher_sign),
         c * sign, teacher_c * teacher_sign, 0.7, **options,
     )  # fmt: skip
-    np.testing.assert_allclose(turned[0], dR * np.outer(sign, teacher_sign), rtol=0, atol=2e-5)
-    np.testing.assert_allclose(turned[1], dQ * np.outer(sign, sign), rtol=0, atol=2e-5)
+    np.testing.assert_allclose(turned[0], dR * np.outer(sign, teacher_sign), rtol=0, atol=atol)
+    np.testing.assert_allclose(turned[1], dQ * np.outer(sign, sign), rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("units", [(ERF, ERF), (RELU, ERF), (ERF, RELU), (RELU, RELU)])
@@ -250,31 +256,30 @@ def test_where_the_student_is_the_teacher_there_is_no_nan() -> None:
     np.testing.assert_allclose(attacked[[-1, 2]], nearly[[-1, 2]], atol=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("epsilon", "growth", "Q_12"), [(0.0, 0.064, 0.33), (0.3, 0.102, None), (0.7, 0.062, None), (1.0, 0.012, -0.25)]
+    ("epsilon", "growth", "Q_12"), [(0.0, 0.064, 0.33), (0.3, 0.102, 0.28), (0.7, 0.062, 0.0), (1.0, 0.012, -0.25)]
 )
-def test_growth_of_specialisation_on_the_plateau(epsilon: float, growth: float, Q_12: float | None) -> None:
-    # the prototype's figures, per eta alpha at eta = 0.3, without attack near those of Saad and Solla
+def test_growth_of_specialisation_on_the_plateau(epsilon: float, growth: float, Q_12: float) -> None:
+    # the figures of a prototype, per eta alpha at eta = 0.3
     eta, one = 0.3, np.ones(2)
 
     def flow(state: Array) -> Array:
         R, Q = state[:4].reshape(2, 2), state[[4, 5, 5, 6]].reshape(2, 2)
-        dR, dQ = rates(R, Q, np.eye(2), one, one, eta, epsilon=epsilon, tolerance=1e-7)
+        dR, dQ = rates(R, Q, np.eye(2), one, one, eta, epsilon=epsilon, tolerance=1e-6)
         return np.concatenate([dR.ravel(), dQ[[0, 0, 1], [0, 1, 1]]])
 
-    def jacobian(state: Array, directions: Array, step: float = 1e-4) -> Array:
+    def jacobian(state: Array, directions: Array, step: float = 3e-4) -> Array:
         return np.stack([(flow(state + step * d) - flow(state - step * d)) / (2 * step) for d in directions], axis=1)
 
     # R_kn, Q_11 = Q_22 and Q_12
     symmetric = np.array([[1, 1, 1, 1, 0, 0, 0], [0, 0, 0, 0, 1, 0, 1], [0, 0, 0, 0, 0, 1, 0]], float)
-    state = np.array([0.4, 0.38, 0.3]) @ symmetric if epsilon < 0.5 else np.array([0.3, 0.4, 0.0]) @ symmetric
-    for _ in range(12):
-        step = np.linalg.lstsq(jacobian(state, symmetric), -flow(state), rcond=None)[0]
-        state = state + step @ symmetric
-        if np.abs(step).max() < 1e-8:
-            break
+    state = np.array([0.3, 0.4, 0.1]) @ symmetric
+    for _ in range(200):  # Euler's steps along the plateau
+        state = state + symmetric.T @ (symmetric @ flow(state) / symmetric.sum(1))
+    for _ in range(4):
+        state = state + np.linalg.lstsq(jacobian(state, symmetric), -flow(state), rcond=None)[0] @ symmetric
     assert np.abs(flow(state)).max() < 1e-6
     eigenvalues = np.linalg.eigvals(jacobian(state, np.eye(7)))
     assert eigenvalues.real.max() / eta == pytest.approx(growth, abs=6e-4)
-    if Q_12 is not None:
-        assert state[5] == pytest.approx(Q_12, abs=6e-3)
+    assert state[5] == pytest.approx(Q_12, abs=6e-3)

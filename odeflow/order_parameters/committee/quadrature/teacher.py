@@ -16,6 +16,7 @@ Exact but for the quadrature, whose accuracy is that of the rule.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +42,7 @@ FLOOR = 1e-9
 """Smallest variance that a field has given those before it, see `factor`."""
 
 _MOST = 64  # nodes of a panel
+_MOST_GRADED = 96
 _THRESHOLDS = 16  # of a point, at most
 _SCAN = 24  # intervals in which a crossing is looked for
 _ROOTS = 6  # crossings, at most
@@ -60,11 +62,22 @@ class TeacherRule(NamedTuple):
     """Nodes in addition for each unit of length, at fields of variance 1."""
     panels: Array
     """``panels[n - 1, 0, :n]``, ``panels[n - 1, 1, :n]``: nodes and weights of n points."""
-    graded_nodes: Array
-    """Of the teacher's coordinates but the last."""
-    graded_weights: Array
+    graded: Array
+    """The same for the teacher's coordinates but the last."""
+    graded_size: float
+    """Nodes of these, see `_levels`."""
     last_nodes: Array
     """Of the teacher's last coordinate."""
+    last_weights: Array
+
+
+class _Levels(NamedTuple):
+    """What the moments of the teacher take of the rule."""
+
+    reach: float
+    graded_nodes: Array
+    graded_weights: Array
+    last_nodes: Array
     last_weights: Array
 
 
@@ -79,6 +92,7 @@ def _graded(n: int) -> tuple[Array, Array]:
     return t * t * (3 - 2 * t), 6 * t * (1 - t) * weights
 
 
+@cache
 def rule(K: int, M: int, tolerance: float = 1e-6) -> TeacherRule:
     """Return the nodes with which the averages of K units and M of the teacher err by about the tolerance.
 
@@ -93,12 +107,16 @@ def rule(K: int, M: int, tolerance: float = 1e-6) -> TeacherRule:
     panels = np.zeros((_MOST, 2, _MOST))
     for n in range(1, _MOST + 1):
         panels[n - 1, 0, :n], panels[n - 1, 1, :n] = _legendre(n)
+    graded = np.zeros((_MOST_GRADED, 2, _MOST_GRADED))
+    for n in range(1, _MOST_GRADED + 1):
+        graded[n - 1, 0, :n], graded[n - 1, 1, :n] = _graded(n)
     return TeacherRule(
         math.sqrt(2 * math.log(10) * (digits + 0.5)),
         1.0 + digits,
         0.4 * digits - 0.4,
         panels,
-        *_graded(round(4 + 3.8 * digits)),
+        graded,
+        4 + 3.8 * digits,
         *_legendre(round(2 + 2.5 * digits)),
     )
 
@@ -136,6 +154,19 @@ def _most_nodes(K, M):
 def scratch(K, M, rule):
     """Return how many floats of scratch `add_averages_teacher` needs."""
     return attack_scratch(K)
+
+
+@_compiled
+def _levels(L, rule):
+    """Return the nodes for the teacher given the student's fields, L its Cholesky factor.
+
+    Where one of its fields all but follows from the one before, what is integrated over that turns within a short way.
+    """
+    ratio = 1.0
+    for n in range(1, L.shape[0]):
+        ratio = max(ratio, math.hypot(L[n - 1, n - 1], L[n, n - 1]) / max(L[n, n], 1e-9))
+    n = int(min(rule.graded_size * (1.0 + 0.13 * (ratio - 1.0)) + 0.5, _MOST_GRADED))
+    return _Levels(rule.reach, rule.graded[n - 1, 0, :n], rule.graded[n - 1, 1, :n], rule.last_nodes, rule.last_weights)
 
 
 @_compiled
@@ -323,6 +354,7 @@ def add_averages_teacher(kind, R, T, L, Q, theta, c, b, teacher_kind, teacher_c,
         values = values[:1]
     if epsilon == 0.0:
         values = values[:0]  # the labels are not cut
+    levels = _levels(teacher.L, rule)
     # nothing but the signs of <s> and <e> changes with the signs of all fields
     mirrored = kind == ERF and teacher_kind == ERF and b == 0.0
     for k in range(K):
@@ -383,7 +415,7 @@ def add_averages_teacher(kind, R, T, L, Q, theta, c, b, teacher_kind, teacher_c,
                 count = _thresholds(kind, x, Q, c, b, epsilon, how, work, moved, d, thresholds)
         if level < 0 or filled + count > WIDTH:
             block.weight[filled:] = 0.0
-            add_block(kind, teacher_kind, teacher, Q, c, b, epsilon, how, rule, block, lanes)
+            add_block(kind, teacher_kind, teacher, Q, c, b, epsilon, how, levels, block, lanes)
             filled = 0
         for i in range(count):
             block.y[:, filled] = y
