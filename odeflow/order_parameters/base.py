@@ -8,10 +8,11 @@ simulated. `integrate`, `simulate`, `sweep`, `fixed_points`, `plot` and the comm
 from __future__ import annotations
 
 import abc
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +26,11 @@ __all__ = [
     "OrderParameter",
     "Points",
     "System",
+    "check_one_start",
     "checked_network",
     "flat",
     "start_of",
+    "start_record",
     "unflat",
     "width",
 ]
@@ -105,6 +108,11 @@ class Network(abc.ABC):
     Their fields made by `odeflow.parameters.number` are parameters like those of the mixture: coordinates of results, and
     allowed in a sweep.
     """
+
+    without: ClassVar[tuple[str, ...]] = ()
+    """Fields of the rule that have no meaning for it, and of which the command line has no flags."""
+    random_starts: ClassVar[bool] = False
+    """Whether `odeflow.order_parameters.random_start` draws its initial values."""
 
     @property
     @abc.abstractmethod
@@ -198,12 +206,17 @@ class Network(abc.ABC):
     ) -> Array:
         """Return the state of each run after so many examples, shape (runs, examples, width).
 
-        Each run has a stream of its own; `start` is one initial state, shape (width,).
+        Each run has a stream of its own; `start` is one initial state, shape (width,), or one of each run, (runs, width).
         """
 
     @abc.abstractmethod
-    def guesses(self, mixture: Data, rule: LearningRule, adversary: Adversary) -> Array:
-        """Return states, shape (guesses, width), from which a search for fixed points starts."""
+    def guesses(
+        self, mixture: Data, rule: LearningRule, adversary: Adversary, start: Mapping[str, Any] | None = None
+    ) -> Array:
+        """Return states, shape (guesses, width), from which a search for fixed points starts.
+
+        What does not learn has the value of `start`, order parameters by name, or else its own initial value.
+        """
 
     def least_N(self, mixture: Data) -> Mapping[str, int]:
         """Methods of simulation, and the least dimension of the input that each allows."""
@@ -219,25 +232,57 @@ class Network(abc.ABC):
         """Most steps of the solver where nothing else is said: what takes minutes, and not hours, when it is in vain."""
         return 1_000_000
 
-    def jacobian(self, state: Mapping[str, Any], mixture: Data, rule: LearningRule, adversary: Adversary) -> Array:
+    def coordinates(self, rule: LearningRule, mixture: Data = _SEED) -> Array:
+        """Return an orthonormal basis of the state vectors that are possible, shape (width, coordinates).
+
+        Here all are. Of a symmetric matrix an entry and its mirror image are one coordinate.
+        """
+        return np.eye(width(self.variables(rule, mixture)))
+
+    def sharpened(self) -> Network:
+        """Return the same network with rates as accurate as a search for their zeros, and derivatives by steps, ask for."""
+        return self
+
+    def jacobian(
+        self,
+        state: Mapping[str, Any],
+        mixture: Data,
+        rule: LearningRule,
+        adversary: Adversary,
+        *,
+        along: Array | None = None,
+        order: Literal[1, 4] = 4,
+    ) -> Array:
         """Return the derivatives of the rates by the state, shape (..., width, width), of flat states.
 
         Here by differences of order 4 in steps of 1e-3 (errors about 1e-10); networks that know better override it.
+
+        Parameters
+        ----------
+        state, mixture, rule, adversary
+            As for `rates`.
+        along
+            Directions, shape (width, directions), by which derivatives are taken instead, shape (..., width, directions).
+        order
+            Of the differences, 1 or 4, where there are any: those of order 1 cost a quarter and are good for Newton's steps.
         """
         variables = self.variables(rule, mixture)
         y = flat(state, variables)
-        J = np.empty((*y.shape, y.shape[-1]))
-        for column in range(y.shape[-1]):
-            h = 1e-3 * np.maximum(1.0, np.abs(y[..., column]))
+        directions = np.eye(y.shape[-1]) if along is None else along
+        steps = 1e-3 * np.maximum(1.0, np.abs(y) @ np.abs(directions))  # (..., directions)
+        # states (..., directions, width)
+        offset = steps[..., None] * directions.T
 
-            def moved(by: int, column: int = column, h: Array = h) -> Array:
-                z = y.copy()
-                z[..., column] += by * h
-                return flat(self.rates(unflat(z, variables), mixture, rule, adversary), variables)
+        def moved(by: int) -> Array:
+            return flat(
+                self.rates(unflat(y[..., None, :] + by * offset, variables), mixture, rule, adversary), variables
+            )
 
-            difference = 8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))
-            J[..., column] = difference / (12 * h[..., None])
-        return J
+        if order == 1:
+            difference = moved(1) - flat(self.rates(state, mixture, rule, adversary), variables)[..., None, :]
+        else:
+            difference = (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / 12
+        return np.swapaxes(difference / steps[..., None], -1, -2)
 
 
 def checked_network(network: object) -> Network:
@@ -318,6 +363,27 @@ def start_of(
     values = {name: _checked(known[name], value) for name, value in values.items()}
     network.check_start(rule, values)
     return {variable.start_name: values[variable.start_name] for variable in network.variables(rule, mixture)}
+
+
+def check_one_start(variables: Sequence[OrderParameter], values: Mapping[str, Any], runs: int | None = None) -> None:
+    """Raise a ValueError unless initial values, as `start_of` returns them, are one state, or with `runs` one a run."""
+    leads = [()] if runs is None else [(), (runs,)]
+    for variable in variables:
+        shape = np.shape(values[variable.start_name])
+        if shape[: len(shape) - len(variable.sizes)] not in leads:
+            shapes = [(*lead, *variable.sizes) for lead in leads if lead or variable.sizes]
+            allowed = " or ".join(["a number", *(f"an array of shape {one}" for one in shapes)])
+            raise ValueError(f"{variable.start_name} has shape {shape}: allowed is {allowed}")
+
+
+def start_record(variables: Sequence[OrderParameter], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return initial values as the attributes of a result have them: of each run a digest, for they are coordinates."""
+    found = dict(values)
+    for variable in variables:
+        array = np.asarray(values.get(variable.start_name, 0.0))
+        if array.ndim > len(variable.dims):
+            found[variable.start_name] = f"of each run, sha256 {hashlib.sha256(array.tobytes()).hexdigest()}"
+    return found
 
 
 def _checked(variable: OrderParameter, value: Any) -> Any:
