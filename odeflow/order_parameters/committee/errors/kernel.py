@@ -17,7 +17,7 @@ from odeflow.order_parameters.committee.units import ERF
 
 __all__ = ["errors"]
 
-_PANELS = 3
+_PANELS = 4
 
 
 @njit(nogil=True, error_model="numpy")
