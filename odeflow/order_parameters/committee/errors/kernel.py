@@ -28,23 +28,26 @@ def _error(what, kind, m, Q, c, b, v, tau, epsilon, how, reach, tolerance):
     if K == 0:
         return 1.0 if frame.B <= 0.0 else 0.0
     work = np.zeros((8, max(K + 4, 8)))
-    moves = epsilon > 0.0 and np.any(frame.G != 0.0)
-    if not moves:
+    largest, total = 0.0, 0.0
+    for k in range(K):
+        largest = max(largest, frame.S[k, k])
+        total += frame.a[k]
+    if largest * epsilon == 0.0:  # nothing moves
         what = CLEAN
-    if what == WORST_CASE and kind == ERF and K == 2 and abs(frame.B) < frame.a.sum():
+    flats = flats_of(frame, what == WORST_CASE)
+    if what == WORST_CASE and kind == ERF and K == 2 and abs(frame.B) < total:
+        what += CURVE - WORST_CASE
         last = reach + frame.radius
-        flats = np.empty((0, 0))
         panels = width(frame, reach)
-        total = integral(CURVE, frame, how, flats, -last, last, panels, reach, tolerance, work)
+        total = integral(what, frame, how, flats, -last, last, panels, reach, tolerance, work)
         if work[0, 3] > 0.0:
             parts = pieces(frame, -last, last, work)
             total = 0.0
             for part in range(parts.shape[0]):
                 low, high = parts[part]
                 share = math.ceil(panels * (high - low) / (2.0 * last))
-                total += integral(CURVE, frame, how, flats, low, high, share, reach, tolerance, work)
+                total += integral(what, frame, how, flats, low, high, share, reach, tolerance, work)
         return total
-    flats = flats_of(frame) if what == WORST_CASE else np.empty((0, 0))
     return integral(what, frame, how, flats, -reach, reach, _PANELS, reach, tolerance, work)
 
 

@@ -21,7 +21,6 @@ from odeflow.order_parameters.committee.errors.roots import root
 __all__ = ["density", "offset", "pieces", "width"]
 
 _DENSITY = 1.0 / math.sqrt(2.0 * math.pi)
-_FLATTEST = 1e-8
 _SCAN = 384
 
 
@@ -29,7 +28,7 @@ _SCAN = 384
 def offset(frame, t, work):
     """Return o_1, o_2 and do_1/dt at t."""
     X = work[2]
-    sigma = max(frame.G[1, 1], _FLATTEST * math.hypot(frame.G[0, 0], frame.G[1, 0]))
+    sigma = frame.G[1, 1]
     X[0] = frame.mean[0] + frame.G[0, 0] * t
     X[1] = frame.mean[1] + frame.G[1, 0] * t
     w = root(frame.kind, frame.B, frame.a, frame.sign, X[:2], work[0, 0])

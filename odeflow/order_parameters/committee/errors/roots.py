@@ -35,12 +35,15 @@ def root(kind, B, a, sign, start, guess):
 @njit(nogil=True, error_model="numpy")
 def _root_erf(B, a, start, guess):
     """Newton's method in a bracket; f is summed from its tails, so that it is exact where all units are saturated."""
-    total = a.sum()
+    total, low, high = 0.0, np.inf, -np.inf
+    for k in range(a.size):
+        total += a[k]
+        low = min(low, -40.0 - start[k])
+        high = max(high, 40.0 - start[k])
     if total + B <= 0.0:
         return np.inf
     if total - B <= 0.0:
         return -np.inf
-    low, high = -40.0 - start.max(), 40.0 - start.min()
     w = guess if low < guess < high else 0.5 * (low + high)
     for _ in range(200):
         plateau, tails, slope = B, 0.0, 0.0
