@@ -127,7 +127,7 @@ def test_one_relu_unit_is_a_perceptron() -> None:
     M, Q, c, theta, b, v, epsilon = 0.4, 1.3, -1.2, 0.2, 0.5, 0.7, 0.3
     # tau = 1: wrong where c max(x, 0) <= -b, so above a threshold of x
     threshold = -b / c
-    state = dict(zip(STATE, ([[M]], [[Q]], [c], [theta], b, [1.0], [v], [1.0]), strict=True))
+    state: dict[str, Any] = dict(zip(STATE, ([[M]], [[Q]], [c], [theta], b, [1.0], [v], [1.0]), strict=True))
     for radius, found in (
         (0.0, clean_error(RELU, **state)),
         (epsilon, adversarial_error(RELU, **state, epsilon=epsilon)),
@@ -178,7 +178,7 @@ def test_limits_and_order_of_epsilon(kind: int, K: int) -> None:
 
 @pytest.mark.parametrize("kind", [ERF, RELU])
 def test_constant_networks_and_units_without_say(kind: int) -> None:
-    both = {"epsilon": 0.5}
+    both: dict[str, Any] = {"epsilon": 0.5}
     for b, expected in ((2.0, 0.3), (-2.0, 0.7), (0.0, 1.0)):
         for change in ({"c": np.zeros(2)}, {"Q": np.zeros((2, 2)), "M": np.zeros((2, 2)), "theta": np.zeros(2)}):
             state = STATE | {"b": b} | change

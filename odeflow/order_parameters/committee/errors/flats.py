@@ -94,7 +94,7 @@ def worst_line(frame, flats, start, t, work):
     w = root(frame.kind, frame.B, frame.a, frame.sign, start, work[0, 0])
     if w == np.inf:
         return 1.0
-    top = w / sigma if sigma > 0.0 else (np.inf if w >= 0.0 else -np.inf)
+    top = w / sigma
     if frame.kind != RELU:  # one unit
         return 0.5 * math.erfc(-(top + r) * math.sqrt(0.5))
     scale = abs(frame.B)

@@ -58,9 +58,7 @@ class Frame(NamedTuple):
 @inlined
 def below(w, sigma):
     """Return the probability of sigma t <= w, t ~ N(0, 1)."""
-    if sigma > 0.0:
-        return 0.5 * math.erfc(-w / sigma * math.sqrt(0.5))
-    return 1.0 if w >= 0.0 else 0.0
+    return 0.5 * math.erfc(-w / sigma * math.sqrt(0.5))
 
 
 @njit(nogil=True, error_model="numpy")

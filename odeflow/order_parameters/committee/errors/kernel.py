@@ -13,6 +13,7 @@ from odeflow.order_parameters.committee.errors.flats import flats_of
 from odeflow.order_parameters.committee.errors.frame import frame_of
 from odeflow.order_parameters.committee.errors.integral import CLEAN, CURVE, WORST_CASE, integral
 from odeflow.order_parameters.committee.errors.offset import pieces, width
+from odeflow.order_parameters.committee.errors.roots import output
 from odeflow.order_parameters.committee.units import ERF
 
 __all__ = ["errors"]
@@ -25,14 +26,14 @@ def _error(what, kind, m, Q, c, b, v, tau, epsilon, how, reach, tolerance):
     """Return the probability of an error on one cluster."""
     frame = frame_of(kind, m, Q, c, b, v, tau, epsilon)
     K = frame.a.size
-    if K == 0:
-        return 1.0 if frame.B <= 0.0 else 0.0
     work = np.zeros((8, max(K + 4, 8)))
     largest, total = 0.0, 0.0
     for k in range(K):
         largest = max(largest, frame.S[k, k])
         total += frame.a[k]
-    if largest * epsilon == 0.0:  # nothing moves
+    if largest == 0.0:  # a constant
+        return 1.0 if output(kind, frame.B, frame.a, frame.sign, frame.mean) <= 0.0 else 0.0
+    if epsilon == 0.0:
         what = CLEAN
     flats = flats_of(frame, what == WORST_CASE)
     if what == WORST_CASE and kind == ERF and K == 2 and abs(frame.B) < total:
