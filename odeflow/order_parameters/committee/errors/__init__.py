@@ -170,6 +170,7 @@ def _errors(
 
     from odeflow.numerics.threads import Flag, map_blocks
     from odeflow.order_parameters.committee.errors.kernel import errors
+    from odeflow.order_parameters.committee.errors.lattice import lattices
 
     if kind not in (ERF, RELU):
         raise ValueError(f"kind = {kind!r} is unknown: allowed is ERF ({ERF}) or RELU ({RELU})")
@@ -208,10 +209,12 @@ def _errors(
     found = np.empty(np.count_nonzero(is_finite))
     reach = math.sqrt(2) * float(erfcinv(0.02 * tolerance))
 
-    def work(first: int, last: int, stop: Flag) -> None:
-        errors(what, kind, *flat, how, reach, tolerance, first, last, stop, found)
+    rules = lattices(tuple(int(units) for units in np.unique(np.count_nonzero(arrays["c"], axis=-1))))
 
-    map_blocks(work, found.size, least=4)
+    def work(first: int, last: int, stop: Flag) -> None:
+        errors(what, kind, *flat, how, rules, reach, tolerance, first, last, stop, found)
+
+    map_blocks(work, found.size, least=4 if K <= 2 else 1)
     out = np.full(count, np.nan)
     out[is_finite] = found
     return out.reshape(shape)

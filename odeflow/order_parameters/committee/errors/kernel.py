@@ -11,7 +11,7 @@ from numba import njit
 from odeflow.numerics.compilation import is_set, sources_digest
 from odeflow.order_parameters.committee.errors.flats import flats_of
 from odeflow.order_parameters.committee.errors.frame import frame_of
-from odeflow.order_parameters.committee.errors.integral import CLEAN, CURVE, WORST_CASE, integral
+from odeflow.order_parameters.committee.errors.integral import CLEAN, CURVE, WORST_CASE, adaptive, by_lattice, line
 from odeflow.order_parameters.committee.errors.offset import pieces, width
 from odeflow.order_parameters.committee.errors.roots import output
 from odeflow.order_parameters.committee.units import ERF
@@ -22,7 +22,7 @@ _PANELS = 4
 
 
 @njit(nogil=True, error_model="numpy")
-def _error(what, kind, m, Q, c, b, v, tau, epsilon, how, reach, tolerance):
+def _error(what, kind, m, Q, c, b, v, tau, epsilon, how, rules, reach, tolerance):
     """Return the probability of an error on one cluster."""
     frame = frame_of(kind, m, Q, c, b, v, tau, epsilon)
     K = frame.a.size
@@ -40,23 +40,28 @@ def _error(what, kind, m, Q, c, b, v, tau, epsilon, how, reach, tolerance):
         what += CURVE - WORST_CASE
         last = reach + frame.radius
         panels = width(frame, reach)
-        total = integral(what, frame, how, flats, -last, last, panels, reach, tolerance, work)
+        total = adaptive(what, frame, how, flats, -last, last, panels, reach, tolerance, work)
         if work[0, 3] > 0.0:
             parts = pieces(frame, -last, last, work)
             total = 0.0
             for part in range(parts.shape[0]):
                 low, high = parts[part]
                 share = math.ceil(panels * (high - low) / (2.0 * last))
-                total += integral(what, frame, how, flats, low, high, share, reach, tolerance, work)
+                total += adaptive(what, frame, how, flats, low, high, share, reach, tolerance, work)
         return total
-    return integral(what, frame, how, flats, -reach, reach, _PANELS, reach, tolerance, work)
+    if K == 1:
+        return line(what, frame, how, flats, np.empty(0), reach, work)
+    if K == 2:
+        return adaptive(what, frame, how, flats, -reach, reach, _PANELS, reach, tolerance, work)
+    points, weights, starts = rules
+    return by_lattice(what, frame, how, flats, points, weights, starts[K], reach, tolerance, work)
 
 
 def _compile(sources: str) -> Any:
     """Return the compiled kernel. `sources` stands in its closure to make it part of the key of numba's cache."""
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def errors(what, kind, M, Q, c, theta, b, p, v, tau, epsilon, how, reach, tolerance, first, last, stop, out):
+    def errors(what, kind, M, Q, c, theta, b, p, v, tau, epsilon, how, rules, reach, tolerance, first, last, stop, out):
         """Fill out[first:last], a state each: M (states, K, clusters), p (states, clusters), and so on."""
         sources  # noqa: B018
         for state in range(first, last):
@@ -68,7 +73,7 @@ def _compile(sources: str) -> Any:
                     m = M[state, :, a] - theta[state]
                     total += p[state, a] * _error(
                         what, kind, m, Q[state], c[state], b[state], v[state, a], tau[state, a], epsilon[state],
-                        how, reach, tolerance,
+                        how, rules, reach, tolerance,
                     )  # fmt: skip
             out[state] = min(max(total, 0.0), 1.0)
 
