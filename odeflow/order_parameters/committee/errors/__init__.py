@@ -20,7 +20,7 @@ import numpy.typing as npt
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, WORST, Attack
 from odeflow.order_parameters.committee.units import ERF, RELU
 
-__all__ = ["adversarial_error", "clean_error", "fgsm_error"]
+__all__ = ["adversarial_error", "adversarial_error_bound", "clean_error", "fgsm_error"]
 
 Array = npt.NDArray[np.float64]
 
@@ -148,6 +148,46 @@ def adversarial_error(
             "gives a lower bound"
         )
     return _errors(WORST_CASE, kind, M, Q, c, theta, b, p, v, tau, epsilon, Attack(WORST, 1, 1.0), tolerance)
+
+
+def adversarial_error_bound(
+    kind: int,
+    M: Any,
+    Q: Any,
+    c: Any,
+    theta: Any,
+    b: Any,
+    p: Any,
+    v: Any,
+    tau: Any,
+    epsilon: Any,
+    *,
+    tolerance: float = 1e-6,
+) -> Array:
+    r"""Return a lower bound of `adversarial_error`, for any number of units: what climbs from K + 1 starts find.
+
+    For ReLU units it is `adversarial_error`. For erf units each climb follows the gradient to the highest point within reach;
+    the bound is the exact error where they find it, as they do unless the boundary bends more than a circle of radius epsilon.
+
+    Parameters
+    ----------
+    kind, M, Q, c, theta, b, p, v, tau, epsilon, tolerance
+        As for `fgsm_error`.
+
+    Returns
+    -------
+    ndarray
+        In [0, 1], shape (...); nan where the state is not finite.
+
+    Raises
+    ------
+    ValueError
+        If a shape or a value is not allowed.
+    """
+    from odeflow.order_parameters.committee.errors.integral import BOUND, WORST_CASE
+
+    what = BOUND if kind == ERF else WORST_CASE
+    return _errors(what, kind, M, Q, c, theta, b, p, v, tau, epsilon, Attack(WORST, 1, 1.0), tolerance)
 
 
 def _errors(

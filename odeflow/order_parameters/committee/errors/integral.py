@@ -6,18 +6,18 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from odeflow.order_parameters.committee.errors.climb import climbed_line
 from odeflow.order_parameters.committee.errors.flats import worst_line
-from odeflow.order_parameters.committee.errors.frame import below
+from odeflow.order_parameters.committee.errors.frame import below, compiled
 from odeflow.order_parameters.committee.errors.lines import attacked_line
 from odeflow.order_parameters.committee.errors.offset import density
 from odeflow.order_parameters.committee.errors.roots import root
 
-__all__ = ["ATTACKED", "CLEAN", "CURVE", "WORST_CASE", "adaptive", "by_lattice", "line"]
+__all__ = ["ATTACKED", "BOUND", "CLEAN", "CURVE", "WORST_CASE", "adaptive", "by_lattice", "line"]
 
-CLEAN, ATTACKED, WORST_CASE, CURVE = range(4)
-"""What is integrated; CURVE is the worst case of two erf units, over the parameter of the offset curve."""
+CLEAN, ATTACKED, WORST_CASE, CURVE, BOUND = range(5)
+"""What is integrated: CURVE is the worst case of two erf units, over the parameter of the offset curve; BOUND that of any."""
 
 _ORDER = 16
 _DEEPEST = 48
@@ -50,7 +50,7 @@ _COARSE_TAIL = _last_coefficients(_ORDER // 2)
 _DENSITY = 1.0 / math.sqrt(2.0 * math.pi)
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def line(what, frame, how, flats, t, reach, work):
     """Return the probability of an error along the line with these t_1, ..., t_{K-1}."""
     K = frame.a.size
@@ -66,10 +66,12 @@ def line(what, frame, how, flats, t, reach, work):
         return below(w, frame.G[K - 1, K - 1])
     if what == ATTACKED:
         return attacked_line(frame, how, start[:K], reach, work)
+    if what == BOUND:
+        return climbed_line(frame, start[:K], work)
     return worst_line(frame, flats, start[:K], t, work)
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def _rule(values, stride, weights):
     """Return the sum over every stride-th value."""
     total = 0.0
@@ -78,7 +80,7 @@ def _rule(values, stride, weights):
     return total
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def _tail(values, stride, rows):
     """Return the largest of the last Chebyshev coefficients of every stride-th value."""
     largest = 0.0
@@ -87,7 +89,7 @@ def _tail(values, stride, rows):
     return largest
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def adaptive(what, frame, how, flats, first, last, panels, reach, tolerance, work):
     """Return the integral over t_1 from first to last, of two units. Error: less than `tolerance`, as a rule.
 
@@ -132,7 +134,7 @@ def adaptive(what, frame, how, flats, first, last, panels, reach, tolerance, wor
     return total
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def by_lattice(what, frame, how, flats, points, weights, starts, reach, tolerance, work):
     """Return the average over t_1, ..., t_{K-1}, by more and more points until the last three results agree."""
     before, last = np.inf, np.inf

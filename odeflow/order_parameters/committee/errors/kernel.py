@@ -10,7 +10,7 @@ from numba import njit
 
 from odeflow.numerics.compilation import is_set, sources_digest
 from odeflow.order_parameters.committee.errors.flats import flats_of
-from odeflow.order_parameters.committee.errors.frame import frame_of
+from odeflow.order_parameters.committee.errors.frame import compiled, frame_of
 from odeflow.order_parameters.committee.errors.integral import CLEAN, CURVE, WORST_CASE, adaptive, by_lattice, line
 from odeflow.order_parameters.committee.errors.offset import pieces, width
 from odeflow.order_parameters.committee.errors.roots import output
@@ -21,7 +21,7 @@ __all__ = ["errors"]
 _PANELS = 4
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def _error(what, kind, m, Q, c, b, v, tau, epsilon, how, rules, reach, tolerance):
     """Return the probability of an error on one cluster."""
     frame = frame_of(kind, m, Q, c, b, v, tau, epsilon)
@@ -36,25 +36,26 @@ def _error(what, kind, m, Q, c, b, v, tau, epsilon, how, rules, reach, tolerance
     if epsilon == 0.0:
         what = CLEAN
     flats = flats_of(frame, what == WORST_CASE)
-    if what == WORST_CASE and kind == ERF and K == 2 and abs(frame.B) < total:
-        what += CURVE - WORST_CASE
-        last = reach + frame.radius
-        panels = width(frame, reach)
-        total = adaptive(what, frame, how, flats, -last, last, panels, reach, tolerance, work)
-        if work[0, 3] > 0.0:
-            parts = pieces(frame, -last, last, work)
-            total = 0.0
-            for part in range(parts.shape[0]):
-                low, high = parts[part]
-                share = math.ceil(panels * (high - low) / (2.0 * last))
-                total += adaptive(what, frame, how, flats, low, high, share, reach, tolerance, work)
-        return total
+    panels = _PANELS
     if K == 1:
         return line(what, frame, how, flats, np.empty(0), reach, work)
-    if K == 2:
-        return adaptive(what, frame, how, flats, -reach, reach, _PANELS, reach, tolerance, work)
-    points, weights, starts = rules
-    return by_lattice(what, frame, how, flats, points, weights, starts[K], reach, tolerance, work)
+    if K > 2:
+        points, weights, starts = rules
+        return by_lattice(what, frame, how, flats, points, weights, starts[K], reach, tolerance, work)
+    last = reach
+    if what == WORST_CASE and kind == ERF and abs(frame.B) < total:
+        what += CURVE - WORST_CASE
+        last += frame.radius
+        panels = width(frame, reach)
+    total = adaptive(what, frame, how, flats, -last, last, panels, reach, tolerance, work)
+    if what == CURVE and work[0, 3] > 0.0:
+        parts = pieces(frame, -last, last, work)
+        total = 0.0
+        for part in range(parts.shape[0]):
+            low, high = parts[part]
+            share = math.ceil(panels * (high - low) / (2.0 * last))
+            total += adaptive(what, frame, how, flats, low, high, share, reach, tolerance, work)
+    return total
 
 
 def _compile(sources: str) -> Any:
