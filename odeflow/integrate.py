@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts, numeric_parameters, parameters
+from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, numeric_parameters, parameters
 from odeflow.numerics.memory import check_memory
 from odeflow.order_parameters import Network, Perceptron
-from odeflow.order_parameters.base import Array, checked_network, flat, recorded, start_of, unflat, width
+from odeflow.order_parameters.base import (
+    Array,
+    check_one_start,
+    checked_network,
+    flat,
+    recorded,
+    start_of,
+    unflat,
+    width,
+)
 from odeflow.parameters import Parameter, as_numbers, by_dims, checked_count, checked_number, label, parameter_of
 from odeflow.provenance import provenance
 
@@ -27,12 +36,15 @@ __all__ = [
     "broadcast_table",
     "check_column",
     "checked_alpha",
-    "errors",
     "integrate",
     "integrate_batch",
     "labelled",
+    "solver_options",
     "start_coordinates",
 ]
+
+
+_SEED = GaussianMixture()
 
 
 class IntegrationError(RuntimeError):
@@ -40,15 +52,15 @@ class IntegrationError(RuntimeError):
 
 
 def integrate(
-    mixture: GaussianMixture,
+    mixture: Data,
     rule: LearningRule,
     adversary: Adversary,
     *,
     alpha: npt.ArrayLike,
     network: Network = Perceptron(),
     start: Mapping[str, npt.ArrayLike] | None = None,
-    rtol: float = 1e-8,
-    atol: float = 1e-10,
+    rtol: float | None = None,
+    atol: float | None = None,
     test_epsilon: float | None = None,
     max_steps: int | None = None,
     on_failure: Literal["raise", "return"] = "raise",
@@ -62,7 +74,7 @@ def integrate(
     Parameters
     ----------
     mixture, rule, adversary
-        The model.
+        The model. A `Committee` learns from a `GaussianMixture`, from `GaussianClusters` and from a `TeacherStudent`.
     alpha
         Increasing output times >= 0 in examples per dimension, shape (alpha,).
     network
@@ -70,8 +82,9 @@ def integrate(
     start
         Initial values by the name of the order parameter, such as ``{"R": 0.1}``. Default: each network's own.
     rtol, atol
-        Relative and absolute tolerance of the order parameters, > 0 and >= 0. The error control is per step, at a tenth
-        of these, so that the error stays of their order unless the trajectory itself amplifies errors.
+        Relative and absolute tolerance of the order parameters, > 0 and >= 0; default: the network's (1e-8 and 1e-10 for
+        the perceptron). The error control is per step, at a tenth of these, so that the error stays of their order unless
+        the trajectory itself amplifies errors.
     test_epsilon
         Perturbation at which `adversarial_error` is evaluated, >= 0; default: the adversary's.
     max_steps
@@ -86,7 +99,8 @@ def integrate(
     -------
     Dataset
         The order parameters, error and adversarial_error with dim alpha: R and b, and Q if the weights are not
-        normalised; scalar status (0: done).
+        normalised; scalar status (0: done). Other networks: their order parameters and `measures`; of two layers also
+        the scalar quadrature_error, that of the right-hand side as far as it was found.
 
     Raises
     ------
@@ -103,32 +117,37 @@ def integrate(
     """
     import xarray as xr
 
-    check_parts(mixture=mixture, rule=rule, adversary=adversary)
     checked_network(network).check(mixture, rule, adversary)
     alpha = checked_alpha(alpha)
-    values = start_of(network, rule, start, initial)
+    values = start_of(network, mixture, rule, start, initial)
+    check_one_start(network.variables(rule, mixture), values)
     if test_epsilon is None:
         test_epsilon = adversary.epsilon
     test_epsilon = checked_number("test_epsilon", test_epsilon, least=0)
     if on_failure not in ("raise", "return"):
         raise ValueError(f"on_failure = {on_failure!r}: allowed is 'raise' or 'return'")
-    model = {**parameters(mixture, rule, adversary), **numeric_parameters(network)}
-    solution = integrate_batch(
-        **model, **values, network=network, alpha=alpha, rtol=rtol, atol=atol, max_steps=max_steps
-    )
+    rtol, atol, max_steps = solver_options(network, rtol, atol, max_steps)
+    model = {**parameters(rule, adversary), **numeric_parameters(mixture, network)}
+    options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
+    solution = integrate_batch(**model, **values, mixture=mixture, network=network, alpha=alpha, **options)
     status = int(solution.status[0])
-    max_steps = network.max_steps if max_steps is None else max_steps
     if status != 0 and on_failure == "raise":
         raise IntegrationError(f"the trajectory of {mixture}, {rule}, {adversary} failed: {_advice(status)}")
 
     numbers = numeric_parameters(mixture, rule, adversary, network)
-    data = labelled(network, rule, solution.y[0], ("alpha",), numbers, test_epsilon)
+    data = labelled(network, mixture, rule, solution.y[0], ("alpha",), numbers, test_epsilon)
+    columns = {name: np.array([value]) for name, value in numbers.items()} | {
+        "second_order": np.array([rule.second_order])
+    }
+    reached = network.accuracy(solution.y, mixture, rule, adversary, columns)
+    data |= {name: float(value[0]) for name, value in reached.items()}
     data["status"] = np.int8(status)
-    coords = {"alpha": alpha, **numbers, **start_coordinates(network, rule, values), "test_epsilon": test_epsilon}
+    coords = {
+        "alpha": alpha, **numbers, **start_coordinates(network, mixture, rule, values), "test_epsilon": test_epsilon,
+    }  # fmt: skip
     attrs = provenance(
-        "integrate", mixture, rule, adversary, **recorded(network),
-        **values, rtol=rtol, atol=atol, test_epsilon=test_epsilon, max_steps=max_steps,
-    )  # fmt: skip
+        "integrate", mixture, rule, adversary, **recorded(network), **values, test_epsilon=test_epsilon, **options
+    )
     result = label(xr.Dataset(data, coords, attrs))
     result["status"].attrs["meaning"] = _advice(status)
     return result
@@ -139,9 +158,10 @@ def integrate_batch(
     alpha: npt.ArrayLike,
     network: Network = Perceptron(),
     start: Mapping[str, npt.ArrayLike] | None = None,
-    rtol: float = 1e-8,
-    atol: float = 1e-10,
+    rtol: float | None = None,
+    atol: float | None = None,
     max_steps: int | None = None,
+    mixture: Data = _SEED,
     **model: Any,
 ) -> Solution:
     """Integrate many trajectories at once, on all cores (exact as N grows).
@@ -150,6 +170,8 @@ def integrate_batch(
     ----------
     alpha, network, rtol, atol, max_steps
         As for `integrate`; the same for all trajectories.
+    mixture
+        The data, where they are not the seed's: what of them is no number, and the default of what is.
     start
         Initial values by the name of the order parameter, of shape (points, ...) where it is an array itself.
     **model
@@ -176,15 +198,12 @@ def integrate_batch(
     (3, 1, 2)
     """
     times = checked_alpha(alpha)
-    rtol = checked_number("rtol", rtol, least=1e-14, below=1)
-    atol = checked_number("atol", atol, least=0)
-    checked_network(network)
-    max_steps = checked_count("max_steps", network.max_steps if max_steps is None else max_steps, 1)
-    rule, adversary, points, states = _points(network, start, model)
+    rtol, atol, max_steps = solver_options(checked_network(network), rtol, atol, max_steps)
+    rule, adversary, points, states = _points(network, mixture, start, model)
 
     from odeflow.numerics.runge_kutta import Solution, solve
 
-    n = width(network.variables(rule))
+    n = width(network.variables(rule, mixture))
     count = len(states)
     check_memory(
         2 * count * times.size * n * 8,
@@ -192,7 +211,7 @@ def integrate_batch(
         "fewer are allowed at once",
     )
     y, status, steps = np.empty((count, times.size, n)), np.zeros(count, np.int8), np.zeros(count, np.int64)
-    for rows, kernel, constants in network.systems(rule, adversary, points, states):
+    for rows, kernel, constants, least in network.systems(mixture, rule, adversary, points, states):
         solution = solve(
             kernel,
             trajectories=len(rows),
@@ -202,11 +221,24 @@ def integrate_batch(
             rtol=rtol,
             atol=atol,
             max_steps=max_steps,
+            least=least,
         )
         if len(rows) == count:
             return solution
         y[rows], status[rows], steps[rows] = solution
     return Solution(y, status, steps)
+
+
+def solver_options(
+    network: Network, rtol: float | None, atol: float | None, max_steps: int | None
+) -> tuple[float, float, int]:
+    """Return the solver's checked options: those given, and the network's for the rest."""
+    default = network.tolerances
+    return (
+        checked_number("rtol", default[0] if rtol is None else rtol, least=1e-14, below=1),
+        checked_number("atol", default[1] if atol is None else atol, least=0),
+        checked_count("max_steps", network.max_steps if max_steps is None else max_steps, 1),
+    )
 
 
 def checked_alpha(alpha: npt.ArrayLike, name: str = "alpha") -> npt.NDArray[np.float64]:
@@ -229,6 +261,7 @@ def checked_alpha(alpha: npt.ArrayLike, name: str = "alpha") -> npt.NDArray[np.f
 
 def labelled(
     network: Network,
+    mixture: Data,
     rule: LearningRule,
     y: Array,
     dims: tuple[str, ...],
@@ -236,55 +269,46 @@ def labelled(
     test_epsilon: float,
 ) -> dict[str, Any]:
     """Return states, shape (*dims, width), as the variables of a Dataset, with the errors of those networks."""
-    variables = network.variables(rule)
+    variables = network.variables(rule, mixture)
     state = unflat(y, variables)
     data: dict[str, Any] = {
         variable.name: ((*dims, *variable.dims), state[variable.name], variable.attributes) for variable in variables
     }
-    return data | {name: (dims, values) for name, values in errors(network, state, points, test_epsilon).items()}
+    measured = network.measured(state, mixture, points, test_epsilon)
+    return data | {name: (dims, values) for name, values in measured.items()}
 
 
-def errors(network: Network, state: Mapping[str, Any], points: Mapping[str, Any], test_epsilon: Any) -> dict[str, Any]:
-    """Return both errors of states: arrays that broadcast, each point with its own parameters."""
-    return {
-        "error": network.error(state, points, 0.0),
-        "adversarial_error": network.error(state, points, test_epsilon),
-    }
-
-
-def start_coordinates(network: Network, rule: LearningRule, values: Mapping[str, Any]) -> dict[str, Any]:
+def start_coordinates(network: Network, mixture: Data, rule: LearningRule, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return initial values by name as coordinates of a Dataset."""
-    return {
-        variable.start_name: (
-            variable.dims,
-            np.asarray(values[variable.start_name]),
-            {"long_name": f"initial {variable.label}", "units": "1"},
-        )
-        for variable in network.variables(rule)
-        if variable.start_name in values
-    }
+    found = {}
+    for variable in network.variables(rule, mixture):
+        if variable.start_name in values:
+            value = np.asarray(values[variable.start_name])
+            dims = ("run", *variable.dims) if value.ndim > len(variable.dims) else variable.dims
+            found[variable.start_name] = dims, value, {"long_name": f"initial {variable.label}", "units": "1"}
+    return found
 
 
 def _points(
-    network: Network, start: Mapping[str, Any] | None, model: Mapping[str, Any]
+    network: Network, mixture: Data, start: Mapping[str, Any] | None, model: Mapping[str, Any]
 ) -> tuple[LearningRule, Adversary, dict[str, Array], Array]:
     """Return what is the same at all points, the numbers by name of shape (points,), and states (points, width)."""
-    parts = (GaussianMixture(), LearningRule(), Adversary(), network)
+    parts = (mixture, LearningRule(), Adversary(), network)
     numbers = by_dims({**model, **{f"start[{name!r}]": value for name, value in (start or {}).items()}})
     model = {name: numbers[name] for name in model}
     start = {name: numbers[f"start[{name!r}]"] for name in start or {}}
-    default = {**parameters(*parts[:3]), **numeric_parameters(network)}
+    default = {**numeric_parameters(mixture), **parameters(*parts[1:3]), **numeric_parameters(network)}
     columns = {name: parameter for part in parts for name, parameter in parameter_of(part).items() if _swept(parameter)}
     rule = LearningRule(**_others(LearningRule, columns, model))
     adversary = Adversary(**_others(Adversary, columns, model))
-    network.check(GaussianMixture(), rule, adversary)
+    network.check(mixture, rule, adversary)
     given = {name: value for name, value in model.items() if name not in default}
-    starts = [variable.start_name for variable in network.starts(rule)]
+    starts = [variable.start_name for variable in network.starts(rule, mixture)]
     for name in given:
         if name not in starts:
             raise TypeError(f"{name!r} is not a parameter: allowed are {', '.join([*default, *starts])}")
-    initial = start_of(network, rule, start, given)
-    variables = network.variables(rule)
+    initial = start_of(network, mixture, rule, start, given)
+    variables = network.variables(rule, mixture)
     states = flat({variable.name: initial[variable.start_name] for variable in variables}, variables)
     values = {name: {**default, **model}[name] for name in columns}
     entries = {f"start[{i}]": states[..., i] for i in range(states.shape[-1])}

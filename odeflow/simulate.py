@@ -10,10 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.integrate import checked_alpha, labelled, start_coordinates
-from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts, numeric_parameters
+from odeflow.model import Adversary, Data, LearningRule, numeric_parameters
 from odeflow.numerics.memory import check_memory
 from odeflow.order_parameters import Network, Perceptron
-from odeflow.order_parameters.base import checked_network, flat, recorded, start_of, width
+from odeflow.order_parameters.base import (
+    check_one_start,
+    checked_network,
+    flat,
+    recorded,
+    start_of,
+    start_record,
+    width,
+)
 from odeflow.parameters import checked_count, checked_number, label
 from odeflow.provenance import provenance
 
@@ -24,7 +32,7 @@ __all__ = ["checked_method", "seed_sequence", "simulate"]
 
 
 def simulate(
-    mixture: GaussianMixture,
+    mixture: Data,
     rule: LearningRule,
     adversary: Adversary,
     *,
@@ -46,7 +54,8 @@ def simulate(
     mixture, rule, adversary
         The model. `rule.second_order` has no meaning here: a simulation has its full learning rate.
     N
-        Dimension of the input: >= 3 for the reduced method, >= 2 for the direct one.
+        Dimension of the input: >= 3 for the reduced method, >= 2 for the direct one; for K units and n centres or teachers
+        in general position >= n + K + 1 and >= n + K.
     alpha
         Increasing output times >= 0 in examples per dimension, shape (alpha,). The state is taken after round(alpha N)
         examples.
@@ -61,7 +70,9 @@ def simulate(
         Seed. Each run has a stream of its own, so the result depends neither on the number of threads nor on `runs`.
         A Generator gives its next spawned SeedSequence. None: fresh entropy, which is recorded.
     start, **initial
-        Initial values, as for `integrate`. The direct method draws w(0) at random with this overlap and length.
+        Initial values, as for `integrate`, of all runs; of a two-layer network also of each run, with a first axis of
+        length `runs`, such as `odeflow.order_parameters.random_start` draws. The direct method draws w(0) at random with
+        these overlaps and lengths.
     test_epsilon
         Perturbation at which `adversarial_error` is evaluated, >= 0; default: the adversary's.
     progress
@@ -86,15 +97,15 @@ def simulate(
     """
     import xarray as xr
 
-    check_parts(mixture=mixture, rule=rule, adversary=adversary)
     checked_network(network).check(mixture, rule, adversary)
-    N = checked_count("N", N, checked_method(network, method), f" with the {method} method")
+    N = checked_count("N", N, checked_method(network, mixture, method), f" with the {method} method")
     runs = checked_count("runs", runs, 1)
     alpha = checked_alpha(alpha)
-    values = start_of(network, rule, start, initial)
+    values = start_of(network, mixture, rule, start, initial)
     test_epsilon = checked_number("test_epsilon", adversary.epsilon if test_epsilon is None else test_epsilon, least=0)
     seed = seed_sequence(rng)
-    variables = network.variables(rule)
+    variables = network.variables(rule, mixture)
+    check_one_start(variables, values, runs)
     _check_size(N, alpha, runs, method, width(variables))
 
     y = network.simulate(
@@ -110,15 +121,15 @@ def simulate(
         progress=progress,
     )
     numbers = numeric_parameters(mixture, rule, adversary, network)
-    data = labelled(network, rule, y, ("run", "alpha"), numbers, test_epsilon)
+    data = labelled(network, mixture, rule, y, ("run", "alpha"), numbers, test_epsilon)
     coords = {
-        "run": np.arange(runs), "alpha": alpha, **numbers, "N": N, **start_coordinates(network, rule, values),
+        "run": np.arange(runs), "alpha": alpha, **numbers, "N": N, **start_coordinates(network, mixture, rule, values),
         "test_epsilon": test_epsilon,
     }  # fmt: skip
     attrs = provenance(
         "simulate", mixture, rule, adversary, **recorded(network),
         seed=f"entropy={seed.entropy}, spawn_key={tuple(seed.spawn_key)}",
-        N=N, runs=runs, method=method, **values, test_epsilon=test_epsilon,
+        N=N, runs=runs, method=method, **start_record(variables, values), test_epsilon=test_epsilon,
     )  # fmt: skip
     return label(xr.Dataset(data, coords, attrs))
 
@@ -145,11 +156,12 @@ def _check_size(N: int, alpha: npt.NDArray[np.float64], runs: int, method: str, 
     )
 
 
-def checked_method(network: Network, method: str) -> int:
+def checked_method(network: Network, mixture: Data, method: str) -> int:
     """Return the least N of a method of simulation, or raise a ValueError if there is no such method."""
-    if method not in network.least_N:
-        raise ValueError(f"method = {method!r}: allowed is {' or '.join(map(repr, network.least_N))}")
-    return network.least_N[method]
+    least = network.least_N(mixture)
+    if method not in least:
+        raise ValueError(f"method = {method!r}: allowed is {' or '.join(map(repr, least))}")
+    return least[method]
 
 
 def seed_sequence(rng: Any) -> np.random.SeedSequence:

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.integrate import start_coordinates
+from odeflow.integrate import solver_options, start_coordinates
 from odeflow.model import (
     Adversary,
-    GaussianMixture,
+    Data,
     LearningRule,
-    check_parts,
     numeric_parameters,
     parameters,
 )
 from odeflow.numerics.memory import check_memory
 from odeflow.order_parameters import Network, Perceptron
-from odeflow.order_parameters.base import DEFAULT, checked_network, recorded
+from odeflow.order_parameters.base import DEFAULT, checked_network, recorded, start_record
 from odeflow.parameters import LABELS, checked_count, checked_number, label
 from odeflow.provenance import check_target, provenance
 from odeflow.sweeps.checks import (
@@ -57,7 +56,7 @@ class SweepInterrupted(KeyboardInterrupt):
 
 
 def sweep(
-    mixture: GaussianMixture,
+    mixture: Data,
     rule: LearningRule,
     adversary: Adversary,
     *,
@@ -66,8 +65,8 @@ def sweep(
     compute: Literal["integrate", "simulate", "equilibria"] = "integrate",
     network: Network = Perceptron(),
     start: Mapping[str, Any] | None = None,
-    rtol: float = 1e-8,
-    atol: float = 1e-10,
+    rtol: float | None = None,
+    atol: float | None = None,
     max_steps: int | None = None,
     N: int | None = None,
     runs: int | None = None,
@@ -146,13 +145,12 @@ def sweep(
     >>> dict(result.sizes)
     {'rho': 3, 'epsilon': 2, 'alpha': 2}
     """
-    check_parts(mixture=mixture, rule=rule, adversary=adversary)
     checked_network(network).check(mixture, rule, adversary)
     parts = (mixture, rule, adversary, network)
     if compute not in COMPUTATIONS:
         raise ValueError(f"compute = {compute!r}: allowed is one of {', '.join(map(repr, COMPUTATIONS))}")
     options_of: dict[str, dict[str, tuple[Any, Any]]] = {
-        "integrate": {"rtol": (rtol, 1e-8), "atol": (atol, 1e-10), "max_steps": (max_steps, None)},
+        "integrate": {"rtol": (rtol, None), "atol": (atol, None), "max_steps": (max_steps, None)},
         "simulate": {"N": (N, None), "runs": (runs, None), "rng": (rng, None), "method": (method, "reduced")},
     }
     for owner, given in options_of.items():
@@ -168,10 +166,10 @@ def sweep(
     record = None if target is None or overwrite else stored(target)
 
     if compute == "equilibria":
-        _check_equilibria(network, start, initial)
+        _check_equilibria(parts, start, initial)
         starts: dict[str, Any] = {}
     else:
-        starts = {variable.start_name: variable.start for variable in network.starts(rule)}
+        starts = {variable.start_name: variable.start for variable in network.starts(rule, mixture)}
     counts = {"N": N, "runs": runs} if compute == "simulate" else {}
     grid = checked_grid(over, parts, {**starts, **counts})
     if record is not None:
@@ -181,7 +179,7 @@ def sweep(
         if alpha is not None and record.alpha is not None:
             alpha = record.settled(alpha, record.alpha)
     if starts:
-        starts = checked_starts(network, rule, start or {}, initial, grid)
+        starts = checked_starts(parts, start or {}, initial, grid, runs)
     options: dict[str, Any] = {**starts, "test_epsilon": test_epsilon}
     computation: Computation
     seed = None
@@ -189,14 +187,14 @@ def sweep(
         computation = Equilibria(parameters(*parts[:3]), test_epsilon)
         computation(grid.points(grid.corners()))  # checks what the seed model's fixed points allow
     elif compute == "integrate":
-        solver = {"rtol": rtol, "atol": atol, "max_steps": network.max_steps if max_steps is None else max_steps}
-        model = {**parameters(*parts[:3]), **numeric_parameters(network), **starts}
-        computation = Trajectories(network, rule, model, {"alpha": alpha, **solver}, test_epsilon)
-        computation(grid.points(np.arange(0)))  # checks the tolerances
+        solver = dict(zip(("rtol", "atol", "max_steps"), solver_options(network, rtol, atol, max_steps), strict=True))
+        model = {**numeric_parameters(mixture, network), **parameters(rule, adversary), **starts}
+        computation = Trajectories(parts, model, {"alpha": alpha, **solver}, test_epsilon)
+        computation(grid.points(np.arange(0)))  # checks what all points share
         options |= solver
     else:
         assert alpha is not None
-        options |= {"method": method, **checked_counts(counts, grid, network, method)}
+        options |= {"method": method, **checked_counts(counts, grid, parts, method)}
         seed = checked_seed(rng, record)
         most_runs = int(np.max(grid.values.get("runs", options["runs"])))
         computation = Simulations(parts, options, alpha, most_runs, seed)
@@ -208,7 +206,8 @@ def sweep(
     return _in_store(task, template, target)
 
 
-def _check_equilibria(network: Network, start: Any, initial: Mapping[str, Any]) -> None:
+def _check_equilibria(parts: Parts, start: Any, initial: Mapping[str, Any]) -> None:
+    network = parts[3]
     if network.name != DEFAULT:
         raise ValueError(f"network = {network!r} with compute = 'equilibria': allowed is Perceptron()")
     for name, value in {"start": start, **initial}.items():
@@ -233,7 +232,9 @@ def _template(
 
     *model, network = parts
     scalars: dict[str, Any] = dict(numeric_parameters(*parts))
-    scalars |= start_coordinates(network, parts[1], {n: v for n, v in options.items() if n not in grid.values})
+    scalars |= start_coordinates(
+        network, parts[0], parts[1], {n: v for n, v in options.items() if n not in grid.values}
+    )
     scalars |= {"N": options["N"]} if "N" in options else {}
     test_epsilon: Any = options["test_epsilon"]
     if test_epsilon is None:
@@ -249,7 +250,7 @@ def _template(
 
     options = {name: value for name, value in options.items() if name not in grid.values}
     text = None if seed is None else f"entropy={seed.entropy}, spawn_key={tuple(seed.spawn_key)}"
-    options |= recorded(network, without=grid.values)
+    options = start_record(network.variables(parts[1], parts[0]), options) | recorded(network, without=grid.values)
     law = parts[2].law
     if law is not None:  # which the configuration has by name: two of one name are told apart by their quantiles
         quantiles = np.interp(_LEVELS, *law.table())
@@ -264,8 +265,8 @@ def _template(
 
 def _attributes(parts: Parts, name: str) -> dict[str, str]:
     """Return the attributes of a variable."""
-    _, rule, _, network = parts
-    state = {variable.name: variable.attributes for variable in network.variables(rule)}
+    mixture, rule, _, network = parts
+    state = {variable.name: variable.attributes for variable in network.variables(rule, mixture)}
     attrs = state[name] if name in state else {"long_name": LABELS[name][0], "units": "1"}
     if name == "status":
         from odeflow.numerics.runge_kutta import STATUS

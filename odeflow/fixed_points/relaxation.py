@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from odeflow.fixed_points.equilibria import PARAMETERS, fixed_points, parameter_table, solve_table
 from odeflow.integrate import integrate, integrate_batch
-from odeflow.model import Adversary, GaussianMixture, LearningRule, checked_number
+from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, checked_number
 from odeflow.order_parameters import Network, Perceptron
 from odeflow.order_parameters.base import recorded, start_of
 from odeflow.parameters import by_dims, checked_array
@@ -26,7 +26,7 @@ Array = npt.NDArray[np.float64]
 
 
 def relaxation_time(
-    mixture: GaussianMixture, rule: LearningRule, adversary: Adversary, *, network: Network = Perceptron()
+    mixture: Data, rule: LearningRule, adversary: Adversary, *, network: Network = Perceptron()
 ) -> xr.DataArray:
     r"""Return the time in which a small deviation from each stable fixed point falls by a factor e (exact as N grows).
 
@@ -54,7 +54,7 @@ def relaxation_time(
     """
     points = fixed_points(mixture, rule, adversary, network=network)
     rate = -points.eigenvalues.real.max("eigenvalue")
-    state = {variable.name: points[variable.name] for variable in network.variables(rule) if not variable.dims}
+    state = {variable.name: points[variable.name] for variable in network.variables(rule, mixture) if not variable.dims}
     with np.errstate(divide="ignore", over="ignore"):
         time = (1 / abs(rate)).where(points.stable).assign_coords(state)
     time.attrs = {
@@ -67,7 +67,7 @@ def relaxation_time(
 
 
 def learning_time(
-    mixture: GaussianMixture,
+    mixture: Data,
     rule: LearningRule,
     adversary: Adversary,
     *,
@@ -120,14 +120,14 @@ def learning_time(
         raise ValueError(f"kind = {kind!r}: allowed is 'error' or 'adversarial_error'")
     options: dict[str, Any] = {"test_epsilon": test_epsilon, "rtol": 1e-11, "atol": 1e-13}
 
-    variables = network.variables(rule)
+    variables = network.variables(rule, mixture)
 
     def look(alpha: Array, state: Mapping[str, Any]) -> tuple[Array, xr.Dataset]:
         seen = integrate(mixture, rule, adversary, alpha=alpha, network=network, start=state, **options)
         return seen[kind].values - error, seen
 
     alpha = np.concatenate([[0.0], np.geomspace(alpha_max * 1e-7, alpha_max, 2000)])
-    values = start_of(network, rule, start, initial)
+    values = start_of(network, mixture, rule, start, initial)
     gap, seen = look(alpha, {variable.name: values[variable.start_name] for variable in variables})
     if gap[0] <= 0:
         return 0.0

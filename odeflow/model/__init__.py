@@ -1,28 +1,36 @@
-"""The seed model's parameters: data, learning rule, adversary. Frozen, validated, dimensionless."""
+"""A model's parameters: data, learning rule, adversary. Frozen, validated, dimensionless."""
 
-from odeflow.model.adversary import NORMS, Adversary, Norm
+from odeflow.model.adversary import ATTACKS, NORMS, Adversary, Attack, Norm
 from odeflow.model.bounds import MOST
+from odeflow.model.clusters import GaussianClusters, xor
 from odeflow.model.mixture import GaussianMixture
-from odeflow.model.parts import check_parts, numeric_parameters, parameters
+from odeflow.model.parts import Data, check_parts, numeric_parameters, parameters
 from odeflow.model.rule import ACTIVATIONS, LOSSES, UPDATES, Activation, LearningRule, Loss, Update
+from odeflow.model.teacher import TeacherStudent
 from odeflow.parameters import checked_count, checked_number
 
 __all__ = [
     "ACTIVATIONS",
+    "ATTACKS",
     "LOSSES",
     "MOST",
     "NORMS",
     "UPDATES",
     "Activation",
     "Adversary",
+    "Attack",
+    "Data",
+    "GaussianClusters",
     "GaussianMixture",
     "LearningRule",
     "Loss",
     "Norm",
+    "TeacherStudent",
     "Update",
     "check_parts",
     "checked_count",
     "checked_number",
     "numeric_parameters",
     "parameters",
+    "xor",
 ]

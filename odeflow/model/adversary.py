@@ -8,22 +8,27 @@ from typing import Literal, get_args
 
 from odeflow.laws import Law, from_record
 from odeflow.model.bounds import MOST
-from odeflow.parameters import checked, choice, described, number, thing
+from odeflow.parameters import checked, checked_count, checked_number, choice, described, number, thing
 
-__all__ = ["NORMS", "Adversary", "Norm"]
+__all__ = ["ATTACKS", "NORMS", "Adversary", "Attack", "Norm"]
 
 Norm = Literal["l2", "linf"]
 
 NORMS: tuple[Norm, ...] = get_args(Norm)
 
+Attack = Literal["fgsm", "margin", "pgd", "worst"]
+
+ATTACKS: tuple[Attack, ...] = get_args(Attack)
+
 
 @described
 @dataclass(frozen=True)
 class Adversary:
-    """FGSM adversary: it moves an example by epsilon against its label, xi - tau epsilon s, s the gradient of |w|_*.
+    """An adversary that moves an example by at most epsilon; by default FGSM with epsilon = 0, standard training.
 
-    In L2, s = w / |w|; in L-infinity, s = sign(w). For a linear classifier this is the worst perturbation of that size.
-    The default is standard training.
+    A perceptron's example is moved against its label, xi - tau epsilon s, s the gradient of |w|_*: in L2, s = w / |w|; in
+    L-infinity, s = sign(w). For a linear classifier this is the worst perturbation of that size. Against two-layer networks
+    (`Committee`) there are four attacks, see `attack`.
 
     Raises
     ------
@@ -46,9 +51,20 @@ class Adversary:
         NORMS,
         "linf is for odeflow.anisotropic alone: the seed model has no axes.",
     )
+    attack: Attack = choice(
+        "fgsm",
+        "attack on a two-layer network",
+        ATTACKS,
+        "fgsm: along the gradient of the loss; margin: along that of -tau phi; pgd: `attack_steps` steps along the "
+        "gradient of the loss, projected; worst: the largest loss.",
+    )
+    attack_steps: int = thing(10, "steps of pgd", "At least 1.")
+    attack_step: float = thing(0.25, "length of a step of pgd, in units of epsilon", "> 0.")
 
     def __post_init__(self) -> None:
         checked(self)
+        object.__setattr__(self, "attack_steps", checked_count("attack_steps", self.attack_steps, 1, most=10_000))
+        object.__setattr__(self, "attack_step", checked_number("attack_step", self.attack_step, above=0, most=MOST))
         law: object = self.law
         if isinstance(law, Mapping):  # as the attributes of a result have it
             object.__setattr__(self, "law", from_record(law))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from odeflow.model.bounds import MOST
+from odeflow.model.clusters import GaussianClusters
 from odeflow.parameters import checked, described, number
 
 __all__ = ["GaussianMixture"]
@@ -35,3 +36,19 @@ class GaussianMixture:
 
     def __post_init__(self) -> None:
         checked(self)
+
+    def clusters(self) -> GaussianClusters:
+        """Return the same data as two clusters, that of the class +1 first.
+
+        Examples
+        --------
+        >>> GaussianMixture(p=0.75).clusters().weights
+        (0.75, 0.25)
+        """
+        return GaussianClusters(
+            means=((1.0,), (-1.0,)),
+            labels=(1, -1),
+            weights=(self.p, 1 - self.p),
+            variances=(self.v1, self.v2),
+            scale=self.rho / 2,
+        )

@@ -6,20 +6,31 @@ from dataclasses import fields
 from typing import Any
 
 from odeflow.model.adversary import Adversary
+from odeflow.model.clusters import GaussianClusters
 from odeflow.model.mixture import GaussianMixture
 from odeflow.model.rule import LearningRule
+from odeflow.model.teacher import TeacherStudent
 from odeflow.parameters import a, parameter_of
 
-__all__ = ["check_parts", "numeric_parameters", "parameters"]
+__all__ = ["Data", "check_parts", "numeric_parameters", "parameters"]
+
+Data = GaussianMixture | GaussianClusters | TeacherStudent
+"""What a network may learn from: each says which of these it knows."""
 
 
-def check_parts(**parts: object) -> None:
-    """Raise a TypeError if an argument named mixture, rule or adversary is not what its name says."""
-    kinds = {"mixture": GaussianMixture, "rule": LearningRule, "adversary": Adversary}
+def check_parts(*, data: tuple[type, ...] = (GaussianMixture,), **parts: object) -> None:
+    """Raise a TypeError if an argument named mixture, rule or adversary is not what its name says.
+
+    `data` are the kinds of data that are allowed as `mixture`.
+    """
+    kinds = {"mixture": data, "rule": (LearningRule,), "adversary": (Adversary,)}
     for name, part in parts.items():
         if not isinstance(part, kinds[name]):
+            allowed = " or ".join(a(kind.__name__) for kind in kinds[name])
             hint = "; for this one there is odeflow.anisotropic" if type(part).__name__ == "Mixture" else ""
-            raise TypeError(f"{name} = {part!r} is of the wrong type: allowed is {a(kinds[name].__name__)}{hint}")
+            if isinstance(part, Data):
+                hint = "; for this one there is network=Committee(...)"
+            raise TypeError(f"{name} = {part!r} is of the wrong type: allowed is {allowed}{hint}")
         if isinstance(part, Adversary) and part.norm != "l2":
             raise ValueError(
                 f"norm = {part.norm!r}: allowed is 'l2', because the seed model's data have no axes; "

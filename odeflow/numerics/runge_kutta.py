@@ -28,7 +28,7 @@ STATUS = {
     0: "done",
     1: "more than max_steps steps: raise max_steps, or loosen rtol and atol",
     2: "the step became too small for the precision of float64: the solution may be singular, or rtol is too small",
-    3: "the right-hand side is not finite: check the parameters",
+    3: "the right-hand side is not finite: check the parameters; of a network of two layers, whether units became one",
 }
 """What the status codes say, with advice."""
 
@@ -316,6 +316,7 @@ def solve(
     rtol: float,
     atol: float,
     max_steps: int,
+    least: int | None = None,
 ) -> Solution:
     """Integrate a batch of trajectories from time 0 and return their states at `times`.
 
@@ -332,6 +333,8 @@ def solve(
         variables, so that the accumulated error stays of the order of ``atol + rtol |y|``.
     max_steps
         Most steps, accepted and rejected, that a trajectory may take.
+    least
+        Trajectories that a thread takes at least; default: what is enough for all lanes.
 
     Returns
     -------
@@ -349,5 +352,5 @@ def solve(
     def block(first: int, last: int, stop: Flag) -> None:
         advance(system, constants, first, last, times, rtol, atol, max_steps, stop, *solution)
 
-    map_blocks(block, trajectories, least=4 * LANES)
+    map_blocks(block, trajectories, least=4 * LANES if least is None else least)
     return solution

@@ -8,15 +8,16 @@ simulated. `integrate`, `simulate`, `sweep`, `fixed_points`, `plot` and the comm
 from __future__ import annotations
 
 import abc
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.model import Adversary, GaussianMixture, LearningRule
+from odeflow.model import Adversary, Data, GaussianMixture, LearningRule
 from odeflow.parameters import Range, as_numbers
 
 __all__ = [
@@ -25,9 +26,11 @@ __all__ = [
     "OrderParameter",
     "Points",
     "System",
+    "check_one_start",
     "checked_network",
     "flat",
     "start_of",
+    "start_record",
     "unflat",
     "width",
 ]
@@ -37,6 +40,8 @@ Array = npt.NDArray[np.float64]
 Points = Mapping[str, Any]
 """Parameters and initial values of some points by name: numbers, or arrays of shape (points, ...)."""
 
+
+_SEED = GaussianMixture()
 
 DEFAULT = "perceptron"
 """Name of the network that learns where none is given."""
@@ -60,6 +65,8 @@ class OrderParameter:
     """Dimensions of an array."""
     sizes: tuple[int, ...] = ()
     """Their sizes."""
+    diagonal: bool = False
+    """Whether a number stands for a matrix that has it on the diagonal, and 0 elsewhere; else for every entry."""
 
     @property
     def start_name(self) -> str:
@@ -70,6 +77,11 @@ class OrderParameter:
     def size(self) -> int:
         """Number of entries."""
         return math.prod(self.sizes)
+
+    def filled(self, value: Array) -> Array:
+        """Return the arrays that numbers stand for, shape (..., *sizes) of numbers of shape (...)."""
+        entries = np.eye(self.sizes[0]) if self.diagonal else np.ones(self.sizes)
+        return np.asarray(value[(..., *(None,) * len(self.sizes))] * entries)
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -86,6 +98,8 @@ class System(NamedTuple):
     """A system of `odeflow.numerics.runge_kutta.solve` with a trajectory for each."""
     constants: int
     """Constants that the kernel keeps for a lane."""
+    least: int | None = None
+    """Trajectories that a thread takes at least, where one is so much work that threads pay for fewer than usual."""
 
 
 class Network(abc.ABC):
@@ -95,34 +109,41 @@ class Network(abc.ABC):
     allowed in a sweep.
     """
 
+    without: ClassVar[tuple[str, ...]] = ()
+    """Fields of the rule that have no meaning for it, and of which the command line has no flags."""
+    random_starts: ClassVar[bool] = False
+    """Whether `odeflow.order_parameters.random_start` draws its initial values."""
+
     @property
     @abc.abstractmethod
     def name(self) -> str:
         """What the command line calls it."""
 
     @abc.abstractmethod
-    def variables(self, rule: LearningRule) -> tuple[OrderParameter, ...]:
+    def variables(self, rule: LearningRule, mixture: Data = _SEED) -> tuple[OrderParameter, ...]:
         """Return the order parameters, in the order of the state vector."""
 
-    def starts(self, rule: LearningRule) -> tuple[OrderParameter, ...]:
+    def starts(self, rule: LearningRule, mixture: Data = _SEED) -> tuple[OrderParameter, ...]:
         """Return the order parameters that may be given an initial value: also those that this rule keeps fixed."""
-        return self.variables(rule)
+        return self.variables(rule, mixture)
 
     @abc.abstractmethod
-    def check(self, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> None:
-        """Raise a ValueError if one of these is not one for which this network's learning is known."""
+    def check(self, mixture: Data, rule: LearningRule, adversary: Adversary) -> None:
+        """Raise a TypeError or ValueError if one of these is not one for which this network's learning is known."""
 
     @abc.abstractmethod
     def check_start(self, rule: LearningRule, start: Points) -> None:
         """Raise a ValueError if initial values, each in its own range, do not go together. Arrays broadcast."""
 
     @abc.abstractmethod
-    def systems(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> Sequence[System]:
+    def systems(
+        self, mixture: Data, rule: LearningRule, adversary: Adversary, points: Points, start: Array
+    ) -> Sequence[System]:
         """Return the points as systems for the solver: the network decides which kernel each point needs.
 
         Parameters
         ----------
-        rule, adversary
+        mixture, rule, adversary
             What is the same at all points: fields that are not numbers.
         points
             Every numeric parameter by name, each of shape (points,), float64.
@@ -130,28 +151,48 @@ class Network(abc.ABC):
             Initial states, shape (points, width).
         """
 
+    def measures(self, mixture: Data) -> tuple[str, ...]:
+        """Return the names of what `measured` returns: what a result has beside the order parameters."""
+        return "error", "adversarial_error"
+
     @abc.abstractmethod
-    def error(self, state: Mapping[str, Any], points: Points, epsilon: Any) -> Any:
-        """Return the probability that the network errs on an example moved by epsilon in the worst direction.
+    def measured(self, state: Mapping[str, Any], mixture: Data, points: Points, epsilon: Any) -> dict[str, Any]:
+        """Return what a user asks of the networks with these states: their errors, clean and attacked with epsilon.
 
         Parameters
         ----------
         state
             Each order parameter by name, shape ``(..., *sizes)``. The leading axes broadcast.
+        mixture
+            What of the data is no number.
         points
-            Parameters p, rho, ... by name: they and `epsilon` broadcast with the leading axes.
+            The numbers of the data (p, rho, ...) by name: they and `epsilon` broadcast with the leading axes.
         """
 
     @abc.abstractmethod
     def rates(
-        self, state: Mapping[str, Any], mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+        self, state: Mapping[str, Any], mixture: Data, rule: LearningRule, adversary: Adversary
     ) -> dict[str, Any]:
-        """Return the derivative of each order parameter by alpha: the reference, in plain NumPy, of the kernels."""
+        """Return the derivative of each order parameter by alpha."""
+
+    @property
+    def reports(self) -> tuple[str, ...]:
+        """Return the names of what `accuracy` returns."""
+        return ()
+
+    def accuracy(
+        self, y: Array, mixture: Data, rule: LearningRule, adversary: Adversary, points: Points
+    ) -> dict[str, Array]:
+        """Return what a result reports of the accuracy of its right-hand sides: numbers by name, of shape (points,).
+
+        `y` are states, shape (points, any, width); the others as for `systems`. Here nothing: they are exact to rounding.
+        """
+        return {}
 
     @abc.abstractmethod
     def simulate(
         self,
-        mixture: GaussianMixture,
+        mixture: Data,
         rule: LearningRule,
         adversary: Adversary,
         *,
@@ -165,44 +206,83 @@ class Network(abc.ABC):
     ) -> Array:
         """Return the state of each run after so many examples, shape (runs, examples, width).
 
-        Each run has a stream of its own; `start` is one initial state, shape (width,).
+        Each run has a stream of its own; `start` is one initial state, shape (width,), or one of each run, (runs, width).
         """
 
     @abc.abstractmethod
-    def guesses(self, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> Array:
-        """Return states, shape (guesses, width), from which a search for fixed points starts."""
+    def guesses(
+        self, mixture: Data, rule: LearningRule, adversary: Adversary, start: Mapping[str, Any] | None = None
+    ) -> Array:
+        """Return states, shape (guesses, width), from which a search for fixed points starts.
 
-    @property
-    def least_N(self) -> Mapping[str, int]:
+        What does not learn has the value of `start`, order parameters by name, or else its own initial value.
+        """
+
+    def least_N(self, mixture: Data) -> Mapping[str, int]:
         """Methods of simulation, and the least dimension of the input that each allows."""
         return {"reduced": 3, "direct": 2}
+
+    @property
+    def tolerances(self) -> tuple[float, float]:
+        """The solver's rtol and atol where nothing else is said."""
+        return 1e-8, 1e-10
 
     @property
     def max_steps(self) -> int:
         """Most steps of the solver where nothing else is said: what takes minutes, and not hours, when it is in vain."""
         return 1_000_000
 
+    def coordinates(self, rule: LearningRule, mixture: Data = _SEED) -> Array:
+        """Return an orthonormal basis of the state vectors that are possible, shape (width, coordinates).
+
+        Here all are. Of a symmetric matrix an entry and its mirror image are one coordinate.
+        """
+        return np.eye(width(self.variables(rule, mixture)))
+
+    def sharpened(self) -> Network:
+        """Return the same network with rates as accurate as a search for their zeros, and derivatives by steps, ask for."""
+        return self
+
     def jacobian(
-        self, state: Mapping[str, Any], mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+        self,
+        state: Mapping[str, Any],
+        mixture: Data,
+        rule: LearningRule,
+        adversary: Adversary,
+        *,
+        along: Array | None = None,
+        order: Literal[1, 4] = 4,
     ) -> Array:
         """Return the derivatives of the rates by the state, shape (..., width, width), of flat states.
 
         Here by differences of order 4 in steps of 1e-3 (errors about 1e-10); networks that know better override it.
+
+        Parameters
+        ----------
+        state, mixture, rule, adversary
+            As for `rates`.
+        along
+            Directions, shape (width, directions), by which derivatives are taken instead, shape (..., width, directions).
+        order
+            Of the differences, 1 or 4, where there are any: those of order 1 cost a quarter and are good for Newton's steps.
         """
-        variables = self.variables(rule)
+        variables = self.variables(rule, mixture)
         y = flat(state, variables)
-        J = np.empty((*y.shape, y.shape[-1]))
-        for column in range(y.shape[-1]):
-            h = 1e-3 * np.maximum(1.0, np.abs(y[..., column]))
+        directions = np.eye(y.shape[-1]) if along is None else along
+        steps = 1e-3 * np.maximum(1.0, np.abs(y) @ np.abs(directions))  # (..., directions)
+        # states (..., directions, width)
+        offset = steps[..., None] * directions.T
 
-            def moved(by: int, column: int = column, h: Array = h) -> Array:
-                z = y.copy()
-                z[..., column] += by * h
-                return flat(self.rates(unflat(z, variables), mixture, rule, adversary), variables)
+        def moved(by: int) -> Array:
+            return flat(
+                self.rates(unflat(y[..., None, :] + by * offset, variables), mixture, rule, adversary), variables
+            )
 
-            difference = 8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))
-            J[..., column] = difference / (12 * h[..., None])
-        return J
+        if order == 1:
+            difference = moved(1) - flat(self.rates(state, mixture, rule, adversary), variables)[..., None, :]
+        else:
+            difference = (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / 12
+        return np.swapaxes(difference / steps[..., None], -1, -2)
 
 
 def checked_network(network: object) -> Network:
@@ -245,7 +325,11 @@ def unflat(y: Array, variables: Sequence[OrderParameter]) -> dict[str, Array]:
 
 
 def start_of(
-    network: Network, rule: LearningRule, start: Mapping[str, Any] | None, given: Mapping[str, Any]
+    network: Network,
+    mixture: Data,
+    rule: LearningRule,
+    start: Mapping[str, Any] | None,
+    given: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the initial value of each order parameter by its `start_name`, checked; with the defaults for the rest.
 
@@ -263,7 +347,7 @@ def start_of(
     ValueError
         If a value is out of range, or does not have the shape.
     """
-    known = {variable.start_name: variable for variable in network.starts(rule)}
+    known = {variable.start_name: variable for variable in network.starts(rule, mixture)}
     values: dict[str, Any] = {name: variable.start for name, variable in known.items()}
     for name in given:
         if name not in known:
@@ -278,7 +362,28 @@ def start_of(
     values |= given
     values = {name: _checked(known[name], value) for name, value in values.items()}
     network.check_start(rule, values)
-    return {variable.start_name: values[variable.start_name] for variable in network.variables(rule)}
+    return {variable.start_name: values[variable.start_name] for variable in network.variables(rule, mixture)}
+
+
+def check_one_start(variables: Sequence[OrderParameter], values: Mapping[str, Any], runs: int | None = None) -> None:
+    """Raise a ValueError unless initial values, as `start_of` returns them, are one state, or with `runs` one a run."""
+    leads = [()] if runs is None else [(), (runs,)]
+    for variable in variables:
+        shape = np.shape(values[variable.start_name])
+        if shape[: len(shape) - len(variable.sizes)] not in leads:
+            shapes = [(*lead, *variable.sizes) for lead in leads if lead or variable.sizes]
+            allowed = " or ".join(["a number", *(f"an array of shape {one}" for one in shapes)])
+            raise ValueError(f"{variable.start_name} has shape {shape}: allowed is {allowed}")
+
+
+def start_record(variables: Sequence[OrderParameter], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return initial values as the attributes of a result have them: of each run a digest, for they are coordinates."""
+    found = dict(values)
+    for variable in variables:
+        array = np.asarray(values.get(variable.start_name, 0.0))
+        if array.ndim > len(variable.dims):
+            found[variable.start_name] = f"of each run, sha256 {hashlib.sha256(array.tobytes()).hexdigest()}"
+    return found
 
 
 def _checked(variable: OrderParameter, value: Any) -> Any:
@@ -290,7 +395,7 @@ def _checked(variable: OrderParameter, value: Any) -> Any:
         raise ValueError(f"{name} = {float(array[~good].flat[0])!r} is out of range: allowed is {variable.range}")
     if variable.dims:
         if array.ndim == 0:
-            return np.broadcast_to(array, variable.sizes)
+            return variable.filled(array)
         if array.shape[-len(variable.sizes) :] != variable.sizes:
             raise ValueError(f"{name} has shape {array.shape}: allowed is a number, or (..., *{variable.sizes})")
     array = array + 0.0  # no -0.0

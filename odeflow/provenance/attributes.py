@@ -17,7 +17,13 @@ from odeflow.laws import Law, record
 
 __all__ = ["package_version", "provenance", "version"]
 
-_PARTS = {"GaussianMixture": "mixture", "LearningRule": "rule", "Adversary": "adversary"}
+_PARTS = {
+    "GaussianMixture": "mixture",
+    "GaussianClusters": "mixture",
+    "TeacherStudent": "mixture",
+    "LearningRule": "rule",
+    "Adversary": "adversary",
+}
 
 
 def provenance(
@@ -48,7 +54,10 @@ def provenance(
         assert is_dataclass(part)
         assert not isinstance(part, type)
         values = {field.name: getattr(part, field.name) for field in fields(part)}
-        configuration[_PARTS.get(type(part).__name__, type(part).__name__)] = values
+        kind = type(part).__name__
+        if _PARTS.get(kind) == "mixture" and kind != "GaussianMixture":
+            values = {"kind": kind, **values}
+        configuration[_PARTS.get(kind, kind)] = values
     configuration["options"] = options
     attributes = {"configuration": json.dumps(configuration, default=_plain)}
     if seed is not None:

@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.integrate import checked_alpha
-from odeflow.model import LearningRule, numeric_parameters, parameters
+from odeflow.model import numeric_parameters, parameters
 from odeflow.numerics.memory import check_memory
-from odeflow.order_parameters import Network
-from odeflow.order_parameters.base import start_of
+from odeflow.order_parameters.base import check_one_start, start_of
 from odeflow.parameters import checked_count
 from odeflow.simulate import checked_method, seed_sequence
 from odeflow.sweeps.computations import Parts, at_point
@@ -43,7 +42,7 @@ def checked_times(alpha: npt.ArrayLike | None, compute: str) -> npt.NDArray[np.f
 
 def checked_grid(over: Mapping[str, Any], parts: Parts, others: Mapping[str, Any]) -> Grid:
     """Return the checked grid over fields of the parts and over `others`."""
-    known = {**parameters(*parts[:3]), **numeric_parameters(parts[3]), **others}
+    known = {**numeric_parameters(parts[0]), **parameters(*parts[1:3]), **numeric_parameters(parts[3]), **others}
     allowed = [name for name, value in known.items() if name in (*others, *_SWITCHES) or isinstance(value, float)]
     if not over:
         raise ValueError(f"over = {over!r} is an empty grid: allowed is a dict of values for {', '.join(allowed)}")
@@ -105,20 +104,22 @@ def _extremes(values: npt.NDArray[Any]) -> list[Any]:
 
 
 def checked_starts(
-    network: Network, rule: LearningRule, start: Mapping[str, Any], initial: Mapping[str, Any], grid: Grid
+    parts: Parts, start: Mapping[str, Any], initial: Mapping[str, Any], grid: Grid, runs: int | None
 ) -> dict[str, Any]:
     """Return the checked initial values of the order parameters; those of swept ones have no meaning."""
-    names = [variable.start_name for variable in network.starts(rule) if variable.start_name in grid.values]
+    mixture, rule, _, network = parts
+    names = [variable.start_name for variable in network.starts(rule, mixture) if variable.start_name in grid.values]
     start = {name: value for name, value in start.items() if f"{name}0" not in names}
     found: dict[str, Any] = {}
     for values in itertools.product(*(_extremes(grid.values[name]) for name in names)):
-        found = start_of(network, rule, start, {**initial, **dict(zip(names, values, strict=True))})
+        found = start_of(network, mixture, rule, start, {**initial, **dict(zip(names, values, strict=True))})
+    check_one_start(network.variables(rule, mixture), found, runs)
     return found
 
 
-def checked_counts(counts: dict[str, int | None], grid: Grid, network: Network, method: str) -> dict[str, int | None]:
+def checked_counts(counts: dict[str, int | None], grid: Grid, parts: Parts, method: str) -> dict[str, int | None]:
     """Return N and runs, and make their values in the grid integers."""
-    least_N = checked_method(network, method)
+    least_N = checked_method(parts[3], parts[0], method)
     checked: dict[str, int | None] = {}
     for name, least, where in (("N", least_N, f" with the {method} method"), ("runs", 1, "")):
         if name in grid.values:

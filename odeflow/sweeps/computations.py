@@ -15,8 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.integrate import errors
-from odeflow.model import Adversary, GaussianMixture, LearningRule
+from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, numeric_parameters
 from odeflow.order_parameters import Network, Perceptron
 from odeflow.order_parameters.base import unflat
 
@@ -34,8 +33,10 @@ __all__ = [
 
 Points = Mapping[str, npt.NDArray[Any]]
 Rows = dict[str, npt.NDArray[Any]]
-Parts = tuple[GaussianMixture, LearningRule, Adversary, Network]
+Parts = tuple[Data, LearningRule, Adversary, Network]
 Part = TypeVar("Part")
+
+_SEED: Parts = (GaussianMixture(), LearningRule(), Adversary(), Perceptron())
 
 
 class Variable(NamedTuple):
@@ -78,8 +79,7 @@ class Computation(Protocol):
 class Trajectories:
     """A network's order parameters over learning time by `integrate_batch`, with their errors."""
 
-    network: Network
-    rule: LearningRule
+    parts: Parts
     model: dict[str, Any]
     """Every parameter of the model and the initial values, by name; swept ones are overridden."""
     options: dict[str, Any]
@@ -90,7 +90,8 @@ class Trajectories:
     def variables(self) -> dict[str, Variable]:
         """The variables of a result."""
         over_time = ("alpha",), self.options["alpha"].shape
-        return {**_state_and_errors(self.network, self.rule, *over_time), "status": Variable("int8")}
+        reached = dict.fromkeys(self.parts[3].reports, Variable("float64"))
+        return {**_state_and_measures(self.parts, *over_time), **reached, "status": Variable("int8")}
 
     def largest_chunk(self, points: int) -> int:
         """Return how many points may be computed together: enough for the kernel's threads."""
@@ -100,40 +101,41 @@ class Trajectories:
         """Integrate a chunk."""
         from odeflow.integrate import integrate_batch
 
-        order_parameters = self.network.variables(self.rule)
-        ranks = {variable.start_name: len(variable.dims) for variable in order_parameters}
+        mixture, rule, adversary, network = self.parts
+        variables = network.variables(rule, mixture)
         model = {**self.model, **points}
-        # one value a point is that of every entry of its state
-        arrays = {
-            name: np.expand_dims(points[name], tuple(range(1, 1 + ranks[name]))) for name in points if name in ranks
-        }
-        arrays = {
-            name: np.broadcast_to(x, (*x.shape[:1], *self.model[name].shape))
-            for name, x in arrays.items()
-            if ranks[name]
-        }
-        solution = integrate_batch(**{**model, **arrays}, network=self.network, **self.options)
-        state = unflat(solution.y, order_parameters)
+        for variable in variables:  # one value a point is that of its entries
+            if variable.dims and variable.start_name in points:
+                model[variable.start_name] = variable.filled(points[variable.start_name])
+        solution = integrate_batch(**model, mixture=mixture, network=network, **self.options)
+        state = unflat(solution.y, variables)
         rows = {name: np.ascontiguousarray(values) for name, values in state.items()}
-        return {**rows, **_errors(self.network, rows, model, self.test_epsilon), "status": solution.status}
+        rows |= _measured(self.parts, rows, model, self.test_epsilon)
+        size = len(solution.status)
+        numbers = {
+            name: np.broadcast_to(np.asarray(model[name], np.float64), (size,))
+            for name in (*numeric_parameters(*self.parts), "second_order")
+        }
+        reached = network.accuracy(solution.y, mixture, rule, adversary, numbers)
+        return {**rows, **reached, "status": solution.status}
 
 
-def _state_and_errors(
-    network: Network, rule: LearningRule, dims: tuple[str, ...], sizes: tuple[int, ...]
-) -> dict[str, Variable]:
+def _state_and_measures(parts: Parts, dims: tuple[str, ...], sizes: tuple[int, ...]) -> dict[str, Variable]:
     """Return the variables of a result that has a state for each of some dims."""
+    mixture, rule, _, network = parts
     state = {
         variable.name: Variable("float64", (*dims, *variable.dims), (*sizes, *variable.sizes))
-        for variable in network.variables(rule)
+        for variable in network.variables(rule, mixture)
     }
-    return {**state, **dict.fromkeys(("error", "adversarial_error"), Variable("float64", dims, sizes))}
+    return {**state, **dict.fromkeys(network.measures(mixture), Variable("float64", dims, sizes))}
 
 
-def _errors(network: Network, state: Mapping[str, Any], model: Mapping[str, Any], test_epsilon: float | None) -> Rows:
-    """Return both errors of states, shape (points, any, ...), each row with the parameters of its point."""
-    columns = {name: np.reshape(model[name], (-1, 1)) for name in ("p", "rho", "v1", "v2")}
+def _measured(parts: Parts, state: Mapping[str, Any], model: Mapping[str, Any], test_epsilon: float | None) -> Rows:
+    """Return the errors of states, shape (points, any, ...), each row with the parameters of its point."""
+    mixture, _, _, network = parts
+    columns = {name: np.reshape(model[name], (-1, 1)) for name in numeric_parameters(mixture)}
     epsilon = np.reshape(model["epsilon"] if test_epsilon is None else test_epsilon, (-1, 1))
-    return errors(network, state, columns, epsilon)
+    return network.measured(state, mixture, columns, epsilon)
 
 
 @dataclass(frozen=True)
@@ -151,8 +153,7 @@ class Simulations:
     @property
     def variables(self) -> dict[str, Variable]:
         """The variables of a result."""
-        _, rule, _, network = self.parts
-        return _state_and_errors(network, rule, ("run", "alpha"), (self.most_runs, self.alpha.size))
+        return _state_and_measures(self.parts, ("run", "alpha"), (self.most_runs, self.alpha.size))
 
     def largest_chunk(self, points: int) -> int:
         """Return how many points may be computed together: a point can take long."""
@@ -190,7 +191,7 @@ class Equilibria:
 
         each = ("fixed_point",), (MOST,)
         return {
-            **_state_and_errors(Perceptron(), LearningRule(), *each),
+            **_state_and_measures(_SEED, *each),
             "stable": Variable("bool", *each),
             "eigenvalues": Variable("complex128", ("fixed_point", "eigenvalue"), (MOST, 2)),
         }
@@ -206,7 +207,7 @@ class Equilibria:
         model = {**self.model, **points}
         found = fixed_points_batch(**model)
         rows = {**found.state, "stable": found.stable, "eigenvalues": found.eigenvalues}
-        return {**rows, **_errors(Perceptron(), found.state, model, self.test_epsilon)}
+        return {**rows, **_measured(_SEED, found.state, model, self.test_epsilon)}
 
 
 def at_point(parts: Parts, point: Mapping[str, Any]) -> Parts:

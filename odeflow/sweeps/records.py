@@ -22,6 +22,8 @@ __all__ = ["Record", "checked", "exists", "manifest_file", "read_records", "stor
 
 _LOGGER = logging.getLogger(__name__)
 _MOST_SHOWN = 6  # values of a list
+_LATER = {"adversary.attack": "fgsm", "adversary.attack_steps": 10, "adversary.attack_step": 0.25}
+"""Parameters that stores of an earlier date do not have: what they meant."""
 _ROUNDING = 1e-12  # of the largest number: values that differ by less are the same, computed in another way
 
 
@@ -85,7 +87,7 @@ class Record:
         version = ".".join(self.attrs["odeflow_version"].split(".")[:2])
         configuration = json.loads(self.attrs["configuration"])
         facts = {**configuration.pop("options"), **_flat(configuration)}
-        return {"odeflow_version": version, **facts, "seed": self.attrs.get("seed"), "alpha": self.alpha}
+        return {"odeflow_version": version, **_LATER, **facts, "seed": self.attrs.get("seed"), "alpha": self.alpha}
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

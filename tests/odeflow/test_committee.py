@@ -11,7 +11,8 @@ from scipy.special import erf
 from scipy.stats import ks_2samp
 
 from odeflow import Adversary, Committee, GaussianMixture, LearningRule, integrate, rates, simulate
-from odeflow.order_parameters.committee.averages import averages
+from tests.odeflow.one_unit import averages
+from tests.odeflow.one_unit import rates as plain_rates
 
 MIXTURE = GaussianMixture(0.7, 2.0, 1.0, 0.8)
 
@@ -39,6 +40,23 @@ def test_the_averages_are_those_of_adaptive_quadrature(epsilon: float, c: float,
         edges = [-9.0, *(jump + side * 1e-4 for jump in jumps for side in (-1, 1)), 9.0]
         expected = sum(quad(integrand, low, high, (k,), epsabs=1e-13, limit=400)[0] for low, high in pairwise(edges))
         assert float(found[k]) == pytest.approx(expected, abs=2e-9 if jumps and epsilon else 1e-11)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.5])
+def test_the_rates_of_one_unit_are_those_of_plain_panels(epsilon: float) -> None:
+    net, rule, adversary = Committee(eta_c=0.2, eta_theta=0.4), LearningRule(0.5, 0.3), Adversary(epsilon, fraction=0.7)
+    rng = np.random.default_rng(3)
+    for _ in range(12):
+        state: dict[str, Any] = {
+            "M": rng.normal(size=1),
+            "Q": np.exp(rng.normal(size=(1, 1))),
+            "c": rng.normal(size=1) * 1.5,
+            "theta": rng.normal(size=1) * 0.5,
+            "b": np.array(rng.normal() * 0.5),
+        }
+        found = net.rates(state, MIXTURE, rule, adversary)
+        for name, value in plain_rates(state, net, MIXTURE, rule, adversary).items():
+            assert float(np.ravel(found[name])[0]) == pytest.approx(value, abs=1e-10), (name, state)
 
 
 def test_with_the_output_weight_1_its_rates_are_those_of_a_free_perceptron() -> None:
@@ -73,7 +91,9 @@ def test_the_error_is_the_share_of_drawn_examples_on_the_wrong_side() -> None:
             "theta": np.array([theta]),
             "b": np.array(b),
         }
-        assert float(Committee().error(state, points, epsilon)) == pytest.approx(share, abs=4 * 0.5 / math.sqrt(n))
+        assert float(Committee().measured(state, MIXTURE, points, epsilon)["adversarial_error"]) == pytest.approx(
+            share, abs=4 * 0.5 / math.sqrt(n)
+        )
 
 
 def test_an_output_bias_beyond_the_output_weight_makes_a_constant_classifier() -> None:
@@ -85,9 +105,13 @@ def test_an_output_bias_beyond_the_output_weight_makes_a_constant_classifier() -
         "b": np.array(0.4),
     }
     points = {"p": 0.7, "rho": 2.0, "v1": 1.0, "v2": 1.0}
-    assert float(Committee().error(state, points, 5.0)) == pytest.approx(0.3, abs=1e-15)
+    assert float(Committee().measured(state, MIXTURE, points, 5.0)["adversarial_error"]) == pytest.approx(
+        0.3, abs=1e-15
+    )
     state["b"] = np.array(-0.4)
-    assert float(Committee().error(state, points, 0.0)) == pytest.approx(0.7, abs=1e-15)
+    assert float(Committee().measured(state, MIXTURE, points, 0.0)["adversarial_error"]) == pytest.approx(
+        0.7, abs=1e-15
+    )
 
 
 def test_both_simulations_have_one_law() -> None:
@@ -117,9 +141,9 @@ def test_swapping_the_classes_turns_it_round() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hidden": 2}, "hidden = 2 is out of range: allowed is 1"),
+        ({"hidden": 1.5}, "hidden = 1.5 is out of range: allowed is a whole number >= 1"),
         ({"hidden": 0}, "hidden = 0 is out of range"),
-        ({"activation": "relu"}, "activation = 'relu' is unknown: allowed is one of erf"),
+        ({"activation": "tanh"}, "activation = 'tanh' is unknown: allowed is one of erf, erf-x, relu"),
         ({"eta_c": -1.0}, "eta_c = -1.0 is out of range"),
     ],
 )

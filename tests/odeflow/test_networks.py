@@ -102,7 +102,12 @@ def test_its_error_is_the_share_of_examples_that_an_attack_turns(network: Networ
     # seen on the classes' margins: the state's error grows with epsilon, is E at 0, and tends to the share of ... 1
     points = {"p": 0.7, "rho": 2.0, "v1": 1.0, "v2": 0.8}
     state = {name: np.asarray(value) for name, value in start(network, RULE).items()}
-    S = np.array([float(network.error(state, points, epsilon)) for epsilon in (0.0, 0.5, 1.0, 20.0)])
+    S = np.array(
+        [
+            float(network.measured(state, MIXTURE, points, epsilon)["adversarial_error"])
+            for epsilon in (0.0, 0.5, 1.0, 20.0)
+        ]
+    )
     assert np.all(np.diff(S) > 0)
     assert 0 < S[0] < 0.7
     assert S[-1] == pytest.approx(1.0)

@@ -1,16 +1,17 @@
-r"""Right-hand side of the two-layer network's order parameters in the lanes of the solver, for one hidden unit.
+r"""Right-hand side of the two-layer network's order parameters, for clusters.
 
-With the averages of `odeflow.order_parameters.committee.averages`, :math:`V = \sqrt{v_a/Q}\,\langle s y\rangle + \langle s
-d\rangle` and :math:`B = \langle s\rangle M_a + V Q` (section 5.2 of the theory, K = 1),
+With the averages of `odeflow.order_parameters.committee.quadrature` over the fields of cluster a, :math:`L L^T = Q`,
+:math:`V_{kl} = \sqrt{v_a} \sum_j \langle s_k y_j\rangle (L^{-1})_{jl} + \langle s_k d_l\rangle` and :math:`B_{kl} = \langle
+s_k\rangle M_{la} + \sum_m V_{km} Q_{ml}` (section 5.2 of the theory),
 
 .. math::
-    dM/d\alpha &= \eta_w \sum_a p_a [\langle s\rangle_a \mu_a\cdot\mu_+ + V_a M] \\
-    dQ/d\alpha &= 2\eta_w \sum_a p_a B_a + \eta_w^2 \sum_a p_a v_a \langle s^2\rangle_a \\
-    dc/d\alpha &= -\eta_c \sum_a p_a \langle\tilde e\,g(\tilde x)\rangle_a, \qquad
-    d\theta/d\alpha = -\eta_\theta \sum_a p_a \langle s\rangle_a, \qquad
+    dM_{kb}/d\alpha &= \eta_w \sum_a p_a [\langle s_k\rangle_a \mu_a\cdot\mu_b + \sum_l V^a_{kl} M_{lb}] \\
+    dQ_{kl}/d\alpha &= \eta_w \sum_a p_a (B^a_{kl} + B^a_{lk}) + \eta_w^2 \sum_a p_a v_a \langle s_k s_l\rangle_a \\
+    dc_k/d\alpha &= -\eta_c \sum_a p_a \langle\tilde e\,g(\tilde x_k)\rangle_a, \qquad
+    d\theta_k/d\alpha = -\eta_\theta \sum_a p_a \langle s_k\rangle_a, \qquad
     db/d\alpha = -\eta_b \sum_a p_a \langle\tilde e\rangle_a .
 
-Exact as N grows.
+Exact as N grows, up to the quadrature.
 """
 
 from __future__ import annotations
@@ -19,95 +20,135 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba.extending import overload
+from numba import njit
 
-from odeflow.numerics import runge_kutta
-from odeflow.numerics.compilation import LANES
-from odeflow.order_parameters.committee.averages import add_averages
+from odeflow.order_parameters.committee.batch import (
+    EPSILON,
+    ETA_B,
+    ETA_C,
+    ETA_THETA,
+    ETA_W,
+    FIRST,
+    FRACTION,
+    KERNELS,
+    SCALE,
+    SECOND_ORDER,
+    Kernel,
+    factor,
+    solve_right,
+)
+from odeflow.order_parameters.committee.quadrature.by_rule import averages, scratch
+from odeflow.order_parameters.committee.quadrature.sums import Attack, layout, width
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["CONSTANTS", "PARAMETERS", "CommitteeModel"]
-
-PARAMETERS = ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon", "second_order", "fraction", "eta_c", "eta_theta")
-"""Columns of `CommitteeModel.parameters`; the initial M, Q, c, theta and b follow."""
-
-CONSTANTS = len(PARAMETERS)
-_P, _RHO, _V1, _V2, _ETA_W, _ETA_B, _EPSILON, _SECOND_ORDER, _FRACTION, _ETA_C, _ETA_THETA = range(CONSTANTS)
-_M, _Q, _C, _THETA, _B = range(5)
+__all__ = ["CommitteeModel"]
 
 
 class CommitteeModel(NamedTuple):
-    """A batch of trajectories that share a law of the perturbation, for `odeflow.numerics.runge_kutta.solve`."""
+    """A batch of trajectories that share all but numbers, for `odeflow.numerics.runge_kutta.solve`."""
 
     parameters: npt.NDArray[np.float64]
-    """One row a trajectory, float64, C-contiguous."""
+    """One row a trajectory, float64, C-contiguous: `PARAMETERS`, scale^2, p_a, v_a, and the initial state."""
     nodes: npt.NDArray[np.float64]
     """Factors of epsilon: quadrature nodes of the law."""
     weights: npt.NDArray[np.float64]
     """Their weights, which sum to 1."""
+    products: npt.NDArray[np.float64]
+    """mu_j.mu_a of the directions j whose overlaps are in the state, without the scale, shape (directions, clusters)."""
+    shares: npt.NDArray[np.float64]
+    """mu_a by the directions, shape (directions, clusters)."""
+    labels: npt.NDArray[np.float64]
+    """tau_a, shape (clusters,)."""
+    units: int
+    """K."""
+    gain: float
+    """Of the units, see `odeflow.order_parameters.committee.units`."""
+    attack: Attack
+    """What the adversary does."""
+    rule: Any
+    """Of the quadrature; its type says which."""
 
 
-def _is_committee(system: Any) -> bool:
-    return getattr(system, "instance_class", None) is CommitteeModel
+@njit(nogil=True, error_model="numpy")
+def cluster_rates(model, constants, y, dydt, work):
+    """Set dydt at one state; nan where Q is not positive semidefinite."""
+    K, S, C = model.units, model.products.shape[0], model.labels.size
+    gain = model.gain
+    M = gain * y[: K * S].reshape(K, S)
+    Q = gain * gain * y[K * S : K * S + K * K].reshape(K, K)
+    c = y[K * S + K * K : K * S + K * K + K]
+    theta = gain * y[K * S + K * K + K : K * S + K * K + 2 * K]
+    b = y[K * S + K * K + 2 * K]
+    eta_w, eta_theta = gain * gain * constants[ETA_W], gain * gain * constants[ETA_THETA]
+    attacked = constants[FRACTION]
+    L = np.empty((K, K))
+    if not factor(Q, L):
+        dydt[:] = np.nan
+        return
+    dM, dQ, dc, dtheta = np.zeros((K, S)), np.zeros((K, K)), np.zeros(K), np.zeros(K)
+    db = 0.0
+    sums = np.empty(width(K, K))
+    V, B, means, shifted = np.empty((K, K)), np.empty((K, K)), np.empty(K), np.empty(K)
+    s_y, s_d, s_s, e_g, e, _ = layout(K, K)
+    for a in range(C):
+        p, v, tau = constants[FIRST + a], constants[FIRST + C + a], model.labels[a]
+        if p == 0.0:
+            continue
+        for k in range(K):
+            means[k] = 0.0
+            for j in range(S):
+                means[k] += M[k, j] * model.shares[j, a]
+            shifted[k] = means[k] - theta[k]
+        sums[:] = 0.0
+        for node in range(model.nodes.size):
+            size, share = constants[EPSILON] * model.nodes[node], attacked * model.weights[node]
+            averages(shifted, v, L, Q, c, b, tau, size, model.attack, share, model.rule, work, sums)
+        if attacked < 1.0:
+            averages(shifted, v, L, Q, c, b, tau, 0.0, model.attack, 1.0 - attacked, model.rule, work, sums)
+        for k in range(K):
+            row = V[k]
+            for j in range(K):
+                row[j] = math.sqrt(v) * sums[s_y + k * K + j]
+            solve_right(L, row)
+            for l in range(K):
+                row[l] += sums[s_d + k * K + l]
+        for k in range(K):
+            for l in range(K):
+                B[k, l] = sums[k] * means[l]
+                for m in range(K):
+                    B[k, l] += V[k, m] * Q[m, l]
+            for j in range(S):
+                change = sums[k] * constants[SCALE] * model.products[j, a]
+                for l in range(K):
+                    change += V[k, l] * M[l, j]
+                dM[k, j] += p * eta_w * change
+            dc[k] -= p * constants[ETA_C] * sums[e_g + k]
+            dtheta[k] -= p * eta_theta * sums[k]
+        for k in range(K):
+            for l in range(K):
+                noise = constants[SECOND_ORDER] * eta_w * eta_w * v * sums[s_s + k * K + l]
+                dQ[k, l] += p * (eta_w * (B[k, l] + B[l, k]) + noise)
+        db -= p * constants[ETA_B] * sums[e]
+    at = 0
+    for k in range(K):
+        for j in range(S):
+            dydt[at] = dM[k, j] / gain
+            at += 1
+    for k in range(K):
+        for l in range(K):
+            dydt[at] = dQ[k, l] / (gain * gain)
+            at += 1
+    for k in range(K):
+        dydt[at + k] = dc[k]
+        dydt[at + K + k] = dtheta[k] / gain
+    dydt[at + 2 * K] = db
 
 
-@overload(runge_kutta.load)
-def _load(system, index, lane, constants, y):
-    if not _is_committee(system):
-        return None
-
-    def load(system, index, lane, constants, y):
-        for k in range(CONSTANTS):
-            constants[k * LANES + lane] = system.parameters[index, k]
-        for i in range(5):
-            y[i * LANES + lane] = system.parameters[index, CONSTANTS + i]
-
-    return load
+@njit(nogil=True, error_model="numpy")
+def _scratch(model):
+    return scratch(model.units, model.rule)
 
 
-@overload(runge_kutta.derivative)
-def _derivative(system, constants, y, dydt):
-    if not _is_committee(system):
-        return None
-
-    def derivative(system, constants, y, dydt):
-        sums = np.zeros(6)
-        for lane in range(LANES):
-            M = y[_M * LANES + lane]
-            Q = max(y[_Q * LANES + lane], 1e-300)
-            c = y[_C * LANES + lane]
-            theta = y[_THETA * LANES + lane]
-            b = y[_B * LANES + lane]
-            p = constants[_P * LANES + lane]
-            rho = constants[_RHO * LANES + lane]
-            eta_w = constants[_ETA_W * LANES + lane]
-            epsilon = constants[_EPSILON * LANES + lane]
-            attacked = constants[_FRACTION * LANES + lane]
-            eta_w_squared = constants[_SECOND_ORDER * LANES + lane] * eta_w * eta_w
-            dM, dQ, dc, dtheta, db = 0.0, 0.0, 0.0, 0.0, 0.0
-            for label in range(2 if p > 0.0 else 0):  # an idle lane has p = 0
-                tau = 1.0 - 2.0 * label
-                share = p if label == 0 else 1.0 - p
-                v = constants[(_V1 + label) * LANES + lane]
-                sums[:] = 0.0
-                for node in range(system.nodes.size):
-                    size = epsilon * system.nodes[node]
-                    add_averages(tau * M, v, Q, c, theta, b, tau, size, attacked * system.weights[node], sums)
-                if attacked < 1.0:
-                    add_averages(tau * M, v, Q, c, theta, b, tau, 0.0, 1.0 - attacked, sums)
-                s, s_y, s_d, s_s, e_g, e = sums
-                V = math.sqrt(v / Q) * s_y + s_d
-                dM += share * eta_w * (s * tau * rho * rho / 4 + V * M)
-                dQ += share * (2.0 * eta_w * (s * tau * M + V * Q) + eta_w_squared * v * s_s)
-                dc -= share * constants[_ETA_C * LANES + lane] * e_g
-                dtheta -= share * constants[_ETA_THETA * LANES + lane] * s
-                db -= share * constants[_ETA_B * LANES + lane] * e
-            dydt[_M * LANES + lane] = dM
-            dydt[_Q * LANES + lane] = dQ
-            dydt[_C * LANES + lane] = dc
-            dydt[_THETA * LANES + lane] = dtheta
-            dydt[_B * LANES + lane] = db
-
-    return derivative
+KERNELS[CommitteeModel] = Kernel(cluster_rates, _scratch)

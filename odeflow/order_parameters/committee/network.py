@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from odeflow.laws import quadratures
-from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts
-from odeflow.order_parameters.base import Array, Network, OrderParameter, Points, System
-from odeflow.order_parameters.perceptron.network import error_probability
-from odeflow.parameters import Range, checked, checked_count, choice, described, number, thing
+from odeflow.model import Adversary, Data, GaussianClusters, GaussianMixture, LearningRule, TeacherStudent, check_parts
+from odeflow.order_parameters.base import Array, Network, OrderParameter, Points, System, flat, unflat
+from odeflow.order_parameters.committee.states import (
+    check_starts,
+    cluster_numbers,
+    columns,
+    coordinates,
+    directions,
+    part,
+    state_variables,
+)
+from odeflow.parameters import checked, checked_count, checked_number, choice, described, number, thing
 
 __all__ = ["Committee"]
 
+_SEED = GaussianMixture()
+_DATA = (GaussianMixture, GaussianClusters, TeacherStudent)
+
 # Over which epsilon times a random factor changes the averages, and up to which: g varies over 1, x moves by sqrt(Q) < 5
 _WIDTH, _REACH = 0.2, 10.0
+
+_FINER = 0.01  # of the tolerance: of the quadrature that tells the error of another
+_SHARP = 1e-9  # tolerance where zeros of the rates are looked for
+
+_LOOKED_AT = 4  # states of a trajectory at which that is told
 
 
 @described
@@ -27,13 +42,14 @@ _WIDTH, _REACH = 0.2, 10.0
 class Committee(Network):
     r"""A network of two layers, phi = b + sum_k c_k g(w_k.xi - theta_k), with free weights, on the squared loss.
 
-    Its order parameters are the overlaps M_k = w_k.mu_+ with the centre of the class +1, those of the weights, Q_kl =
-    w_k.w_l, the output weights c, the thresholds theta and the output bias b, which learns at the rule's eta_b. The
-    adversary is FGSM: it moves an example by epsilon along the gradient of the loss. Exact as N grows.
+    Its order parameters are the overlaps M_ka = w_k.mu_a with the centres of the clusters (of the seed's mixture, with
+    that of the class +1 alone; with a teacher R_kn = w_k.w*_n), those of the weights, Q_kl = w_k.w_l, the output weights c, the
+    thresholds theta and the output bias b, which learns at the rule's eta_b. Every attack in L2 moves an example by a sum of
+    the weights, so that the order parameters stay closed: exact as N grows, for FGSM, its form on the margin, PGD and the worst
+    case (see `Adversary.attack`).
 
-    So far for one hidden unit, g(x) = erf(x / sqrt(2)), and the squared loss on all examples. Where the output can just
-    reach the label (``|c| = |tau - b|``) and v Q > 1, FGSM turns round on a share of the examples that grows with an infinite
-    slope: such a trajectory can be stiff, and ends with the status 1 if it takes more than 20,000 steps.
+    Where the output can just reach the label and v Q > 1, FGSM turns round on a share of the examples that grows with an
+    infinite slope: such a trajectory can be stiff, and ends with the status 1 if it takes more than 20,000 steps.
 
     Raises
     ------
@@ -48,15 +64,25 @@ class Committee(Network):
     (('alpha', 'unit'), 0.181)
     """
 
-    hidden: int = thing(1, "number of hidden units", "So far 1.")
-    activation: Literal["erf"] = choice("erf", "hidden unit g", ("erf",))
+    without: ClassVar[tuple[str, ...]] = ("loss", "activation", "update", "normalised")
+    random_starts: ClassVar[bool] = True
+
+    hidden: int = thing(1, "number of hidden units", "At least 1.")
+    activation: Literal["erf", "erf-x", "relu"] = choice(
+        "erf", "hidden unit g", ("erf", "erf-x", "relu"), "erf is erf(x / sqrt(2)), erf-x is erf(x), relu is max(x, 0)."
+    )
     eta_c: float = number(0.0, "learning rate of the output weights", r"\eta_c", least=0)
     eta_theta: float = number(0.0, "learning rate of the thresholds", r"\eta_\theta", least=0)
+    tolerance: float = thing(
+        1e-6,
+        "error of the right-hand side that the quadrature aims at",
+        "In [1e-10, 0.01]. What it reaches is reported as quadrature_error.",
+    )
 
     def __post_init__(self) -> None:
         checked(self)
-        if checked_count("hidden", self.hidden, 1) != 1:
-            raise ValueError(f"hidden = {self.hidden!r} is out of range: allowed is 1, more units are not known yet")
+        object.__setattr__(self, "hidden", checked_count("hidden", self.hidden, 1, most=64))
+        object.__setattr__(self, "tolerance", checked_number("tolerance", self.tolerance, least=1e-10, most=0.01))
 
     @property
     def name(self) -> str:
@@ -68,111 +94,180 @@ class Committee(Network):
         """Most steps of the solver: each takes longer than one of the perceptron."""
         return 20_000
 
-    def variables(self, rule: LearningRule) -> tuple[OrderParameter, ...]:
-        """Return M, Q, c, theta and b."""
-        K = self.hidden
-        unit, pair = (("unit",), (K,)), (("unit", "other_unit"), (K, K))
-        return (
-            OrderParameter(
-                "M", "overlap of a unit's weights with the centre of the class +1", "M", Range(), 0.0, *unit
-            ),
-            OrderParameter("Q", "overlap of two units' weights", "Q", Range(above=0), 1.0, *pair),
-            OrderParameter("c", "output weight of a unit", "c", Range(), 1.0, *unit),
-            OrderParameter("theta", "threshold of a unit", r"\theta", Range(), 0.0, *unit),
-            OrderParameter("b", "output bias", "b"),
-        )
+    @property
+    def tolerances(self) -> tuple[float, float]:
+        """The solver's rtol and atol: of more than one unit not finer than the quadrature."""
+        return (1e-8, 1e-10) if self.hidden == 1 else (self.tolerance, 0.1 * self.tolerance)
 
-    def check(self, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> None:
-        """Raise a ValueError for a rule that this network's learning is not known for."""
-        check_parts(mixture=mixture, rule=rule, adversary=adversary)
+    def least_N(self, mixture: Data) -> Mapping[str, int]:
+        """Methods of simulation, and the least dimension of the input that each allows."""
+        rank = int(np.linalg.matrix_rank(directions(mixture).gram, hermitian=True)) + self.hidden
+        return {"reduced": rank + 1, "direct": rank}
+
+    def variables(self, rule: LearningRule, mixture: Data = _SEED) -> tuple[OrderParameter, ...]:
+        """Return M (with a teacher, R), Q, c, theta and b."""
+        return state_variables(self.hidden, mixture)
+
+    def check(self, mixture: Data, rule: LearningRule, adversary: Adversary) -> None:
+        """Raise an error for data or a rule that this network's learning is not known for."""
+        check_parts(data=_DATA, mixture=mixture, rule=rule, adversary=adversary)
         for name, allowed in (("loss", "squared"), ("activation", "erf"), ("update", "all")):
             if getattr(rule, name) != allowed:
                 raise ValueError(
                     f"{name} = {getattr(rule, name)!r}: allowed for the committee is {allowed!r}; the others are the "
                     "perceptron's"
                 )
+        if isinstance(mixture, TeacherStudent) and adversary.attack == "margin":
+            raise ValueError("attack = 'margin': allowed with a teacher is one of fgsm, pgd, worst: there is no class")
 
     def check_start(self, rule: LearningRule, start: Points) -> None:
-        """Do nothing: that |M| <= (rho/2) sqrt(Q) needs the mixture, and is checked where the points are known."""
+        """Do nothing: which overlaps are possible depends on the data, and is checked where the points are known."""
 
-    def systems(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> Sequence[System]:
+    def systems(
+        self, mixture: Data, rule: LearningRule, adversary: Adversary, points: Points, start: Array
+    ) -> Sequence[System]:
         """Return all points with the one kernel."""
-        from odeflow.order_parameters.committee import kernel
+        from odeflow.order_parameters.committee import batch
 
-        _check_overlap(start, points["rho"])
-        table = np.concatenate([np.stack([points[name] for name in kernel.PARAMETERS], axis=1), start], axis=1)
+        check_starts(self.hidden, mixture, cluster_numbers(mixture, points)[0], start)
+        return [
+            System(rows, model, batch.constants(model), 1 if self.hidden > 1 else None)
+            for rows, model in self._models(mixture, adversary, points, start, self._aim)
+        ]
+
+    @property
+    def _aim(self) -> float:
+        """The tolerance of the quadrature: of one unit that of its exact averages, at no cost."""
+        return 1e-11 if self.hidden == 1 else self.tolerance
+
+    def _models(
+        self, mixture: Data, adversary: Adversary, points: Points, start: Array, tolerance: float
+    ) -> list[tuple[npt.NDArray[np.int64], Any]]:
+        """Return the kernel's models of some points, and the points of each."""
+        from odeflow.order_parameters.committee.batch import PARAMETERS
+        from odeflow.order_parameters.committee.models import model_of
+
+        scale, priors, variances = cluster_numbers(mixture, points)
+        table = np.concatenate([columns(points, PARAMETERS), scale[:, None], priors, variances, start], axis=1)
         with np.errstate(divide="ignore"):
             scales = _WIDTH / points["epsilon"], _REACH / points["epsilon"]
         return [
-            System(rows, kernel.CommitteeModel(table[rows], nodes, weights), kernel.CONSTANTS)
+            (rows, model_of(self, mixture, adversary, table[rows], nodes, weights, tolerance))
             for rows, nodes, weights in quadratures(adversary.law, *scales)
         ]
 
-    def error(self, state: Mapping[str, Any], points: Points, epsilon: Any) -> Any:
-        r"""Return the probability that sign(phi) is wrong after the worst perturbation of length epsilon (exact).
+    def measures(self, mixture: Data) -> tuple[str, ...]:
+        """Return the errors of a classifier, or the losses of a regression."""
+        from odeflow.order_parameters.committee.measures import names
 
-        One unit's output has the sign of c (w.xi - t), t = theta + g^-1(-b/c): a perceptron with the overlap
-        2 sgn(c) M / (rho sqrt Q) and the bias sgn(c) t / sqrt Q, infinite where |b| >= |c|.
-        """
-        from scipy.special import erfinv
+        return names(self, mixture)
 
-        M, c, theta, b = state["M"][..., 0], state["c"][..., 0], state["theta"][..., 0], state["b"]
-        length, sign = np.sqrt(state["Q"][..., 0, 0]), np.sign(c)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            bias = sign * (theta + math.sqrt(2) * erfinv(-b / c)) / length
-        bias = np.where(np.abs(b) < np.abs(c), bias, -np.copysign(np.inf, b))
-        constant = ~np.isfinite(bias)
-        margin = np.where(constant, 0.0, sign * M / length)
-        # rho R / 2 = sgn(c) M / sqrt Q, so rho = 2 and R = that
-        values = (points["p"], 2.0, points["v1"], points["v2"])
-        return error_probability(margin, bias, epsilon, *values)
+    def measured(self, state: Mapping[str, Any], mixture: Data, points: Points, epsilon: Any) -> dict[str, Any]:
+        """Return the errors of a classifier, or the losses of a regression, clean and attacked with epsilon."""
+        from odeflow.order_parameters.committee.measures import measured
+
+        return measured(self, part(state, self.hidden, mixture), mixture, points, epsilon)
 
     def rates(
-        self, state: Mapping[str, Any], mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+        self, state: Mapping[str, Any], mixture: Data, rule: LearningRule, adversary: Adversary
     ) -> dict[str, Any]:
-        """Return the derivatives of M, Q, c, theta and b by alpha: the formulas of section 5.2 for K = 1."""
-        from odeflow.order_parameters.committee.averages import averages
-
+        """Return the derivatives of the order parameters by alpha, by the kernel."""
         self.check(mixture, rule, adversary)
-        entries = (state["M"][..., 0], state["Q"][..., 0, 0], state["c"][..., 0], state["theta"][..., 0], state["b"])
-        M, Q, c, theta, b = np.broadcast_arrays(*(np.asarray(entry, np.float64) for entry in entries))
-        scales = (np.array([scale / max(adversary.epsilon, 1e-300)]) for scale in (_WIDTH, _REACH))
-        [(_, factors, weights)] = quadratures(adversary.law, *scales)
-        sizes = [*zip(adversary.fraction * weights, adversary.epsilon * factors, strict=True)]
-        sizes.append((1 - adversary.fraction, 0.0))
-        dM, dQ, dc, dtheta, db = (np.zeros(M.shape) for _ in range(5))
-        for prior, tau, v in ((mixture.p, 1.0, mixture.v1), (1 - mixture.p, -1.0, mixture.v2)):
-            for part, epsilon in sizes:
-                share = prior * part
-                if share == 0:
-                    continue
-                s, s_y, s_d, s_s, e_g, e = averages(tau * M, v, Q, c, theta, b, tau, epsilon)
-                V = np.sqrt(v / Q) * s_y + s_d
-                B = s * tau * M + V * Q
-                dM += share * rule.eta_w * (s * tau * mixture.rho**2 / 4 + V * M)
-                dQ += share * (2 * rule.eta_w * B + rule.second_order * rule.eta_w**2 * v * s_s)
-                dc -= share * self.eta_c * e_g
-                dtheta -= share * self.eta_theta * s
-                db -= share * rule.eta_b * e
-        return {
-            "M": dM[..., None],
-            "Q": dQ[..., None, None],
-            "c": dc[..., None],
-            "theta": dtheta[..., None],
-            "b": db,
+        variables = self.variables(rule, mixture)
+        y = flat(state, variables)
+        states = np.ascontiguousarray(y.reshape(-1, y.shape[-1]))
+        numbers = {**vars(rule), **vars(adversary), **vars(mixture), "eta_c": self.eta_c, "eta_theta": self.eta_theta}
+        points = {
+            name: np.array([float(value)]) for name, value in numbers.items() if isinstance(value, int | float | bool)
         }
+        found = self._rates(states, np.zeros(len(states), np.int64), mixture, adversary, points, self._aim)
+        return unflat(found.reshape(y.shape), variables)
 
-    def guesses(self, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> Array:
-        """Return a grid of cosines, lengths, thresholds and output biases; output weights are 1, or near it if they learn."""
-        weights = [1.0] if self.eta_c == 0 else [0.6, 1.0, 1.5]
-        thresholds = [0.0] if self.eta_theta == 0 else [-1.0, 0.0, 1.0]
-        grid = np.meshgrid([0.3, 0.9], [0.3, 1.0, 3.0], weights, thresholds, [-0.5, 0.01, 0.5], indexing="ij")
-        cosine, length, c, theta, b = (values.ravel() for values in grid)
-        return np.stack([mixture.rho / 2 * cosine * length, length**2, c, theta * length, b], axis=1)
+    def _rates(
+        self,
+        states: Array,
+        rows: npt.NDArray[np.int64],
+        mixture: Data,
+        adversary: Adversary,
+        points: Points,
+        tolerance: float,
+    ) -> Array:
+        """Return the rates of states, shape (states, width), each with the numbers of a row of the points."""
+        from odeflow.numerics.threads import Flag, map_blocks
+        from odeflow.order_parameters.committee import batch
+
+        count = len(points["epsilon"])
+        out = np.full_like(states, np.nan)
+        for at, model in self._models(mixture, adversary, points, np.zeros((count, states.shape[1])), tolerance):
+            place = np.full(count, -1)
+            place[at] = np.arange(len(at))
+            chosen = np.flatnonzero(place[rows] >= 0)
+            some, found, row = (
+                np.ascontiguousarray(states[chosen]),
+                np.empty((len(chosen), states.shape[1])),
+                place[rows[chosen]],
+            )
+
+            def block(
+                first: int,
+                last: int,
+                stop: Flag,
+                model: Any = model,
+                some: Array = some,
+                found: Array = found,
+                row: Any = row,
+            ) -> None:
+                batch.evaluate(model, row, first, last, some, found)
+
+            map_blocks(block, len(chosen), least=4)
+            out[chosen] = found
+        return out
+
+    @property
+    def reports(self) -> tuple[str, ...]:
+        """Return the names of what `accuracy` returns."""
+        return ("quadrature_error",)
+
+    def accuracy(
+        self, y: Array, mixture: Data, rule: LearningRule, adversary: Adversary, points: Points
+    ) -> dict[str, Array]:
+        """Return the quadrature's error at some of the states: the largest change of a rate by a much finer one."""
+        count, times, width = y.shape
+        seen = np.unique(np.linspace(0, times - 1, min(times, _LOOKED_AT)).round().astype(int))
+        states = np.ascontiguousarray(y[:, seen].reshape(-1, width))
+        rows = np.repeat(np.arange(count), len(seen))
+        good = np.all(np.isfinite(states), axis=1)
+        error = np.full(len(states), np.nan)
+        if np.any(good):
+            plain, fine = (
+                self._rates(states[good], rows[good], mixture, adversary, points, tolerance)
+                for tolerance in (self._aim, max(1e-12, _FINER * self._aim))
+            )
+            error[good] = np.abs(plain - fine).max(axis=1)
+        table = error.reshape(count, len(seen))
+        known = np.isfinite(table)
+        worst = np.where(known, table, 0.0).max(axis=1, initial=0.0)
+        return {"quadrature_error": np.where(known.any(axis=1), worst, np.nan)}
+
+    def guesses(
+        self, mixture: Data, rule: LearningRule, adversary: Adversary, start: Mapping[str, Any] | None = None
+    ) -> Array:
+        """Return states from which a search for fixed points starts."""
+        from odeflow.order_parameters.committee.guesses import guesses
+
+        return guesses(self, mixture, rule, adversary, start or {})
+
+    def coordinates(self, rule: LearningRule, mixture: Data = _SEED) -> Array:
+        """Return a basis of the possible states: Q is symmetric, and overlaps with centres that sum to 0 sum to 0."""
+        return coordinates(self.hidden, mixture)
+
+    def sharpened(self) -> Committee:
+        """Return the same network with a finer quadrature, of up to two units, where it is cheap."""
+        return replace(self, tolerance=min(self.tolerance, _SHARP)) if self.hidden <= 2 else self
 
     def simulate(
         self,
-        mixture: GaussianMixture,
+        mixture: Data,
         rule: LearningRule,
         adversary: Adversary,
         *,
@@ -184,39 +279,12 @@ class Committee(Network):
         start: Array,
         progress: bool,
     ) -> Array:
-        """Return the state of each run, by the simulation of section 5.6 for K = 1, or in R^N."""
-        from odeflow.numerics.threads import Flag, map_blocks
-        from odeflow.order_parameters.committee import monte_carlo
+        """Return the state of each run, by the simulation of section 5.6, or in R^N."""
+        from odeflow.order_parameters.committee.models import simulated
+        from odeflow.order_parameters.committee.monte_carlo import simulate_runs
 
-        _check_overlap(start[None], np.array([mixture.rho]))
-        kernel = monte_carlo.reduced if method == "reduced" else monte_carlo.direct
-        model = (
-            mixture.p, mixture.rho, mixture.v1, mixture.v2,
-            rule.eta_w, rule.eta_b, adversary.epsilon, adversary.fraction, self.eta_c, self.eta_theta,
-        )  # fmt: skip
-        attack = (np.empty(0), np.empty(0)) if adversary.law is None else adversary.law.table()
-        out = np.empty((runs, examples.size, 5))
-
-        def simulate(run: int, examples: npt.NDArray[np.int64], stop: Flag) -> None:
-            child = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, run), pool_size=seed.pool_size)
-            rng = np.random.Generator(np.random.SFC64(child))
-            kernel(rng, N, model, attack, tuple(start), examples, stop, out[run])
-
-        def block(first: int, last: int, stop: Flag) -> None:
-            if first == last:
-                simulate(0, examples[:0], stop)  # compiles
-            for run in range(first, last):
-                if stop[0]:
-                    return
-                simulate(run, examples, stop)
-
-        map_blocks(block, runs, least=1, progress=" runs" if progress else None)
-        return out
-
-
-def _check_overlap(start: Array, rho: Array) -> None:
-    """Raise a ValueError if an initial M is longer than the weights: |M| <= (rho/2) sqrt(Q)."""
-    M, Q = start[:, 0], start[:, 1]
-    good = np.abs(M) <= rho / 2 * np.sqrt(Q) * (1 + 1e-12)
-    if not np.all(good):
-        raise ValueError(f"M0 = {float(M[~good][0])!r} is out of range: allowed is |M0| <= (rho/2) sqrt(Q0)")
+        scale = cluster_numbers(mixture, vars(mixture))[0]
+        check_starts(self.hidden, mixture, scale[None], np.atleast_2d(start))
+        law, learning, basis, begin, units = simulated(self, mixture, rule, adversary, start)
+        options: dict[str, Any] = {"N": N, "examples": examples, "runs": runs, "method": method}
+        return simulate_runs(law, learning, basis, begin, **options, seed=seed, progress=progress) / units

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from odeflow.laws import Continuous, quadratures
-from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts
+from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, check_parts
 from odeflow.order_parameters.base import Array, Network, OrderParameter, Points, System
 from odeflow.parameters import Range
 
 __all__ = ["Perceptron", "error_probability"]
+
+_SEED = GaussianMixture()
 
 _R = OrderParameter("R", "overlap of the weights with the direction of the centres", "R")
 _b = OrderParameter("b", "bias", "b")
@@ -33,17 +35,22 @@ class Perceptron(Network):
         """What the command line calls it."""
         return "perceptron"
 
-    def variables(self, rule: LearningRule) -> tuple[OrderParameter, ...]:
+    def variables(self, rule: LearningRule, mixture: Data = _SEED) -> tuple[OrderParameter, ...]:
         """Return R and b, and Q where the weights are not normalised."""
         return (_R, _b) if rule.normalised else (_R, _b, _Q)
 
-    def starts(self, rule: LearningRule) -> tuple[OrderParameter, ...]:
+    def starts(self, rule: LearningRule, mixture: Data = _SEED) -> tuple[OrderParameter, ...]:
         """Return R, b and Q: of normalised weights Q0 may be given, but is 1."""
         return _R, _b, _Q
 
-    def check(self, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> None:
+    def check(self, mixture: Data, rule: LearningRule, adversary: Adversary) -> None:
         """Raise if the adversary's norm is not L2, since the data have no axes, or if an average does not exist."""
         check_parts(mixture=mixture, rule=rule, adversary=adversary)
+        if adversary.attack != "fgsm":
+            raise ValueError(
+                f"attack = {adversary.attack!r}: allowed is 'fgsm' for the perceptron, for which it is the worst attack; the "
+                "others are for network=Committee(...)"
+            )
         grows = (rule.activation, rule.loss) == ("linear", "squared")
         if grows and isinstance(adversary.law, Continuous) and not adversary.law.has_mean_square:
             raise ValueError(
@@ -65,7 +72,9 @@ class Perceptron(Network):
             allowed = "[-1, 1]" if rule.normalised else "[-sqrt(Q0), sqrt(Q0)]"
             raise ValueError(f"R0 = {bad!r} is out of range: allowed is in {allowed}")
 
-    def systems(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> Sequence[System]:
+    def systems(
+        self, mixture: Data, rule: LearningRule, adversary: Adversary, points: Points, start: Array
+    ) -> Sequence[System]:
         """Return the points that are the seed model's, with its fast kernel, and those that are variants."""
         plain = LearningRule(), Adversary()
         same = ("loss", "activation", "update", "normalised")
@@ -103,25 +112,42 @@ class Perceptron(Network):
             R, b = (R / length).clip(-1, 1), b / length
         return error_probability(R, b, epsilon, *(points[name] for name in ("p", "rho", "v1", "v2")))
 
+    def measured(self, state: Mapping[str, Any], mixture: Data, points: Points, epsilon: Any) -> dict[str, Any]:
+        """Return the error, and the adversarial error at epsilon."""
+        return {"error": self.error(state, points, 0.0), "adversarial_error": self.error(state, points, epsilon)}
+
     def rates(
-        self, state: Mapping[str, Any], mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+        self, state: Mapping[str, Any], mixture: Data, rule: LearningRule, adversary: Adversary
     ) -> dict[str, Any]:
-        """Return dR/dalpha, db/dalpha (and dQ/dalpha)."""
+        """Return dR/dalpha, db/dalpha (and dQ/dalpha), in plain NumPy: the reference of the kernels."""
+        assert isinstance(mixture, GaussianMixture)
         from odeflow.order_parameters.perceptron.reference import unchecked_rates
 
         found = unchecked_rates(state["R"], state["b"], state.get("Q"), mixture, rule, adversary)
         return dict(zip(("R", "b", "Q"), found, strict=False))
 
     def jacobian(
-        self, state: Mapping[str, Any], mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
+        self,
+        state: Mapping[str, Any],
+        mixture: Data,
+        rule: LearningRule,
+        adversary: Adversary,
+        *,
+        along: Array | None = None,
+        order: Literal[1, 4] = 4,
     ) -> Array:
         """Return the Jacobian, shape (..., 2, 2) or (..., 3, 3), from the averages' derivatives."""
+        assert isinstance(mixture, GaussianMixture)
         from odeflow.order_parameters.perceptron.reference import unchecked_jacobian
 
-        return unchecked_jacobian(state["R"], state["b"], state.get("Q"), mixture, rule, adversary)
+        J = unchecked_jacobian(state["R"], state["b"], state.get("Q"), mixture, rule, adversary)
+        return J if along is None else J @ along
 
-    def guesses(self, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> Array:
+    def guesses(
+        self, mixture: Data, rule: LearningRule, adversary: Adversary, start: Mapping[str, Any] | None = None
+    ) -> Array:
         """Return a grid of cosines, of biases in units of the data's spread, and of lengths of free weights."""
+        assert isinstance(mixture, GaussianMixture)
         spread = np.sqrt(max(mixture.v1, mixture.v2)) + mixture.rho / 2 + adversary.epsilon
         lengths = [1.0] if rule.normalised else [0.1, 0.4, 1.2, 4.0]
         grid = np.meshgrid([-0.5, 0.3, 0.8, 0.97], np.linspace(-3, 3, 9) * spread, lengths, indexing="ij")
@@ -131,7 +157,7 @@ class Perceptron(Network):
 
     def simulate(
         self,
-        mixture: GaussianMixture,
+        mixture: Data,
         rule: LearningRule,
         adversary: Adversary,
         *,
@@ -150,6 +176,9 @@ class Perceptron(Network):
         from odeflow.order_parameters.perceptron import monte_carlo
         from odeflow.order_parameters.perceptron.variant_averages import update_factor
 
+        assert isinstance(mixture, GaussianMixture)
+        if start.ndim > 1:
+            raise ValueError("the initial values are one of each run: allowed for the perceptron is one of all runs")
         out = np.empty((runs, examples.size, 2 if rule.normalised else 3))
         model = (
             mixture.p, mixture.rho, mixture.v1, mixture.v2,
