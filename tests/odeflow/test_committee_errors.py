@@ -9,12 +9,18 @@ import pytest
 from scipy.special import erf
 from scipy.stats import norm
 
-from odeflow.order_parameters.committee.errors import adversarial_error, clean_error, fgsm_error
-from odeflow.order_parameters.committee.quadrature.sums import MARGIN, Attack
+from odeflow.order_parameters.committee.errors import (
+    adversarial_error,
+    adversarial_error_bound,
+    clean_error,
+    fgsm_error,
+)
+from odeflow.order_parameters.committee.quadrature.sums import MARGIN, PGD, WORST, Attack
 from odeflow.order_parameters.committee.units import ERF, RELU
 
 Array = npt.NDArray[np.float64]
 
+PGD_STEPS, PGD_STEP = 4, 0.4
 STATE: dict[str, Any] = {
     "M": np.array([[0.5, -0.5], [0.1, -0.1]]),
     "Q": np.array([[1.2, 0.3], [0.3, 0.8]]),
@@ -63,6 +69,15 @@ def drawn_errors(
         "fgsm": tau * output(kind, x + np.sign(phi - tau)[:, None] * step, c, b) <= 0,
         "margin": tau * output(kind, x - tau[:, None] * step, c, b) <= 0,
     }
+    d = np.zeros_like(x)
+    for _ in range(PGD_STEPS):
+        moved = x + d @ Q
+        u = c * (np.exp(-moved * moved / 2) if kind == ERF else moved > 0)
+        length = np.sqrt(np.einsum("nk,kl,nl->n", u, Q, u))
+        side = np.sign(output(kind, moved, c, b) - tau)
+        d += PGD_STEP * epsilon * (side / np.where(length > 0, length, 1.0))[:, None] * u
+        d /= np.maximum(1.0, np.sqrt(np.einsum("nk,kl,nl->n", d, Q, d)) / epsilon)[:, None]
+    found["pgd"] = tau * output(kind, x + d @ Q, c, b) <= 0
     if len(c) <= 2:
         worst = found["clean"] | found["margin"]
         for angle in np.linspace(0, 2 * math.pi, 160, endpoint=False):
@@ -92,6 +107,9 @@ def test_they_are_the_shares_of_drawn_examples(kind: int, K: int) -> None:
             "fgsm": fgsm_error(kind, **state, epsilon=epsilon, tolerance=tolerance),
             "margin": fgsm_error(kind, **state, epsilon=epsilon, how=Attack(MARGIN, 1, 1.0), tolerance=tolerance),
         }
+        found["pgd"] = fgsm_error(
+            kind, **state, epsilon=epsilon, how=Attack(PGD, PGD_STEPS, PGD_STEP), tolerance=max(tolerance, 1e-4)
+        )
         if K <= 2:
             found["worst"] = adversarial_error(kind, **state, epsilon=epsilon, tolerance=tolerance)
         for name, wrong in drawn_errors(kind, state, epsilon, n, rng).items():
@@ -240,3 +258,32 @@ def test_more_than_two_erf_units_have_no_exact_worst_case() -> None:
     state = drawn_state(np.random.default_rng(0), 3, 2)
     with pytest.raises(ValueError, match="3 erf units is not known: allowed are 1 and 2, or ReLU units"):
         adversarial_error(ERF, **state, epsilon=0.1)
+    with pytest.raises(ValueError, match="for the worst case there is adversarial_error"):
+        fgsm_error(ERF, **state, epsilon=0.1, how=Attack(WORST, 1, 1.0))
+
+
+def test_the_bound_of_two_erf_units_is_the_exact_error_where_the_boundary_is_flat_enough() -> None:
+    """Two independent computations: along the offset curve, and by climbs from each line."""
+    rng = np.random.default_rng(5)
+    states = [drawn_state(rng, 2, 2) for _ in range(20)]
+    batch = {name: np.array([state[name] for state in states]) for name in states[0]}
+    for epsilon in (0.1, 0.3, 1.0):
+        exact = adversarial_error(ERF, **batch, epsilon=epsilon, tolerance=1e-8)
+        bound = adversarial_error_bound(ERF, **batch, epsilon=epsilon, tolerance=1e-7)
+        assert np.all(bound <= exact + 1e-7)
+        if epsilon < 1:
+            np.testing.assert_allclose(bound, exact, rtol=0, atol=2e-7)
+
+
+def test_the_bound_of_three_erf_units_lies_between_the_attack_of_the_margin_and_that_of_two() -> None:
+    rng = np.random.default_rng(6)
+    state = drawn_state(rng, 3, 2)
+    attacked = fgsm_error(ERF, **state, epsilon=0.5, how=Attack(MARGIN, 1, 1.0), tolerance=1e-5)
+    bound = adversarial_error_bound(ERF, **state, epsilon=0.5, tolerance=1e-5)
+    assert attacked + 1e-4 < bound < 1
+    # a third unit that hardly speaks changes little
+    state["c"][2] = 1e-6
+    two = {name: state[name] for name in ("b", "p", "v", "tau")} | {"M": state["M"][:2], "Q": state["Q"][:2, :2]}
+    two |= {"c": state["c"][:2], "theta": state["theta"][:2]}
+    found = adversarial_error_bound(ERF, **state, epsilon=0.5, tolerance=1e-6)
+    assert float(found) == pytest.approx(float(adversarial_error(ERF, **two, epsilon=0.5)), abs=1e-5)

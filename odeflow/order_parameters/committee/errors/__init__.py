@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.order_parameters.committee.quadrature.sums import FGSM, WORST, Attack
+from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD, WORST, Attack
 from odeflow.order_parameters.committee.units import ERF, RELU
 
 __all__ = ["adversarial_error", "adversarial_error_bound", "clean_error", "fgsm_error"]
@@ -89,7 +89,8 @@ def fgsm_error(
     epsilon
         Length of the attack, >= 0, shape (...).
     how
-        FGSM on the loss, or MARGIN, which never pushes the other way.
+        FGSM on the loss; MARGIN, which never pushes the other way; or PGD on the loss. With ReLU units the first two are
+        integrated exactly along one coordinate; of the others the changes of sign are looked for, at steps of a quarter.
 
     Returns
     -------
@@ -103,6 +104,11 @@ def fgsm_error(
     """
     from odeflow.order_parameters.committee.errors.integral import ATTACKED
 
+    if how.kind not in (FGSM, MARGIN, PGD) or how.steps < 1 or not how.step > 0:
+        raise ValueError(
+            f"how = {how!r}: allowed are FGSM ({FGSM}), MARGIN ({MARGIN}) and PGD ({PGD}) with steps >= 1 and step > 0; for the "
+            "worst case there is adversarial_error"
+        )
     return _errors(ATTACKED, kind, M, Q, c, theta, b, p, v, tau, epsilon, how, tolerance)
 
 

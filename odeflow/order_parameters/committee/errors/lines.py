@@ -8,12 +8,10 @@ import numpy as np
 
 from odeflow.order_parameters.committee.errors.frame import below, compiled
 from odeflow.order_parameters.committee.errors.roots import output, root
-from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN
+from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD
 from odeflow.order_parameters.committee.units import ERF, RELU
 
 __all__ = ["attacked_line"]
-
-_SLOPE = math.sqrt(2.0 / math.pi)
 
 
 @compiled
@@ -72,30 +70,46 @@ def _relu_line(frame, start, overshoot, work):
 def _attacked(frame, how, start, w, turn, work):
     """Return f after the attack at one point of the line; `turn` is 1 where f < 1, else -1."""
     K = frame.a.size
-    X, u, moved = work[3], work[4], work[5]
-    smallest = np.inf
+    X, u, d, Su = work[3], work[4], work[5], work[1]
+    steps, size = 1, frame.epsilon
+    if how.kind == PGD:
+        steps, size = how.steps, how.step * frame.epsilon
     for k in range(K):
         X[k] = start[k] + w
-        if frame.kind == ERF:
-            smallest = min(smallest, X[k] * X[k])
-    square = 0.0
-    for k in range(K):  # without the largest exponential, which may underflow
-        if frame.kind == ERF:
-            u[k] = frame.a[k] * math.exp(-0.5 * (X[k] * X[k] - smallest))
-        else:
-            u[k] = frame.a[k] if frame.sign[k] * X[k] > 0.0 else 0.0
-    for k in range(K):
-        moved[k] = 0.0
-        for n in range(K):
-            moved[k] += frame.S[k, n] * u[n]
-        square += u[k] * moved[k]
-    factor = turn * frame.epsilon / math.sqrt(square) if square > 0.0 else 0.0
-    for k in range(K):
-        moved[k] = X[k] - factor * moved[k]
-    return output(frame.kind, frame.B, frame.a, frame.sign, moved[:K])
-
-
-_SCAN = 24
+        d[k] = 0.0
+    for step in range(steps):
+        if step > 0:
+            f = output(frame.kind, frame.B, frame.a, frame.sign, X[:K])
+            turn = 1.0 if f < 1.0 else -1.0
+        least, square, length = np.inf, 0.0, 0.0
+        for k in range(K):
+            least = min(least, X[k] * X[k])
+        for k in range(K):
+            if frame.kind == ERF:  # without the largest exponential, which may underflow
+                u[k] = frame.a[k] * math.exp(-0.5 * (X[k] * X[k] - least))
+            else:
+                u[k] = frame.a[k] if frame.sign[k] * X[k] > 0.0 else 0.0
+        for k in range(K):
+            Su[k] = 0.0
+            for n in range(K):
+                Su[k] += frame.S[k, n] * u[n]
+            square += u[k] * Su[k]
+        if not square > 0.0:
+            break
+        for k in range(K):
+            d[k] -= turn * size * u[k] / math.sqrt(square)
+        for k in range(K):
+            X[k] = 0.0
+            for n in range(K):
+                X[k] += frame.S[k, n] * d[n]
+            length += d[k] * X[k]
+        if how.kind == PGD and length > frame.epsilon * frame.epsilon:
+            for k in range(K):
+                d[k] *= frame.epsilon / math.sqrt(length)
+                X[k] *= frame.epsilon / math.sqrt(length)
+        for k in range(K):
+            X[k] += start[k] + w
+    return output(frame.kind, frame.B, frame.a, frame.sign, X[:K])
 
 
 @compiled
