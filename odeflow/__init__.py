@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from odeflow._moved import find_moved
-from odeflow.errors import adversarial_error, classification_error, robustness_curve
+from odeflow.errors import adversarial_error, classification_error, robustness, robustness_curve
 from odeflow.fixed_points.continuation import branches
 from odeflow.fixed_points.equilibria import fixed_points, fixed_points_batch
 from odeflow.fixed_points.path import follow
@@ -55,6 +55,7 @@ __all__ = [
     "plateau_length",
     "rates",
     "relaxation_time",
+    "robustness",
     "robustness_curve",
     "runaway_direction",
     "save",

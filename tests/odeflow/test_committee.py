@@ -11,7 +11,8 @@ from scipy.special import erf
 from scipy.stats import ks_2samp
 
 from odeflow import Adversary, Committee, GaussianMixture, LearningRule, integrate, rates, simulate
-from odeflow.order_parameters.committee.averages import averages
+from tests.odeflow.one_unit import averages
+from tests.odeflow.one_unit import rates as plain_rates
 
 MIXTURE = GaussianMixture(0.7, 2.0, 1.0, 0.8)
 
@@ -39,6 +40,23 @@ def test_the_averages_are_those_of_adaptive_quadrature(epsilon: float, c: float,
         edges = [-9.0, *(jump + side * 1e-4 for jump in jumps for side in (-1, 1)), 9.0]
         expected = sum(quad(integrand, low, high, (k,), epsabs=1e-13, limit=400)[0] for low, high in pairwise(edges))
         assert float(found[k]) == pytest.approx(expected, abs=2e-9 if jumps and epsilon else 1e-11)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.5])
+def test_the_rates_of_one_unit_are_those_of_plain_panels(epsilon: float) -> None:
+    net, rule, adversary = Committee(eta_c=0.2, eta_theta=0.4), LearningRule(0.5, 0.3), Adversary(epsilon, fraction=0.7)
+    rng = np.random.default_rng(3)
+    for _ in range(12):
+        state: dict[str, Any] = {
+            "M": rng.normal(size=1),
+            "Q": np.exp(rng.normal(size=(1, 1))),
+            "c": rng.normal(size=1) * 1.5,
+            "theta": rng.normal(size=1) * 0.5,
+            "b": np.array(rng.normal() * 0.5),
+        }
+        found = net.rates(state, MIXTURE, rule, adversary)
+        for name, value in plain_rates(state, net, MIXTURE, rule, adversary).items():
+            assert float(np.ravel(found[name])[0]) == pytest.approx(value, abs=1e-10), (name, state)
 
 
 def test_with_the_output_weight_1_its_rates_are_those_of_a_free_perceptron() -> None:

@@ -9,11 +9,13 @@ from scipy.stats import norm
 
 from odeflow import (
     Adversary,
+    Committee,
     GaussianMixture,
     LearningRule,
     adversarial_error,
     classification_error,
     integrate,
+    robustness,
     robustness_curve,
     sweep,
 )
@@ -168,3 +170,39 @@ def test_bad_states(arguments: tuple[object, ...], message: str) -> None:
     options = {"Q": Q[0]} if Q else {}
     with pytest.raises((TypeError, ValueError), match=message):
         classification_error(R, b, GaussianMixture(), **options)
+
+
+def test_the_robustness_of_a_result_has_its_points_and_a_perceptron_s_is_its_curve() -> None:
+    mixture, over = GaussianMixture(0.7), {"rho": [1.0, 2.0], "epsilon": [0.0, 0.5]}
+    result = sweep(mixture, LearningRule(), Adversary(), over=over, alpha=[1.0, 10.0])
+    found = robustness(result, mixture, [0.0, 0.3, 0.6])
+    curve = robustness_curve(result.R, result.b, mixture, [0.0, 0.3, 0.6])
+    assert found.adversarial_error.dims == curve.dims
+    np.testing.assert_array_equal(found.adversarial_error, curve)
+    np.testing.assert_array_equal(found.error.values, result.error.values)
+
+
+@pytest.mark.slow
+def test_the_robustness_of_two_layers_is_that_of_its_result_and_rises() -> None:
+    network, mixture = Committee(hidden=2), GaussianMixture(0.7, 2.0, 1.0, 0.8)
+    start = {"M": [0.5, 0.1], "Q": [[1.2, 0.3], [0.3, 0.8]], "c": [1.0, 0.8], "theta": [0.1, -0.2], "b": 0.05}
+    found = robustness(start, mixture, [0.0, 0.3, 0.6], network=network)
+    # check values of section 5.5 of the theory
+    assert float(found.error) == pytest.approx(0.329642, abs=1e-6)
+    assert float(found.fgsm_error[1]) == pytest.approx(0.447663, abs=1e-6)
+    assert float(found.adversarial_error[1]) == pytest.approx(0.448088, abs=1e-6)
+    assert found.adversarial_error[0] == pytest.approx(float(found.error), abs=1e-6)
+    assert np.all(np.diff(found.adversarial_error) > 0)
+
+
+def test_bad_input_of_robustness_is_named() -> None:
+    with pytest.raises(TypeError, match="state has no b: allowed for the perceptron are R, b"):
+        robustness({"R": 0.5}, GaussianMixture())
+    with pytest.raises(ValueError, match=r"M has shape \(3,\): allowed is \(..., \*\(2,\)\)"):
+        robustness(
+            {"M": [1, 2, 3], "Q": np.eye(2), "c": [1, 1], "theta": [0, 0], "b": 0},
+            GaussianMixture(),
+            network=Committee(2),
+        )
+    with pytest.raises(ValueError, match="is not a grid: allowed are increasing finite numbers >= 0"):
+        robustness({"R": 0.5, "b": 0.0}, GaussianMixture(), [0.3, 0.1])
