@@ -17,6 +17,7 @@ SECTIONS = (
     "equilibria",
     "anisotropic",
     "monte_carlo",
+    "committee",
     "committee_simulation",
     "deep",
     "startup",
