@@ -6,8 +6,11 @@ from odeflow._moved import find_moved
 from odeflow.errors import adversarial_error, classification_error, robustness_curve
 from odeflow.fixed_points.continuation import branches
 from odeflow.fixed_points.equilibria import fixed_points, fixed_points_batch
+from odeflow.fixed_points.path import follow
 from odeflow.fixed_points.phases import critical_epsilon, phase_boundary, runaway_direction
+from odeflow.fixed_points.plateau import plateau_length
 from odeflow.fixed_points.relaxation import end_states_batch, learning_time, relaxation_time
+from odeflow.fixed_points.symmetric import specialisation_rate, symmetric_fixed_points
 from odeflow.integrate import IntegrationError, integrate, integrate_batch
 from odeflow.model import Adversary, GaussianClusters, GaussianMixture, LearningRule, TeacherStudent, xor
 from odeflow.optimal import optimal_classifier
@@ -40,6 +43,7 @@ __all__ = [
     "end_states_batch",
     "fixed_points",
     "fixed_points_batch",
+    "follow",
     "integrate",
     "integrate_batch",
     "jacobian",
@@ -48,13 +52,16 @@ __all__ = [
     "load",
     "optimal_classifier",
     "phase_boundary",
+    "plateau_length",
     "rates",
     "relaxation_time",
     "robustness_curve",
     "runaway_direction",
     "save",
     "simulate",
+    "specialisation_rate",
     "sweep",
+    "symmetric_fixed_points",
     "xor",
 ]
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import tyro
 
 from odeflow.cli.figures import Plot, Presented
@@ -17,9 +15,12 @@ from odeflow.cli.parsing import parsed
 from odeflow.cli.program import run
 from odeflow.cli.sweep import Sweep, output_times
 from odeflow.model import checked_count
+from odeflow.parameters import entries_of
 from odeflow.provenance import SaveError, check_target, package_version, save
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import xarray as xr
 
 __all__ = ["main"]
@@ -185,20 +186,23 @@ def types_of(arguments: list[str]) -> Any:
     )
 
 
-_ERRORS = ("error", "adversarial_error")
+_MEASURES = {
+    "error": "E", "fgsm_error": "S_FGSM({})", "adversarial_error": "S({})", "loss": "loss", "adversarial_loss": "loss({})",
+}  # fmt: skip
+"""What is printed last, and how: with the perturbation that it is at."""
 _NOT_SHOWN = ("status", "stable", "eigenvalues")
 
 
 def _entries(result: xr.Dataset, dims: tuple[str, ...]) -> dict[str, xr.DataArray]:
     """Return every number of a result by name: those of an array variable one by one, with their indices."""
     entries: dict[str, xr.DataArray] = {}
-    for name in (*(name for name in result.data_vars if name not in (*_ERRORS, *_NOT_SHOWN)), *_ERRORS):
-        text = {"error": "E", "adversarial_error": f"S({float(result.test_epsilon):g})"}.get(str(name), str(name))
+    names = [str(name) for name in result.data_vars if name not in (*_MEASURES, *_NOT_SHOWN)]
+    for name in (*names, *(name for name in _MEASURES if name in result)):
+        text = _MEASURES.get(name, name).format(f"{float(result.test_epsilon):g}")
         others = [dim for dim in result[name].dims if dim not in dims]
-        for index in np.ndindex(*(result.sizes[dim] for dim in others)):
-            several = any(result.sizes[dim] > 1 for dim in others)
-            label = text + "".join(str(i + 1) for i in index) if several else text
-            entries[label] = result[name].isel(dict(zip(others, index, strict=True)))
+        several = any(result.sizes[dim] > 1 for dim in others)
+        for index, values in entries_of(result[name], others):
+            entries[text + "".join(str(i + 1) for i in index) if several else text] = values
     return entries
 
 
@@ -212,7 +216,9 @@ def _table(result: xr.Dataset) -> str:
             error = float(values.std(ddof=1)) / runs**0.5
             cells.append(f"{name} = {float(values.mean()):.6f} +- {error:.6f}")
         else:
-            cells.append(f"{name} = {values.item():.8f}")
+            cells.append(
+                f"{name} = {values.item():.2g}" if name == "quadrature_error" else f"{name} = {values.item():.8f}"
+            )
     return "  ".join(cells)
 
 

@@ -26,6 +26,7 @@ pieces and their extrema are searched.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -90,6 +91,7 @@ def fixed_points(
     adversary: Adversary,
     *,
     network: Network = Perceptron(),
+    start: Mapping[str, npt.ArrayLike] | None = None,
     test_epsilon: float | None = None,
 ) -> xr.Dataset:
     """Return the fixed points of the order parameters (exact as N grows).
@@ -97,7 +99,9 @@ def fixed_points(
     Of the seed's model all, with R in [-1, 1] and b finite: found by bracketing, see the module's docstring for what is
     proved. In the limit of small learning rates (``second_order=False``) the fixed points with R = 1 come first and those
     with R = -1, always unstable, last. Of the variants and of other networks those that Newton's method finds from a grid
-    of guesses (`odeflow.fixed_points.search`): one can be missed.
+    of guesses (`odeflow.fixed_points.search`): one can be missed. Of those that differ in the order of a network's units alone,
+    one is returned. At the edge of the possible states, as where a student has learned its teacher to perfection, the rates have
+    no derivatives on one side, and no fixed point is found.
 
     A stable fixed point far out, say |b| > 8 at unit variance, exists but is not reached in practice: the forces there
     are exponentially small (`relaxation_time`). One with |b| above 1e4 (1 + |M|) (1 + v1 + v2), which takes
@@ -109,6 +113,9 @@ def fixed_points(
         The model.
     network
         What learns.
+    start
+        Values by the name of the order parameter, as for `integrate`: of what does not learn, such as output weights of either
+        sign, and a state from which the search starts as well. (Those of the seed's perceptron are found without.)
     test_epsilon
         Perturbation at which `adversarial_error` is evaluated, >= 0; default: the adversary's.
 
@@ -116,7 +123,7 @@ def fixed_points(
     -------
     Dataset
         With dim fixed_point, in rising order of b: the order parameters, R and b, stable (bool), error,
-        adversarial_error, and eigenvalues with dims fixed_point, eigenvalue (complex128, which netCDF files of this package
+        adversarial_error (or the network's `measures`), and eigenvalues with dims fixed_point, eigenvalue (complex128, which netCDF files of this package
         keep). It may have no entry: for v1 and v2 that differ by 1/4 or more the bias can run away.
 
     Raises
@@ -142,7 +149,7 @@ def fixed_points(
         states = np.stack([points.R[0, found], points.b[0, found]], axis=1)
         eigenvalues, stable = points.eigenvalues[0, found], points.stable[0, found]
     else:
-        states, eigenvalues = search(network, mixture, rule, adversary)
+        states, eigenvalues = search(network, mixture, rule, adversary, start)
         stable = eigenvalues.real.max(axis=1, initial=-np.inf) < 0
     numbers = numeric_parameters(mixture, rule, adversary, network)
     data = labelled(network, mixture, rule, states, ("fixed_point",), numbers, test_epsilon)

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.model.bounds import MOST
-from odeflow.model.mixture import GaussianMixture
 from odeflow.parameters import checked, checked_number, described, number, thing
 
-__all__ = ["GaussianClusters", "as_clusters", "gram_factor", "matrix_of", "xor"]
+__all__ = ["GaussianClusters", "gram_factor", "matrix_of", "xor"]
 
 Array = npt.NDArray[np.float64]
 Matrix = tuple[tuple[float, ...], ...]
@@ -105,23 +104,6 @@ def xor(rho: float = 2.0, v: float = 1.0) -> GaussianClusters:
     means = ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0))
     spread = checked_number("v", v, least=1 / MOST, most=MOST)
     return GaussianClusters(means, (1, 1, -1, -1), scale=scale, spread=spread)
-
-
-def as_clusters(mixture: GaussianMixture) -> GaussianClusters:
-    """Return the two clusters of the seed's mixture: centres +-(rho/2) B, in this order.
-
-    Examples
-    --------
-    >>> as_clusters(GaussianMixture(p=0.7)).weights
-    (0.7, 0.30000000000000004)
-    """
-    return GaussianClusters(
-        means=((1.0,), (-1.0,)),
-        labels=(1, -1),
-        weights=(mixture.p, 1 - mixture.p),
-        variances=(mixture.v1, mixture.v2),
-        scale=mixture.rho / 2,
-    )
 
 
 def matrix_of(name: str, value: Any) -> Matrix:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from odeflow.model.bounds import MOST
+from odeflow.model.clusters import GaussianClusters
 from odeflow.parameters import checked, described, number
-
-if TYPE_CHECKING:
-    from odeflow.model.clusters import GaussianClusters
 
 __all__ = ["GaussianMixture"]
 
@@ -41,7 +38,17 @@ class GaussianMixture:
         checked(self)
 
     def clusters(self) -> GaussianClusters:
-        """Return the same data as two clusters, that of the class +1 first."""
-        from odeflow.model.clusters import as_clusters
+        """Return the same data as two clusters, that of the class +1 first.
 
-        return as_clusters(self)
+        Examples
+        --------
+        >>> GaussianMixture(p=0.75).clusters().weights
+        (0.75, 0.25)
+        """
+        return GaussianClusters(
+            means=((1.0,), (-1.0,)),
+            labels=(1, -1),
+            weights=(self.p, 1 - self.p),
+            variances=(self.v1, self.v2),
+            scale=self.rho / 2,
+        )

@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -210,8 +210,13 @@ class Network(abc.ABC):
         """
 
     @abc.abstractmethod
-    def guesses(self, mixture: Data, rule: LearningRule, adversary: Adversary) -> Array:
-        """Return states, shape (guesses, width), from which a search for fixed points starts."""
+    def guesses(
+        self, mixture: Data, rule: LearningRule, adversary: Adversary, start: Mapping[str, Any] | None = None
+    ) -> Array:
+        """Return states, shape (guesses, width), from which a search for fixed points starts.
+
+        What does not learn has the value of `start`, order parameters by name, or else its own initial value.
+        """
 
     def least_N(self, mixture: Data) -> Mapping[str, int]:
         """Methods of simulation, and the least dimension of the input that each allows."""
@@ -227,25 +232,57 @@ class Network(abc.ABC):
         """Most steps of the solver where nothing else is said: what takes minutes, and not hours, when it is in vain."""
         return 1_000_000
 
-    def jacobian(self, state: Mapping[str, Any], mixture: Data, rule: LearningRule, adversary: Adversary) -> Array:
+    def coordinates(self, rule: LearningRule, mixture: Data = _SEED) -> Array:
+        """Return an orthonormal basis of the state vectors that are possible, shape (width, coordinates).
+
+        Here all are. Of a symmetric matrix an entry and its mirror image are one coordinate.
+        """
+        return np.eye(width(self.variables(rule, mixture)))
+
+    def sharpened(self) -> Network:
+        """Return the same network with rates as accurate as a search for their zeros, and derivatives by steps, ask for."""
+        return self
+
+    def jacobian(
+        self,
+        state: Mapping[str, Any],
+        mixture: Data,
+        rule: LearningRule,
+        adversary: Adversary,
+        *,
+        along: Array | None = None,
+        order: Literal[1, 4] = 4,
+    ) -> Array:
         """Return the derivatives of the rates by the state, shape (..., width, width), of flat states.
 
         Here by differences of order 4 in steps of 1e-3 (errors about 1e-10); networks that know better override it.
+
+        Parameters
+        ----------
+        state, mixture, rule, adversary
+            As for `rates`.
+        along
+            Directions, shape (width, directions), by which derivatives are taken instead, shape (..., width, directions).
+        order
+            Of the differences, 1 or 4, where there are any: those of order 1 cost a quarter and are good for Newton's steps.
         """
         variables = self.variables(rule, mixture)
         y = flat(state, variables)
-        J = np.empty((*y.shape, y.shape[-1]))
-        for column in range(y.shape[-1]):
-            h = 1e-3 * np.maximum(1.0, np.abs(y[..., column]))
+        directions = np.eye(y.shape[-1]) if along is None else along
+        steps = 1e-3 * np.maximum(1.0, np.abs(y) @ np.abs(directions))  # (..., directions)
+        # states (..., directions, width)
+        offset = steps[..., None] * directions.T
 
-            def moved(by: int, column: int = column, h: Array = h) -> Array:
-                z = y.copy()
-                z[..., column] += by * h
-                return flat(self.rates(unflat(z, variables), mixture, rule, adversary), variables)
+        def moved(by: int) -> Array:
+            return flat(
+                self.rates(unflat(y[..., None, :] + by * offset, variables), mixture, rule, adversary), variables
+            )
 
-            difference = 8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))
-            J[..., column] = difference / (12 * h[..., None])
-        return J
+        if order == 1:
+            difference = moved(1) - flat(self.rates(state, mixture, rule, adversary), variables)[..., None, :]
+        else:
+            difference = (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / 12
+        return np.swapaxes(difference / steps[..., None], -1, -2)
 
 
 def checked_network(network: object) -> Network:

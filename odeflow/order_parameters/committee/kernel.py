@@ -21,25 +21,29 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from numba.extending import overload
 
-from odeflow.numerics import runge_kutta
-from odeflow.numerics.compilation import LANES, inlined, sources_digest
+from odeflow.order_parameters.committee.batch import (
+    EPSILON,
+    ETA_B,
+    ETA_C,
+    ETA_THETA,
+    ETA_W,
+    FIRST,
+    FRACTION,
+    KERNELS,
+    SCALE,
+    SECOND_ORDER,
+    Kernel,
+    factor,
+    solve_right,
+)
 from odeflow.order_parameters.committee.quadrature.by_rule import averages, scratch
 from odeflow.order_parameters.committee.quadrature.sums import Attack, layout, width
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["PARAMETERS", "CommitteeModel", "constants", "evaluate"]
-
-PARAMETERS = ("eta_w", "eta_b", "eta_c", "eta_theta", "epsilon", "fraction", "second_order")
-"""First columns of a model's parameters; the squared scale of the centres, what the data add and the state follow."""
-
-_ETA_W, _ETA_B, _ETA_C, _ETA_THETA, _EPSILON, _FRACTION, _SECOND_ORDER = range(len(PARAMETERS))
-SCALE = len(PARAMETERS)
-FIRST = SCALE + 1
-"""Where p_a of the clusters begin; v_a follow."""
+__all__ = ["CommitteeModel"]
 
 
 class CommitteeModel(NamedTuple):
@@ -67,44 +71,6 @@ class CommitteeModel(NamedTuple):
     """Of the quadrature; its type says which."""
 
 
-def constants(model: Any) -> int:
-    """Return the constants that the kernel keeps for a lane."""
-    return int(FIRST + 2 * len(model.labels))
-
-
-@inlined
-def factor(Q, L):
-    """Set L L^T = Q, lower triangular, and return whether Q is positive semidefinite up to rounding.
-
-    A pivot below 1e-9 of its entry, of units that have become one, counts as that.
-    """
-    K = Q.shape[0]
-    good = True
-    for k in range(K):
-        for l in range(k + 1):
-            rest = Q[k, l]
-            for j in range(l):
-                rest -= L[k, j] * L[l, j]
-            if k > l:
-                L[k, l] = rest / L[l, l]
-            else:
-                good = good and rest > -1e-6 * Q[k, k] and Q[k, k] > 0.0
-                L[k, k] = math.sqrt(max(rest, 1e-9 * abs(Q[k, k]) + 1e-300))
-        for l in range(k + 1, K):
-            L[k, l] = 0.0
-    return good
-
-
-@inlined
-def solve_right(L, row):
-    """Set row to row L^-1."""
-    for l in range(row.size - 1, -1, -1):
-        rest = row[l]
-        for j in range(l + 1, row.size):
-            rest -= row[j] * L[j, l]
-        row[l] = rest / L[l, l]
-
-
 @njit(nogil=True, error_model="numpy")
 def cluster_rates(model, constants, y, dydt, work):
     """Set dydt at one state; nan where Q is not positive semidefinite."""
@@ -115,8 +81,8 @@ def cluster_rates(model, constants, y, dydt, work):
     c = y[K * S + K * K : K * S + K * K + K]
     theta = gain * y[K * S + K * K + K : K * S + K * K + 2 * K]
     b = y[K * S + K * K + 2 * K]
-    eta_w, eta_theta = gain * gain * constants[_ETA_W], gain * gain * constants[_ETA_THETA]
-    attacked = constants[_FRACTION]
+    eta_w, eta_theta = gain * gain * constants[ETA_W], gain * gain * constants[ETA_THETA]
+    attacked = constants[FRACTION]
     L = np.empty((K, K))
     if not factor(Q, L):
         dydt[:] = np.nan
@@ -137,7 +103,7 @@ def cluster_rates(model, constants, y, dydt, work):
             shifted[k] = means[k] - theta[k]
         sums[:] = 0.0
         for node in range(model.nodes.size):
-            size, share = constants[_EPSILON] * model.nodes[node], attacked * model.weights[node]
+            size, share = constants[EPSILON] * model.nodes[node], attacked * model.weights[node]
             averages(shifted, v, L, Q, c, b, tau, size, model.attack, share, model.rule, work, sums)
         if attacked < 1.0:
             averages(shifted, v, L, Q, c, b, tau, 0.0, model.attack, 1.0 - attacked, model.rule, work, sums)
@@ -158,13 +124,13 @@ def cluster_rates(model, constants, y, dydt, work):
                 for l in range(K):
                     change += V[k, l] * M[l, j]
                 dM[k, j] += p * eta_w * change
-            dc[k] -= p * constants[_ETA_C] * sums[e_g + k]
+            dc[k] -= p * constants[ETA_C] * sums[e_g + k]
             dtheta[k] -= p * eta_theta * sums[k]
         for k in range(K):
             for l in range(K):
-                noise = constants[_SECOND_ORDER] * eta_w * eta_w * v * sums[s_s + k * K + l]
+                noise = constants[SECOND_ORDER] * eta_w * eta_w * v * sums[s_s + k * K + l]
                 dQ[k, l] += p * (eta_w * (B[k, l] + B[l, k]) + noise)
-        db -= p * constants[_ETA_B] * sums[e]
+        db -= p * constants[ETA_B] * sums[e]
     at = 0
     for k in range(K):
         for j in range(S):
@@ -180,76 +146,9 @@ def cluster_rates(model, constants, y, dydt, work):
     dydt[at + 2 * K] = db
 
 
-def _is_model(system: Any) -> bool:
-    return getattr(system, "instance_class", None) is CommitteeModel
+@njit(nogil=True, error_model="numpy")
+def _scratch(model):
+    return scratch(model.units, model.rule)
 
 
-def rates_of(model, constants, y, dydt, work):
-    """Set dydt of a model at one state: each kind of model has its own."""
-    raise NotImplementedError
-
-
-@overload(rates_of)
-def _rates_of(model, constants, y, dydt, work):
-    if _is_model(model):
-        return lambda model, constants, y, dydt, work: cluster_rates(model, constants, y, dydt, work)
-    return None
-
-
-@overload(runge_kutta.load)
-def _load(system, index, lane, constants, y):
-    if not _is_model(system):
-        return None
-
-    def load(system, index, lane, constants, y):
-        row = system.parameters[index]
-        kept = constants.size // LANES
-        for k in range(kept):
-            constants[k * LANES + lane] = row[k]
-        for i in range(row.size - kept):
-            y[i * LANES + lane] = row[kept + i]
-
-    return load
-
-
-@overload(runge_kutta.derivative)
-def _derivative(system, constants, y, dydt):
-    if not _is_model(system):
-        return None
-
-    def derivative(system, constants, y, dydt):
-        kept, n = constants.size // LANES, y.size // LANES
-        one, state, rate = np.empty(kept), np.empty(n), np.zeros(n)
-        work = np.empty(scratch(system.units, system.rule))
-        for lane in range(LANES):
-            for k in range(kept):
-                one[k] = constants[k * LANES + lane]
-            if one[_ETA_W] == 0.0:  # an idle lane
-                for i in range(n):
-                    dydt[i * LANES + lane] = 0.0
-                continue
-            for i in range(n):
-                state[i] = y[i * LANES + lane]
-            cluster_rates(system, one, state, rate, work)
-            for i in range(n):
-                dydt[i * LANES + lane] = rate[i]
-
-    return derivative
-
-
-def _compile(sources: str) -> Any:
-    """Return the compiled function. `sources` stands in its closure to make it part of the key of numba's cache."""
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def evaluate(model, rows, first, last, states, out):
-        sources  # noqa: B018
-        work = np.empty(scratch(model.units, model.rule))
-        n = states.shape[1]
-        for i in range(first, last):
-            rates_of(model, model.parameters[rows[i], : model.parameters.shape[1] - n], states[i], out[i], work)
-
-    return evaluate
-
-
-evaluate = _compile(sources_digest())
-"""Set ``out[i]`` to the rates at ``states[i]`` with the parameters of row ``rows[i]``, from the first to before the last."""
+KERNELS[CommitteeModel] = Kernel(cluster_rates, _scratch)

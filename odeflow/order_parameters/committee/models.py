@@ -49,11 +49,20 @@ def model_of(
 
     kind, gain = ACTIVATIONS[network.activation], GAINS[network.activation]
     gram, shares, labels = directions(mixture)
+    common = (np.ascontiguousarray(table), nodes, weights)
     if isinstance(mixture, TeacherStudent):
-        raise NotImplementedError
+        from odeflow.order_parameters.committee.quadrature import teacher
+        from odeflow.order_parameters.committee.teacher_kernel import TeacherModel
+
+        other = mixture.activation
+        return TeacherModel(
+            *common, np.ascontiguousarray(gram), np.array(mixture.weights), kind, gain,
+            ACTIVATIONS[other], GAINS[other], network.hidden, labels, attack_of(adversary),
+            teacher.rule(network.hidden, mixture.units, tolerance),
+        )  # fmt: skip
     rule = (erf if kind == ERF else relu).rule(network.hidden, tolerance)
     return CommitteeModel(
-        np.ascontiguousarray(table), nodes, weights, np.ascontiguousarray(gram @ shares), shares, labels,
+        *common, np.ascontiguousarray(gram @ shares), shares, labels,
         network.hidden, gain, attack_of(adversary), rule,
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from odeflow.numerics.compilation import inlined, is_set, sources_digest
+from odeflow.numerics.compilation import is_set, sources_digest
 from odeflow.numerics.random_streams import from_table
 from odeflow.order_parameters.committee.attacks import attack, attack_scratch
 from odeflow.order_parameters.committee.quadrature.sums import Attack
@@ -26,6 +26,8 @@ from odeflow.order_parameters.committee.units import ERF, slope, unit
 __all__ = ["Examples", "Learning", "State", "basis", "simulate_runs"]
 
 Array = npt.NDArray[np.float64]
+
+_compiled = njit(nogil=True, error_model="numpy")
 
 
 class Examples(NamedTuple):
@@ -206,7 +208,7 @@ def _lower_factor(matrix: Array) -> Array:
     return np.swapaxes(np.linalg.qr(np.swapaxes(root, -1, -2)).R, -1, -2)
 
 
-@inlined
+@_compiled
 def _dot(x, y, first, last):
     """Return sum_i x_i y_i over first <= i < last; four sums at a time, that the processor need not wait for each addition."""
     one, two, three, four = 0.0, 0.0, 0.0, 0.0
@@ -223,7 +225,28 @@ def _dot(x, y, first, last):
     return (one + two) + (three + four)
 
 
-@inlined
+@_compiled
+def _embed(rng, X, n0, w):
+    """Set the coordinates from n0 on of the weights to X in a random orthonormal frame."""
+    K, D = w.shape
+    for k in range(K):
+        for i in range(n0, D):
+            w[k, i] = rng.standard_normal()
+        for l in range(k):
+            along = _dot(w[k], w[l], n0, D)
+            for i in range(n0, D):
+                w[k, i] -= along * w[l, i]
+        scale = 1.0 / math.sqrt(_dot(w[k], w[k], n0, D))
+        for i in range(n0, D):
+            w[k, i] *= scale
+    for k in range(K - 1, -1, -1):
+        for i in range(n0, D):
+            w[k, i] *= X[k, k]
+            for l in range(k):
+                w[k, i] += X[k, l] * w[l, i]
+
+
+@_compiled
 def _turn(w, n0, products):
     """Turn the frame of the weights' last K + 1 coordinates so that the rows are lower triangular there (Gram-Schmidt)."""
     K, D = w.shape
@@ -254,7 +277,8 @@ def _compile(sources: str) -> Any:
     """Return the compiled loop. `sources` stands in its closure to make it part of the key of numba's cache."""
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def simulate(rng, N, is_reduced, law, learning, directions, P, X, c0, theta0, b, examples, stop, out):
+    def simulate(rng, N, is_reduced, law, learning, directions, P, X, c, theta, b, examples, stop, out):
+        # of `law`, p is cumulated and v the standard deviations; c and theta are changed in place
         sources  # noqa: B018
         kind, eta_w, eta_c, eta_theta, eta_b, epsilon, fraction, how, levels, factors = learning
         eta_w, eta_c, eta_theta, eta_b = eta_w / N, eta_c / N, eta_theta / N, eta_b / N
@@ -265,23 +289,16 @@ def _compile(sources: str) -> Any:
         freedom = float(N - drawn)
         w, xi, frame = np.zeros((K, D)), np.zeros(D), np.zeros((K, K))
         Q, x, d, s, e_g = np.zeros((K, K)), np.zeros(K), np.zeros(K), np.zeros(K), np.zeros(K)
-        c, theta, work = c0.copy(), theta0.copy(), np.zeros(attack_scratch(K))
-        if not is_reduced:  # a random frame
+        work = np.zeros(attack_scratch(K))
+        for k in range(K):
+            for i in range(n0):
+                w[k, i] = P[k, i]
+        if is_reduced:
             for k in range(K):
-                for i in range(n0, D):
-                    w[k, i] = rng.standard_normal()
-                for l in range(k):
-                    w[k] -= _dot(w[k], w[l], n0, D) * w[l]
-                w[k] *= 1.0 / math.sqrt(_dot(w[k], w[k], n0, D))
-            for back in range(K):
-                k = K - 1 - back
-                w[k] *= X[k, k]
-                for l in range(k):
-                    w[k] += X[k, l] * w[l]
-            w[:, :n0] = P
+                for l in range(k + 1):
+                    w[k, n0 + l] = X[k, l]
         else:
-            w[:, :n0] = P
-            w[:, n0:drawn] = X
+            _embed(rng, X, n0, w)
         done = 0
         for output in range(examples.size):
             for _ in range(examples[output] - done):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from odeflow.order_parameters.committee.states import (
     check_starts,
     cluster_numbers,
     columns,
+    coordinates,
     directions,
     part,
     state_variables,
@@ -31,6 +32,8 @@ _DATA = (GaussianMixture, GaussianClusters, TeacherStudent)
 _WIDTH, _REACH = 0.2, 10.0
 
 _FINER = 0.01  # of the tolerance: of the quadrature that tells the error of another
+_SHARP = 1e-9  # tolerance where zeros of the rates are looked for
+
 _LOOKED_AT = 4  # states of a trajectory at which that is told
 
 
@@ -124,11 +127,11 @@ class Committee(Network):
         self, mixture: Data, rule: LearningRule, adversary: Adversary, points: Points, start: Array
     ) -> Sequence[System]:
         """Return all points with the one kernel."""
-        from odeflow.order_parameters.committee import kernel
+        from odeflow.order_parameters.committee import batch
 
         check_starts(self.hidden, mixture, cluster_numbers(mixture, points)[0], start)
         return [
-            System(rows, model, kernel.constants(model), 1 if self.hidden > 1 else None)
+            System(rows, model, batch.constants(model), 1 if self.hidden > 1 else None)
             for rows, model in self._models(mixture, adversary, points, start, self._aim)
         ]
 
@@ -141,7 +144,7 @@ class Committee(Network):
         self, mixture: Data, adversary: Adversary, points: Points, start: Array, tolerance: float
     ) -> list[tuple[npt.NDArray[np.int64], Any]]:
         """Return the kernel's models of some points, and the points of each."""
-        from odeflow.order_parameters.committee.kernel import PARAMETERS
+        from odeflow.order_parameters.committee.batch import PARAMETERS
         from odeflow.order_parameters.committee.models import model_of
 
         scale, priors, variances = cluster_numbers(mixture, points)
@@ -191,7 +194,7 @@ class Committee(Network):
     ) -> Array:
         """Return the rates of states, shape (states, width), each with the numbers of a row of the points."""
         from odeflow.numerics.threads import Flag, map_blocks
-        from odeflow.order_parameters.committee import kernel
+        from odeflow.order_parameters.committee import batch
 
         count = len(points["epsilon"])
         out = np.full_like(states, np.nan)
@@ -214,7 +217,7 @@ class Committee(Network):
                 found: Array = found,
                 row: Any = row,
             ) -> None:
-                kernel.evaluate(model, row, first, last, some, found)
+                batch.evaluate(model, row, first, last, some, found)
 
             map_blocks(block, len(chosen), least=4)
             out[chosen] = found
@@ -246,11 +249,21 @@ class Committee(Network):
         worst = np.where(known, table, 0.0).max(axis=1, initial=0.0)
         return {"quadrature_error": np.where(known.any(axis=1), worst, np.nan)}
 
-    def guesses(self, mixture: Data, rule: LearningRule, adversary: Adversary) -> Array:
+    def guesses(
+        self, mixture: Data, rule: LearningRule, adversary: Adversary, start: Mapping[str, Any] | None = None
+    ) -> Array:
         """Return states from which a search for fixed points starts."""
         from odeflow.order_parameters.committee.guesses import guesses
 
-        return guesses(self, mixture, rule, adversary)
+        return guesses(self, mixture, rule, adversary, start or {})
+
+    def coordinates(self, rule: LearningRule, mixture: Data = _SEED) -> Array:
+        """Return a basis of the possible states: Q is symmetric, and overlaps with centres that sum to 0 sum to 0."""
+        return coordinates(self.hidden, mixture)
+
+    def sharpened(self) -> Committee:
+        """Return the same network with a finer quadrature, of up to two units, where it is cheap."""
+        return replace(self, tolerance=min(self.tolerance, _SHARP)) if self.hidden <= 2 else self
 
     def simulate(
         self,

@@ -16,7 +16,10 @@ __all__ = [
     "TwoLayers",
     "check_starts",
     "cluster_numbers",
+    "columns",
+    "coordinates",
     "directions",
+    "part",
     "state_variables",
     "teacher_overlap",
 ]
@@ -42,6 +45,10 @@ class TwoLayers(Protocol):
     @property
     def eta_theta(self) -> float:
         """Learning rate of the thresholds."""
+
+    @property
+    def tolerance(self) -> float:
+        """Error of the right-hand side that the quadrature aims at."""
 
 
 def state_variables(units: int, mixture: Data) -> tuple[OrderParameter, ...]:
@@ -110,6 +117,25 @@ def cluster_numbers(mixture: Data, points: Points) -> tuple[Array, Array, Array]
 def teacher_overlap(mixture: Data) -> bool:
     """Return whether the first of the state's variables is R, the overlap with a teacher."""
     return isinstance(mixture, TeacherStudent)
+
+
+def coordinates(units: int, mixture: Data) -> Array:
+    """Return an orthonormal basis of the state vectors that weights can have, shape (width, coordinates).
+
+    Of M the overlaps with vectors that have the directions' products, of Q each pair of units once.
+    """
+    from scipy.linalg import block_diag
+
+    gram = directions(mixture).gram
+    values, vectors = np.linalg.eigh(gram)
+    overlaps = np.kron(np.eye(units), vectors[:, values > _ROUNDING * values[-1]])
+    pairs = []
+    for k in range(units):
+        for l in range(k + 1):
+            pair = np.zeros((units, units))
+            pair[k, l] = pair[l, k] = 1.0 if k == l else np.sqrt(0.5)
+            pairs.append(pair.ravel())
+    return np.asarray(block_diag(overlaps, np.transpose(pairs), np.eye(2 * units + 1)))
 
 
 def check_starts(units: int, mixture: Data, scale: Array, start: Array) -> None:

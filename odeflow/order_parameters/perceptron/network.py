@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -126,14 +126,26 @@ class Perceptron(Network):
         found = unchecked_rates(state["R"], state["b"], state.get("Q"), mixture, rule, adversary)
         return dict(zip(("R", "b", "Q"), found, strict=False))
 
-    def jacobian(self, state: Mapping[str, Any], mixture: Data, rule: LearningRule, adversary: Adversary) -> Array:
+    def jacobian(
+        self,
+        state: Mapping[str, Any],
+        mixture: Data,
+        rule: LearningRule,
+        adversary: Adversary,
+        *,
+        along: Array | None = None,
+        order: Literal[1, 4] = 4,
+    ) -> Array:
         """Return the Jacobian, shape (..., 2, 2) or (..., 3, 3), from the averages' derivatives."""
         assert isinstance(mixture, GaussianMixture)
         from odeflow.order_parameters.perceptron.reference import unchecked_jacobian
 
-        return unchecked_jacobian(state["R"], state["b"], state.get("Q"), mixture, rule, adversary)
+        J = unchecked_jacobian(state["R"], state["b"], state.get("Q"), mixture, rule, adversary)
+        return J if along is None else J @ along
 
-    def guesses(self, mixture: Data, rule: LearningRule, adversary: Adversary) -> Array:
+    def guesses(
+        self, mixture: Data, rule: LearningRule, adversary: Adversary, start: Mapping[str, Any] | None = None
+    ) -> Array:
         """Return a grid of cosines, of biases in units of the data's spread, and of lengths of free weights."""
         assert isinstance(mixture, GaussianMixture)
         spread = np.sqrt(max(mixture.v1, mixture.v2)) + mixture.rho / 2 + adversary.epsilon

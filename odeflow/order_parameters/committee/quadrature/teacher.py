@@ -1,0 +1,359 @@
+r"""Averages over the fields of a student and its teacher, under FGSM on the loss.
+
+With :math:`X = (\lambda, \nu) = L y`, :math:`y \sim N(0, I_{K+M})`, :math:`L L^T = C = (Q, R; R^T, T)`, the student's output
+:math:`\phi = b + \sum_k c_k g(\lambda_k - \theta_k)` and the label :math:`\tau = \sum_n c^*_n g(\nu_n)`. Given
+:math:`\lambda`, FGSM asks only for the sign of :math:`\phi - \tau`, and the attacked output is the same for all labels on one
+side. So the averages over :math:`\nu` are moments of :math:`\tau` on one side
+(`odeflow.order_parameters.committee.quadrature.teacher_moments`); on the other they are what is left of the closed whole, and
+the student is attacked twice for each :math:`\lambda`.
+
+As functions of :math:`\lambda` the moments are not smooth where :math:`\phi = \pm c^*_1 \pm c^*_2 \ldots`, so each of the
+coordinates of :math:`\lambda` is cut where this begins or ends, as in the other files here.
+
+Exact but for the quadrature, whose accuracy is that of the rule.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from odeflow.numerics.compilation import inlined, sources_digest
+from odeflow.order_parameters.committee.attacks import attack, attack_scratch, output, worst_output
+from odeflow.order_parameters.committee.quadrature import teacher_moments
+from odeflow.order_parameters.committee.quadrature.sums import FGSM, WORST, Attack, width
+from odeflow.order_parameters.committee.quadrature.teacher_block import add_block, block_of, teacher_given
+from odeflow.order_parameters.committee.quadrature.teacher_moments import WIDTH, bell
+from odeflow.order_parameters.committee.units import ERF, unit
+
+__all__ = ["TeacherRule", "add_averages_teacher", "factor", "rule", "scratch"]
+
+Array = npt.NDArray[np.float64]
+
+FLOOR = 1e-9
+"""Smallest variance that a field has given those before it, see `factor`."""
+
+_MOST = 64  # nodes of a panel
+_THRESHOLDS = 16  # of a point, at most
+_compiled = njit(nogil=True, error_model="numpy")
+
+
+class TeacherRule(NamedTuple):
+    """Nodes and weights of panels on (0, 1), and how they are laid."""
+
+    reach: float
+    """Where the coordinates y end."""
+    least: float
+    """Nodes of a short panel of the student's coordinates."""
+    density: float
+    """Nodes in addition for each unit of length, at fields of variance 1."""
+    panels: Array
+    """``panels[n - 1, 0, :n]``, ``panels[n - 1, 1, :n]``: nodes and weights of n points."""
+    graded_nodes: Array
+    """Of the teacher's coordinates but the last."""
+    graded_weights: Array
+    last_nodes: Array
+    """Of the teacher's last coordinate."""
+    last_weights: Array
+
+
+def _legendre(n: int) -> tuple[Array, Array]:
+    nodes, weights = np.polynomial.legendre.leggauss(n)
+    return (1 + nodes) / 2, weights / 2
+
+
+def _graded(n: int) -> tuple[Array, Array]:
+    """Return Gauss-Legendre in t of the integral over t^2 (3 - 2 t): dense at both ends."""
+    t, weights = _legendre(n)
+    return t * t * (3 - 2 * t), 6 * t * (1 - t) * weights
+
+
+def rule(K: int, M: int, tolerance: float = 1e-6) -> TeacherRule:
+    """Return the nodes with which the averages of K units and M of the teacher err by about the tolerance.
+
+    Parameters
+    ----------
+    K, M
+        Hidden units of student and teacher, 1 to 4 and 1 to 3.
+    tolerance
+        From 1e-2 to 1e-9, absolute, for fields of variance about 1; larger ones err more.
+    """
+    digits = min(max(-math.log10(tolerance), 2.0), 9.0)
+    panels = np.zeros((_MOST, 2, _MOST))
+    for n in range(1, _MOST + 1):
+        panels[n - 1, 0, :n], panels[n - 1, 1, :n] = _legendre(n)
+    return TeacherRule(
+        math.sqrt(2 * math.log(10) * (digits + 0.5)),
+        1.0 + digits,
+        0.4 * digits - 0.4,
+        panels,
+        *_graded(round(4 + 3.8 * digits)),
+        *_legendre(round(2 + 2.5 * digits)),
+    )
+
+
+@_compiled
+def factor(C, L):
+    """Fill L with the Cholesky factor of C, which may be singular or, in a trial step, not quite positive.
+
+    A field whose variance given those before it is below 1e-9 gets this variance, and those after it do not depend on what it
+    adds: the averages change by less than 1e-4, and smoothly for what leaves the fields' own variances as they are.
+    """
+    n = C.shape[0]
+    L[:] = 0.0
+    for j in range(n):
+        pivot = C[j, j]
+        for k in range(j):
+            pivot -= L[j, k] * L[j, k]
+        if not pivot > FLOOR:
+            L[j, j] = math.sqrt(FLOOR)
+            continue
+        L[j, j] = math.sqrt(pivot)
+        for i in range(j + 1, n):
+            rest = C[i, j]
+            for k in range(j):
+                rest -= L[i, k] * L[j, k]
+            L[i, j] = rest / L[j, j]
+
+
+@inlined
+def _most_nodes(K, M):
+    return ((1 << (M + K - 1)) + 9) * _MOST
+
+
+@inlined
+def scratch(K, M, rule):
+    """Return how many floats of scratch `add_averages_teacher` needs."""
+    return attack_scratch(K)
+
+
+@_compiled
+def _panels(scale, cuts, count, rule, nodes, weights):
+    """Fill nodes and weights of one coordinate between the cuts, which are sorted here; return how many there are."""
+    cuts[:count].sort()
+    start = -rule.reach
+    total = 0
+    for i in range(count + 1):
+        stop = rule.reach if i == count else min(max(cuts[i], -rule.reach), rule.reach)
+        if stop - start < 1e-9:
+            continue
+        pieces = 1
+        n = rule.least + rule.density * scale * (stop - start)
+        while n / pieces > _MOST and pieces < 8:
+            pieces += 1
+        size = min(int(n / pieces) + 1, _MOST)
+        length = (stop - start) / pieces
+        for piece in range(pieces):
+            for node in range(size):
+                y = start + length * (piece + rule.panels[size - 1, 0, node])
+                nodes[total] = y
+                weights[total] = length * rule.panels[size - 1, 1, node] * bell(y)
+                total += 1
+        start = stop
+    return total
+
+
+@_compiled
+def _cuts(level, phi, mean, scale, c, values, cuts):
+    """Fill ``cuts`` with the y at which the output begins or ends to reach one of the values; return how many there are."""
+    later = teacher_moments.extremes(np.abs(c), level + 1, cuts)
+    sums = cuts[:later].copy()
+    count = 0
+    for i in range(later * values.size):
+        ratio = (values[i // later] - phi - sums[i % later]) / c[level] if c[level] != 0.0 else 2.0
+        if abs(ratio) < 1.0 - 1e-10:
+            cuts[count] = (teacher_moments.inverse_lane(ratio) - mean) / scale
+            count += 1
+    return count
+
+
+@_compiled
+def _relu_cuts(level, phi, mean, scale, c, Q, move, values, cuts):
+    """Fill ``cuts`` with the y at which the unit, or the unit once attacked, is switched on; return how many there are.
+
+    Within one pattern of active units FGSM moves the fields by constants, epsilon Q u / sqrt(u^T Q u).
+    """
+    K = c.size
+    cuts[0] = -mean / scale
+    count = 1
+    for pattern in range(1, 1 << K if move > 0.0 else 1):
+        square, shift = 0.0, 0.0
+        for k in range(K):
+            for l in range(K):
+                if pattern >> k & 1 and pattern >> l & 1:
+                    square += c[k] * Q[k, l] * c[l]
+            if pattern >> k & 1:
+                shift += Q[level, k] * c[k]
+        if square > 0.0:
+            shift *= move / math.sqrt(square)
+            cuts[count] = (-shift - mean) / scale
+            cuts[count + 1] = (shift - mean) / scale
+            count += 2
+    for value in values:
+        # where the output is the value with the later units off
+        if c[level] != 0.0 and (value - phi) / c[level] > 0.0:
+            cuts[count] = ((value - phi) / c[level] - mean) / scale
+            count += 1
+    return count
+
+
+@_compiled
+def _thresholds(kind, x, Q, c, b, epsilon, how, work, moved, d, values):
+    """Fill ``values`` with the labels at which the attack on x changes, ascending; return how many there are.
+
+    PGD asks at each step whether the label is above the output so far; the worst case, which end of the outputs is farther.
+    """
+    K = c.size
+    if how.kind == WORST:
+        high = worst_output(kind, x, Q, c, b, 1.0, epsilon, work, d)
+        low = -worst_output(kind, x, Q, c, b, -1.0, epsilon, work, d)
+        values[0] = 0.5 * (low + high)
+        return 1
+    values[0] = output(kind, x, c, b)
+    count = 1
+    for steps in range(1, how.steps):
+        for part in range(count + 1):
+            tau = _inside(values, count, part)
+            attack(kind, x, Q, c, b, tau, epsilon, Attack(how.kind, steps, how.step), work, d)
+            for k in range(K):
+                moved[k] = x[k]
+                for l in range(K):
+                    moved[k] += Q[k, l] * d[l]
+            phi = output(kind, moved, c, b)
+            above, beneath = part == 0 or phi > values[part - 1], part == count or phi < values[part]
+            if above and beneath and count < values.size:
+                values[count] = phi
+                count += 1
+                values[:count].sort()
+    return count
+
+
+@_compiled
+def _inside(values, count, part):
+    """Return a label between two thresholds."""
+    if part == 0:
+        return values[0] - 1.0
+    return values[count - 1] + 1.0 if part == count else 0.5 * (values[part - 1] + values[part])
+
+
+@_compiled
+def add_averages_teacher(kind, R, T, L, Q, theta, c, b, teacher_kind, teacher_c, epsilon, how, share, rule, work, sums):
+    """Add ``share`` times the averages to ``sums``, in the order of `odeflow.order_parameters.committee.quadrature.sums`.
+
+    Parameters
+    ----------
+    kind, teacher_kind
+        Units of student and teacher.
+    R, T, Q
+        The products of the weights, (K, M), (M, M) and (K, K).
+    L
+        Cholesky factor of C, (K + M, K + M): that of `factor`.
+    theta, c, b
+        The student's thresholds, output weights and output bias.
+    teacher_c
+        The teacher's output weights, (M,).
+    epsilon, how
+        Size and kind of the attack: FGSM, PGD or WORST; MARGIN has no meaning here.
+    """
+    K, M = c.size, teacher_c.size
+    n = K + M
+    teacher, block = teacher_given(teacher_kind, L, K, teacher_c), block_of(K, M)
+    lanes = np.zeros((width(K, n), WIDTH))
+    values = np.zeros(1 << M)
+    if teacher_kind == ERF:
+        teacher_moments.extremes(teacher.c, 0, values)
+    else:
+        values = values[:1]
+    if epsilon == 0.0:
+        values = values[:0]  # the labels are not cut
+    most = _most_nodes(K, M)
+    nodes, weights, cuts = np.empty((K, most)), np.empty((K, most)), np.empty(most)
+    total, at = np.zeros(K, np.int64), np.zeros(K, np.int64)
+    y, x, mean = np.zeros(K), np.zeros(K), np.zeros(K)
+    phi, part = np.full(K + 1, b), np.full(K + 1, share)
+    moved, up, thresholds = np.empty(K), np.empty(K), np.empty(_THRESHOLDS)
+    filled, level, enters = 0, 0, True
+    while level >= 0:
+        if enters:
+            mean[level] = -theta[level]
+            for j in range(level):
+                mean[level] += L[level, j] * y[j]
+            if kind == ERF:
+                count = _cuts(level, phi[level], mean[level], L[level, level], c, values, cuts)
+            else:
+                count = _relu_cuts(level, phi[level], mean[level], L[level, level], c, Q, epsilon, values, cuts)
+            scale = 1.0
+            for k in range(level, K):
+                scale = max(scale, abs(L[k, level]))
+            total[level] = _panels(scale, cuts, count, rule, nodes[level], weights[level])
+            at[level] = 0
+        enters = False
+        if at[level] == total[level]:
+            level -= 1
+            continue
+        y[level] = nodes[level, at[level]]
+        x[level] = mean[level] + L[level, level] * y[level]
+        part[level + 1] = part[level] * weights[level, at[level]]
+        phi[level + 1] = phi[level] + c[level] * unit(kind, x[level])
+        at[level] += 1
+        if level < K - 1:
+            level += 1
+            enters = True
+            continue
+        count = 1
+        thresholds[0] = phi[K]
+        exact = how.kind == FGSM or epsilon == 0.0
+        if not exact:
+            count = _thresholds(kind, x, Q, c, b, epsilon, how, work, moved, up, thresholds)
+        for i in range(count):
+            block.y[:, filled] = y
+            block.x[:, filled] = x
+            block.weight[filled] = part[K]
+            block.threshold[filled] = thresholds[i]
+            block.rest[filled] = 1.0 if i > 0 else 0.0
+            if not exact:
+                attack(kind, x, Q, c, b, _inside(thresholds, count, i), epsilon, how, work, up)
+                block.up[:, filled] = up
+                attack(kind, x, Q, c, b, _inside(thresholds, count, i + 1), epsilon, how, work, up)
+                block.down[:, filled] = up
+            filled += 1
+            if filled == WIDTH:
+                add_block(kind, teacher_kind, teacher, Q, c, b, epsilon, how, rule, block, lanes)
+                filled = 0
+    if filled > 0:
+        block.weight[filled:] = 0.0
+        add_block(kind, teacher_kind, teacher, Q, c, b, epsilon, how, rule, block, lanes)
+    for i in range(lanes.shape[0]):
+        for lane in range(WIDTH):
+            sums[i] += lanes[i, lane]
+
+
+def _compile(sources: str) -> Any:
+    """Return the compiled function. `sources` stands in its closure to make it part of the key of numba's cache."""
+
+    @njit(cache=True, nogil=True, error_model="numpy")
+    def averages(kind, R, T, Q, theta, c, b, teacher_kind, teacher_c, epsilon, how, rule):
+        sources  # noqa: B018
+        K, M = R.shape
+        C, L = np.zeros((K + M, K + M)), np.zeros((K + M, K + M))
+        C[:K, :K] = Q
+        C[:K, K:] = R
+        C[K:, :K] = R.T
+        C[K:, K:] = T
+        factor(C, L)
+        sums = np.zeros(width(K, K + M))
+        work = np.empty(scratch(K, M, rule))
+        add_averages_teacher(
+            kind, R, T, L, Q, theta, c, b, teacher_kind, teacher_c, epsilon, how, 1.0, rule, work, sums
+        )
+        return sums, L
+
+    return averages
+
+
+averages = _compile(sources_digest())
+"""Return the averages and L, for one state."""
