@@ -69,12 +69,15 @@ class Nets:
         rest = vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
         w = np.zeros((nets, K, N))
         w[..., :n0], w[..., n0 : n0 + K] = along, rest
-        start = (torch.tensor(np.broadcast_to(one, (nets, *np.shape(one)))) for one in (c, theta, float(b)))
-        return cls(torch.from_numpy(w), *start, relu)
+        c_all, theta_all = (torch.tensor(np.broadcast_to(one, (nets, K))) for one in (c, theta))
+        return cls(torch.from_numpy(w), c_all, theta_all, torch.full((nets,), float(b), dtype=torch.float64), relu)
 
     def output(self, xi: Tensor) -> Tensor:
         """Return phi, shape (..., nets), at examples of shape (..., nets, N)."""
-        x = torch.einsum("rkn,...rn->...rk", self.w, xi) - self.theta
+        if xi.dim() == 2:
+            x = torch.bmm(self.w, xi[:, :, None])[:, :, 0] - self.theta
+        else:
+            x = torch.einsum("rkn,...rn->...rk", self.w, xi) - self.theta
         g = x.relu() if self.relu else torch.erf(x / math.sqrt(2))
         return self.b + (self.c * g).sum(-1)
 
@@ -130,7 +133,7 @@ def sgd(
     They are changed in place. With `alone`, each unit meets an attack of its own in the place of the net's: xi - tau alone
     sgn(c_k) w_k / |w_k|, of that length, which no other unit has a part in.
     """
-    K, N = nets.w.shape[1:]
+    N = nets.w.shape[2]
     rates = {"w": eta / N, "c": eta_c / N, "theta": eta_theta / N, "b": eta_b / N}
     trained = {name: getattr(nets, name) for name, rate in rates.items() if rate}
     done = 0

@@ -20,11 +20,10 @@ import xarray as xr
 from odeflow import Adversary, GaussianMixture, LearningRule, integrate
 from odeflow.order_parameters import Committee, random_start
 from odeflow.order_parameters.base import flat, unflat
-from odeflow.order_parameters.committee.errors import clean_error, fgsm_error
-from odeflow.order_parameters.committee.units import ACTIVATIONS
+from studies.common.parallel import in_processes
 from studies.common.two_layers import Attack, Clusters, Nets, fgsm, pgd, sgd
 
-__all__ = ["MANY", "Setting", "entries", "measure_committee", "measure_many", "settings"]
+__all__ = ["MANY", "Setting", "committees", "entries", "measure_committee", "measure_many", "settings"]
 
 Array = npt.NDArray[np.float64]
 STATE = ("M", "Q", "c", "theta", "b")
@@ -32,7 +31,7 @@ MIXTURE = GaussianMixture(p=0.7)
 TIMES = (0.0, 0.5, 1.0, 2.0, 3.5, 5.0)
 MOST = 4  # hidden units with a theory
 MANY = 20
-TESTS = 4000  # examples for each net at the end
+TESTS = 2000  # examples for each net at the end
 STEPS, STEP = 5, 0.4
 
 
@@ -95,6 +94,16 @@ def settings(*, quick: bool) -> list[Setting]:
     ]
 
 
+def committees(*, quick: bool, seed: int) -> xr.Dataset:
+    """Return all of them, and the nets with 20 units."""
+    todo = settings(quick=quick)
+    seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(seed).spawn(len(todo) + 1)]
+    parts = in_processes(measure_committee, list(zip(todo, seeds[1:], strict=True)))
+    many = measure_many(*((200, 20) if quick else (1000, 16)), seeds[0])
+    data = xr.concat(parts, "committee", coords="all", data_vars="all", join="outer", compat="no_conflicts")
+    return data.merge(many)
+
+
 def entries() -> list[str]:
     """Return the names of what is compared, for the largest number of units."""
     one = range(1, MOST + 1)
@@ -122,12 +131,12 @@ def measure_committee(one: Setting, seed: int) -> xr.Dataset:
         MIXTURE, one.rule, one.adversary, network=one.network, alpha=TIMES, start=one.start, test_epsilon=one.epsilon
     )
     state = {name: solved[name].values for name in STATE}
-    theory = _named(state, _errors(one, state))
+    theory = _named(state, {name: solved[name].values for name in _ERRORS})
     generator = torch.Generator().manual_seed(seed)
     found = []
     nets = _nets(one, one.start)
-    for nets in _trained(one, nets, generator):
-        found.append(_named(_state(nets), {}))
+    for after in _trained(one, nets, generator):
+        found.append(_named(_state(after), {}))
     measured = np.stack(found, axis=1)
     for name, values in zip(_ERRORS, _tested(one, nets, generator), strict=True):
         measured[:, -1, entries().index(name)] = values
@@ -136,18 +145,9 @@ def measure_committee(one: Setting, seed: int) -> xr.Dataset:
         {"committee_measured": (names, measured), "committee_theory": (names[1:], theory)},
         {
             "committee_alpha": list(TIMES), "entry": entries(), "committee_run": range(one.runs), "committee": str(one),
-            "committee_N": one.N, "hidden": one.hidden, "committee_attack": one.attack,
+            "committee_N": one.N, "hidden": one.hidden, "committee_attack": one.attack, "units": one.activation,
         },
     )  # fmt: skip
-
-
-def _errors(one: Setting, state: dict[str, Any]) -> dict[str, Array]:
-    """Return E and S under FGSM of the theory."""
-    M = state["M"][..., None] * np.array([1.0, -1.0])
-    of = ACTIVATIONS[one.activation], M, *(state[name] for name in STATE[1:])
-    data = np.array([MIXTURE.p, 1 - MIXTURE.p]), np.array([MIXTURE.v1, MIXTURE.v2]), np.array([1.0, -1.0])
-    options = {"tolerance": 1e-4}
-    return {"error": clean_error(*of, *data, **options), "fgsm_error": fgsm_error(*of, *data, one.epsilon, **options)}
 
 
 def _data() -> Clusters:
@@ -227,7 +227,7 @@ def measure_many(N: int, runs: int, seed: int) -> xr.Dataset:
     return xr.Dataset({name: (dims, values) for name, values in parts.items()}, coords)
 
 
-def _grouped(state: dict[str, Array], sign: Array) -> Array:
+def _grouped(state: dict[str, Any], sign: npt.NDArray[Any]) -> Array:
     """Return means over groups of units, shape (..., groups)."""
     up, down = sign > 0, sign < 0
     c, M, Q = state["c"], state["M"], state["Q"]

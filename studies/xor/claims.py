@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 
 from studies.common.tables import allowed_share
 from studies.registry import Claim, contest
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["claims", "extrapolated", "resting_length", "table"]
 
@@ -91,7 +94,8 @@ def resting_length(data: xr.Dataset, epsilon: Array) -> Array:
     branch = data.resting_epsilon.sel(v=float(data.noisy_v)).dropna("length")
     x = np.concatenate([branch.values, [float(data.noisy_critical)]])
     order = np.argsort(x)
-    return np.interp(epsilon, x[order], np.concatenate([branch.length.values, [0.0]])[order])
+    found: Array = np.interp(epsilon, x[order], np.concatenate([branch.length.values, [0.0]])[order])
+    return found
 
 
 def _of_collapse(data: xr.Dataset) -> Iterator[Claim]:

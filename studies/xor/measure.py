@@ -53,13 +53,14 @@ def line(one: Line, seed: np.random.SeedSequence) -> xr.Dataset:
     return found.assign_coords(run=range(one.runs))
 
 
-def _errors(one: Line, state: dict[str, Any]) -> dict[str, Array]:
-    mixture = xor(2.0, one.v)
-    data = np.array(mixture.weights), one.v * np.array(mixture.variances), np.array(mixture.labels)
-    parts = ACTIVATIONS[one.activation], *(state[name] for name in STATE)
+def _errors(one: Line, state: dict[str, Array]) -> dict[str, Array]:
+    """Return E and S under FGSM."""
+    mixture, kind = xor(2.0, one.v), ACTIVATIONS[one.activation]
+    M, Q, c, theta, b = (state[name] for name in STATE)
+    p, v, tau = np.array(mixture.weights), one.v * np.array(mixture.variances), np.array(mixture.labels)
     return {
-        "error": clean_error(*parts, *data, tolerance=1e-4),
-        "fgsm_error": fgsm_error(*parts, *data, TEST, tolerance=1e-4),
+        "error": clean_error(kind, M, Q, c, theta, b, p, v, tau, tolerance=1e-4),
+        "fgsm_error": fgsm_error(kind, M, Q, c, theta, b, p, v, tau, TEST, tolerance=1e-4),
     }
 
 
@@ -250,15 +251,17 @@ def _ends(one: Condition, plan: Plan, start: dict[str, Array], epsilon: float, s
     alpha = plan.time / one.eta
     if one.method == "reduced":
         child = np.random.SeedSequence(seed).spawn(1)[0]
-        options = NET, mixture, one.rule, one.adversary(epsilon), start, one.N, [alpha], one.runs, child
-        return simulated(*options)["M"][:, -1]
+        adversary = one.adversary(epsilon)
+        return simulated(NET, mixture, one.rule, adversary, start, one.N, [alpha], one.runs, child)["M"][:, -1]
     data = Clusters(CENTRES, np.full(4, 0.25), np.full(4, plan.start_variance), np.array(mixture.labels))
     along = start["M"][..., [0, 2]]
     nets = Nets.with_overlaps(along, start["Q"], C, np.zeros(4), 0.0, nets=one.runs, N=one.N, relu=True)
-    options = {"eta": one.eta, "examples": [round(alpha * one.N)], "generator": torch.Generator().manual_seed(seed)}
-    if one.method == "alone":  # as long as what one of two equal units meets of the net's
-        options["alone"] = epsilon / math.sqrt(2)
-    (last,) = sgd(nets, data, fgsm(epsilon), **options)
+    # an attack of one's own is as long as what one of two equal units meets of the net's
+    alone = epsilon / math.sqrt(2) if one.method == "alone" else None
+    (last,) = sgd(
+        nets, data, fgsm(epsilon), eta=one.eta, examples=[round(alpha * one.N)], alone=alone,
+        generator=torch.Generator().manual_seed(seed),
+    )  # fmt: skip
     return last.overlaps(CENTRES)[0]
 
 

@@ -72,7 +72,7 @@ class Condition:
         return LearningRule(eta_w=self.eta, eta_b=self.eta_b)
 
     def adversary(self, epsilon: float) -> Adversary:
-        """What attacks."""
+        """Return what attacks."""
         return Adversary(epsilon, attack=self.attack)  # type: ignore[arg-type]
 
 
@@ -114,8 +114,8 @@ FULL = Plan(
     lengths=(0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02),
     noisy_variance=0.05,
     noisy_eta=0.1,
-    noisy_epsilon=(0.4, 0.6, 0.75, 0.85, 0.9, 0.94, 0.97, 0.99, 1.0, 1.01, 1.03, 1.06, 1.1, 1.15),
-    simulated_epsilon=(0.4, 0.75, 0.9, 0.98, 1.02, 1.1),
+    noisy_epsilon=(0.9, 0.94, 0.96, 0.98, 0.99, 1.0, 1.01, 1.02, 1.04, 1.06, 1.08, 1.1),
+    simulated_epsilon=(0.9, 0.94, 0.98, 1.0, 1.02, 1.06, 1.1),
     simulated_N=200,
     simulated_runs=32,
     simulated_alpha=1000.0,
@@ -127,8 +127,8 @@ FULL = Plan(
         Condition("output bias learns", _ENDS, 128, eta_b=0.5),
         Condition("|w| = 0.1 at the start", _ENDS, 128, size=0.1),
         Condition("one centre is missed before", _ENDS, 64, start="missing"),
-        Condition("in R^N, the net's attack", _ENDS, 64, N=100, method="together"),
-        Condition("in R^N, an attack for each unit", _ENDS, 64, N=100, method="alone"),
+        Condition("in R^N, the net's attack", _ENDS, 64, N=200, method="together"),
+        Condition("in R^N, an attack for each unit", _ENDS, 64, N=200, method="alone"),
     ),
 )
 
@@ -138,8 +138,8 @@ QUICK = Plan(
     lengths=(0.3, 0.1, 0.05),
     noisy_variance=0.1,
     noisy_eta=0.2,
-    noisy_epsilon=(0.75, 0.9, 1.0, 1.1),
-    simulated_epsilon=(0.75, 0.9, 1.1),
+    noisy_epsilon=(0.95, 1.02, 1.1),
+    simulated_epsilon=(0.95, 1.02, 1.1),
     simulated_N=100,
     simulated_runs=16,
     simulated_alpha=400.0,
