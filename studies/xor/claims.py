@@ -21,6 +21,7 @@ Array = npt.NDArray[np.float64]
 STATE, ERRORS = ("M", "Q", "theta", "b"), ("error", "fgsm_error")
 WITHOUT_NOISE = ("eta = 0.1", "overlaps of N = 500 at N = 5000")
 OTHERWISE = ("attack on the margin", "output bias learns")
+OF_N = 10.0  # c of the allowance c/N
 HALF = 1 / np.sqrt(2)  # half the distance of two neighbouring centres
 
 
@@ -33,51 +34,31 @@ def claims(data: xr.Dataset) -> Iterator[Claim]:
 
 def _of_learning(data: xr.Dataset) -> Iterator[Claim]:
     attacked = data.isel(line=data.line_epsilon.values > 0)
-    other = data.isel(line=data.line_epsilon.values == 0)  # in the same order
-    for text, names, of_N in (("M, Q, theta and b", STATE, 10.0), ("E and S under FGSM", ERRORS, 10.0)):
+    free = data.isel(line=data.line_epsilon.values == 0)  # of the same units, in the same order
+    for title, mine, other, rival in (
+        ("AT", attacked, free, "standard training"),
+        ("standard training", free, attacked, "AT"),
+    ):
+        for text, names in (("M, Q, theta and b", STATE), ("E and S under FGSM", ERRORS)):
 
-        def near(theory: xr.Dataset, names: tuple[str, ...] = names, of_N: float = of_N) -> tuple[str, bool]:
-            share = max(
-                float(
-                    allowed_share(
-                        attacked[f"simulated_{name}"].transpose("run", ...),
-                        theory[name].assign_coords(line=attacked.line),
-                        of_N / attacked.line_N,
-                    ).max()
-                )
-                for name in names
+            def near(theory: xr.Dataset, mine: xr.Dataset = mine, names: tuple[str, ...] = names) -> tuple[str, bool]:
+                share = max(_largest_share(mine, theory, name) for name in names)
+                return f"largest difference is {share:.2f} of that", share <= 1
+
+            yield contest(
+                f"{title}: mean {text} of simulations within 4 standard errors + {OF_N:g}/N of the theory, at all times",
+                near,
+                mine,
+                rival=f"the theory of {rival}",
+                against=other,
             )
-            return f"largest difference is {share:.2f} of that", share <= 1
 
-        yield contest(
-            f"AT, both kinds of units that are there: mean {text} of simulations within 4 standard errors + {of_N:g}/N of "
-            "the theory, at all times",
-            near,
-            attacked,
-            rival="the theory of standard training",
-            against=other,
-        )
 
-        def standard(theory: xr.Dataset, names: tuple[str, ...] = names, of_N: float = of_N) -> tuple[str, bool]:
-            share = max(
-                float(
-                    allowed_share(
-                        other[f"simulated_{name}"].transpose("run", ...),
-                        theory[name].assign_coords(line=other.line),
-                        of_N / other.line_N,
-                    ).max()
-                )
-                for name in names
-            )
-            return f"largest difference is {share:.2f} of that", share <= 1
-
-        yield contest(
-            f"standard training: mean {text} within 4 standard errors + {of_N:g}/N of the theory, at all times",
-            standard,
-            other,
-            rival="the theory of AT",
-            against=attacked,
-        )
+def _largest_share(simulated: xr.Dataset, theory: xr.Dataset, name: str) -> float:
+    """Return how far means are from a theory that may be another line's, in units of what is allowed."""
+    runs = simulated[f"simulated_{name}"].transpose("run", ...)
+    expected = theory[name].assign_coords(line=simulated.line)
+    return float(allowed_share(runs, expected, OF_N / simulated.line_N).max())
 
 
 def extrapolated(data: xr.Dataset) -> Array:

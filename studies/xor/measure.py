@@ -225,7 +225,7 @@ def found(M: Array) -> npt.NDArray[np.bool_]:
 
 
 def shares(one: Condition, plan: Plan, seed: int) -> xr.Dataset:
-    """Return of each start whether all clusters are found, and the sum and difference of like units' overlaps at the start.
+    """Return of each start whether all clusters are found.
 
     The starts are the same at every epsilon and, where the size is, in every condition.
     """
@@ -238,10 +238,6 @@ def shares(one: Condition, plan: Plan, seed: int) -> xr.Dataset:
     result = xr.Dataset(coords={"start_epsilon": list(one.epsilon), "start": range(one.runs)})
     states = np.stack([_ends(one, plan, start, epsilon, seed) for epsilon in one.epsilon])
     result["all_found"] = ("start_epsilon", "start"), found(states).all(axis=-1)
-    P = start["M"][..., [0, 2]]
-    pairs = np.stack([P[:, :2, 0], P[:, 2:, 1]], axis=1)  # (start, label, unit): overlaps with the own axis
-    ratio = np.abs(pairs[..., 0] - pairs[..., 1]) / np.abs(pairs.sum(axis=-1))
-    result["difference_over_sum"] = ("start",), ratio.min(axis=1)
     return result
 
 

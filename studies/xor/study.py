@@ -128,7 +128,6 @@ def described(data: xr.Dataset) -> xr.Dataset:
         "all_found": "whether all four clusters are found", "share": "share of starts that find all four clusters",
         "share_error": "standard error of the share", "condition": "what is different", "condition_runs": "starts",
         "start_epsilon": "training epsilon", "start": "start",
-        "difference_over_sum": "least over both labels of |difference| / |sum| of the units' overlaps with their axis",
         "growth": "growth rate of a unit's overlap with its centre, per eta alpha", "rates_epsilon": "training epsilon",
         "turned_to": "how many centres the units of a label have turned to",
     }  # fmt: skip
