@@ -13,7 +13,16 @@ import numpy.typing as npt
 from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, numeric_parameters, parameters
 from odeflow.numerics.memory import check_memory
 from odeflow.order_parameters import Network, Perceptron
-from odeflow.order_parameters.base import Array, checked_network, flat, recorded, start_of, unflat, width
+from odeflow.order_parameters.base import (
+    Array,
+    check_one_start,
+    checked_network,
+    flat,
+    recorded,
+    start_of,
+    unflat,
+    width,
+)
 from odeflow.parameters import Parameter, as_numbers, by_dims, checked_count, checked_number, label, parameter_of
 from odeflow.provenance import provenance
 
@@ -111,6 +120,7 @@ def integrate(
     checked_network(network).check(mixture, rule, adversary)
     alpha = checked_alpha(alpha)
     values = start_of(network, mixture, rule, start, initial)
+    check_one_start(network.variables(rule, mixture), values)
     if test_epsilon is None:
         test_epsilon = adversary.epsilon
     test_epsilon = checked_number("test_epsilon", test_epsilon, least=0)
@@ -270,15 +280,13 @@ def labelled(
 
 def start_coordinates(network: Network, mixture: Data, rule: LearningRule, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return initial values by name as coordinates of a Dataset."""
-    return {
-        variable.start_name: (
-            variable.dims,
-            np.asarray(values[variable.start_name]),
-            {"long_name": f"initial {variable.label}", "units": "1"},
-        )
-        for variable in network.variables(rule, mixture)
-        if variable.start_name in values
-    }
+    found = {}
+    for variable in network.variables(rule, mixture):
+        if variable.start_name in values:
+            value = np.asarray(values[variable.start_name])
+            dims = ("run", *variable.dims) if value.ndim > len(variable.dims) else variable.dims
+            found[variable.start_name] = dims, value, {"long_name": f"initial {variable.label}", "units": "1"}
+    return found
 
 
 def _points(

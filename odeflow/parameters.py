@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +32,7 @@ __all__ = [
     "checked_number",
     "choice",
     "described",
+    "entries_of",
     "label",
     "number",
     "parameter_of",
@@ -310,6 +311,19 @@ def checked_count(name: str, value: object, least: int, where: str = "", *, most
 def a(noun: str) -> str:
     """Return a noun with its article: a Committee, an Adversary."""
     return f"{'an' if noun[:1].lower() in tuple('aeio') else 'a'} {noun}"
+
+
+_PAIR = {"unit", "other_unit"}  # dims of a symmetric matrix
+
+
+def entries_of(values: xr.DataArray, dims: Collection[Hashable]) -> Iterator[tuple[tuple[int, ...], xr.DataArray]]:
+    """Return the entries of an array along `dims`, each with its indices; of a symmetric matrix those above and on the diagonal."""
+    order = [dim for dim in values.dims if dim in dims]
+    pair = [order.index(dim) for dim in order if dim in _PAIR]
+    for index in np.ndindex(*(values.sizes[dim] for dim in order)):
+        if len(pair) == 2 and index[pair[0]] > index[pair[1]]:
+            continue
+        yield index, values.isel(dict(zip(order, index, strict=True)))
 
 
 Result = TypeVar("Result", "xr.Dataset", "xr.DataArray")

@@ -13,7 +13,15 @@ from odeflow.integrate import checked_alpha, labelled, start_coordinates
 from odeflow.model import Adversary, Data, LearningRule, numeric_parameters
 from odeflow.numerics.memory import check_memory
 from odeflow.order_parameters import Network, Perceptron
-from odeflow.order_parameters.base import checked_network, flat, recorded, start_of, width
+from odeflow.order_parameters.base import (
+    check_one_start,
+    checked_network,
+    flat,
+    recorded,
+    start_of,
+    start_record,
+    width,
+)
 from odeflow.parameters import checked_count, checked_number, label
 from odeflow.provenance import provenance
 
@@ -62,7 +70,9 @@ def simulate(
         Seed. Each run has a stream of its own, so the result depends neither on the number of threads nor on `runs`.
         A Generator gives its next spawned SeedSequence. None: fresh entropy, which is recorded.
     start, **initial
-        Initial values, as for `integrate`. The direct method draws w(0) at random with this overlap and length.
+        Initial values, as for `integrate`, of all runs; of a two-layer network also of each run, with a first axis of
+        length `runs`, such as `odeflow.order_parameters.random_start` draws. The direct method draws w(0) at random with
+        these overlaps and lengths.
     test_epsilon
         Perturbation at which `adversarial_error` is evaluated, >= 0; default: the adversary's.
     progress
@@ -95,6 +105,7 @@ def simulate(
     test_epsilon = checked_number("test_epsilon", adversary.epsilon if test_epsilon is None else test_epsilon, least=0)
     seed = seed_sequence(rng)
     variables = network.variables(rule, mixture)
+    check_one_start(variables, values, runs)
     _check_size(N, alpha, runs, method, width(variables))
 
     y = network.simulate(
@@ -118,7 +129,7 @@ def simulate(
     attrs = provenance(
         "simulate", mixture, rule, adversary, **recorded(network),
         seed=f"entropy={seed.entropy}, spawn_key={tuple(seed.spawn_key)}",
-        N=N, runs=runs, method=method, **values, test_epsilon=test_epsilon,
+        N=N, runs=runs, method=method, **start_record(variables, values), test_epsilon=test_epsilon,
     )  # fmt: skip
     return label(xr.Dataset(data, coords, attrs))
 

@@ -24,7 +24,7 @@ from odeflow.model import (
 )
 from odeflow.numerics.memory import check_memory
 from odeflow.order_parameters import Network, Perceptron
-from odeflow.order_parameters.base import DEFAULT, checked_network, recorded
+from odeflow.order_parameters.base import DEFAULT, checked_network, recorded, start_record
 from odeflow.parameters import LABELS, checked_count, checked_number, label
 from odeflow.provenance import check_target, provenance
 from odeflow.sweeps.checks import (
@@ -179,7 +179,7 @@ def sweep(
         if alpha is not None and record.alpha is not None:
             alpha = record.settled(alpha, record.alpha)
     if starts:
-        starts = checked_starts(parts, start or {}, initial, grid)
+        starts = checked_starts(parts, start or {}, initial, grid, runs)
     options: dict[str, Any] = {**starts, "test_epsilon": test_epsilon}
     computation: Computation
     seed = None
@@ -250,7 +250,7 @@ def _template(
 
     options = {name: value for name, value in options.items() if name not in grid.values}
     text = None if seed is None else f"entropy={seed.entropy}, spawn_key={tuple(seed.spawn_key)}"
-    options |= recorded(network, without=grid.values)
+    options = start_record(network.variables(parts[1], parts[0]), options) | recorded(network, without=grid.values)
     law = parts[2].law
     if law is not None:  # which the configuration has by name: two of one name are told apart by their quantiles
         quantiles = np.interp(_LEVELS, *law.table())

@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import tyro
 
 from odeflow.cli.figures import Plot, Presented
-from odeflow.cli.flags import Learner, chosen_network, with_network
+from odeflow.cli.flags import Learner, chosen, with_choices
 from odeflow.cli.parsing import parsed
 from odeflow.cli.program import run
 from odeflow.cli.sweep import Sweep, output_times
 from odeflow.model import checked_count
+from odeflow.parameters import entries_of
 from odeflow.provenance import SaveError, check_target, package_version, save
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import xarray as xr
 
 __all__ = ["main"]
@@ -69,9 +70,7 @@ class Integrate(_Model):
 
         self.check_targets()
         result = integrate(
-            self.mixture,
-            self.rule,
-            self.adversary,
+            *self.parts(),
             alpha=self.alpha(),
             network=self.learner(),
             **self.initial(),
@@ -89,7 +88,7 @@ class Simulate(_Model):
     points: int = 21
     """Number of output times from 0 to alpha_max, >= 2."""
     N: int = 1000
-    """Dimension of the input, >= 3 (direct: >= 2)."""
+    """Dimension of the input, >= 3 (direct: >= 2); of K units and n centres or teachers >= n + K + 1 (n + K)."""
     runs: int = 100
     """Independent repetitions, >= 1."""
     method: Literal["reduced", "direct"] = "reduced"
@@ -105,16 +104,14 @@ class Simulate(_Model):
         if self.seed is not None:
             checked_count("seed", self.seed, 0)
         result = simulate(
-            self.mixture,
-            self.rule,
-            self.adversary,
+            *self.parts(),
             N=self.N,
             alpha=self.alpha(),
             runs=self.runs,
             method=self.method,
             rng=self.seed,
             network=self.learner(),
-            **self.initial(),
+            **self.initial(self.N, self.runs),
             test_epsilon=self.test_epsilon,
             progress=True,
         )
@@ -139,9 +136,7 @@ class FixedPoints(Presented, Learner):
         if self.out is not None:
             check_target(self.out, overwrite=self.overwrite)
         self.check_presentation()
-        result = fixed_points(
-            self.mixture, self.rule, self.adversary, network=self.learner(), test_epsilon=self.test_epsilon
-        )
+        result = fixed_points(*self.parts(), network=self.learner(), test_epsilon=self.test_epsilon)
         files = [] if self.out is None else [save(result, self.out)]
         print(_fixed_point_table(result), *files, *self.present(result), sep="\n")
 
@@ -155,17 +150,20 @@ EXAMPLES = {
     "integrate": (
         "integrate --p 0.7 --epsilon 1 --rho 3 --out run.nc --plot run.pdf",
         "integrate --loss logistic --activation linear --no-normalised --alpha-max 1000 --points 1001",
-        "integrate --network committee --eta-theta 0.1 --epsilon 0.5",
+        "integrate --network committee --hidden 2 --M0 0.2 0.05 --Q0 0.5 0.1 0.1 0.3 --eta-c 0.2 --epsilon 0.4",
+        "integrate --network committee --hidden 4 --activation relu --data xor --spread 0.1 --start-size 0.5 --c0 1 1 -1 -1",
     ),
     "simulate": (
         "simulate --p 0.7 --epsilon 1 --N 500 --runs 50 --seed 1 --plot points.pdf",
         "simulate --N 1e6 --runs 20 --alpha-max 10 --out large.zarr",
         "simulate --method direct --N 100 --fraction 0.5 --epsilon 1",
+        "simulate --network committee --hidden 2 --data teacher --teacher-units 2 --start-size 0.1 --runs 20 --attack worst",
     ),
     "sweep": (
         "sweep --p 0.7 --over rho=0.5:4:50 --over epsilon=0:2:41 --out sweep.nc",
         "sweep --over eta_w=log:0.001:1:31 --over second_order=True,False --out rates.nc",
         "sweep --compute simulate --over N=10,30,100 --runs 50 --seed 1 --out sizes.nc --workers 2",
+        "sweep --network committee --hidden 2 --M0 0.2 0.1 --over epsilon=0:1:21 --over rho=1,2,3 --out two_layers.nc",
         "sweep --compute equilibria --p 0.7 --over epsilon=0:2:81 --out phases.zarr --resume",
     ),
     "fixed-points": ("fixed-points --p 0.7 --epsilon 1", "fixed-points --loss hinge --epsilon 0.5 --out points.nc"),
@@ -177,31 +175,34 @@ COMMANDS = ("integrate", "simulate", "sweep", "fixed-points", "plot")
 
 
 def types_of(arguments: list[str]) -> Any:
-    """Return the commands, with the flags of the network that the arguments choose."""
-    network = chosen_network(arguments)
+    """Return the commands, with the flags of the network and the data that the arguments choose."""
+    kinds = chosen(arguments)
     return (
-        Annotated[with_network(Integrate, network), tyro.conf.subcommand("integrate")]
-        | Annotated[with_network(Simulate, network), tyro.conf.subcommand("simulate")]
-        | Annotated[with_network(Sweep, network), tyro.conf.subcommand("sweep")]
-        | Annotated[with_network(FixedPoints, network, starts=False), tyro.conf.subcommand("fixed-points")]
+        Annotated[with_choices(Integrate, *kinds), tyro.conf.subcommand("integrate")]
+        | Annotated[with_choices(Simulate, *kinds), tyro.conf.subcommand("simulate")]
+        | Annotated[with_choices(Sweep, *kinds), tyro.conf.subcommand("sweep")]
+        | Annotated[with_choices(FixedPoints, *kinds, starts=False), tyro.conf.subcommand("fixed-points")]
         | Annotated[Plot, tyro.conf.subcommand("plot")]
     )
 
 
-_ERRORS = ("error", "adversarial_error")
+_MEASURES = {
+    "error": "E", "fgsm_error": "S_FGSM({})", "adversarial_error": "S({})", "loss": "loss", "adversarial_loss": "loss({})",
+}  # fmt: skip
+"""What is printed last, and how: with the perturbation that it is at."""
 _NOT_SHOWN = ("status", "stable", "eigenvalues")
 
 
 def _entries(result: xr.Dataset, dims: tuple[str, ...]) -> dict[str, xr.DataArray]:
     """Return every number of a result by name: those of an array variable one by one, with their indices."""
     entries: dict[str, xr.DataArray] = {}
-    for name in (*(name for name in result.data_vars if name not in (*_ERRORS, *_NOT_SHOWN)), *_ERRORS):
-        text = {"error": "E", "adversarial_error": f"S({float(result.test_epsilon):g})"}.get(str(name), str(name))
+    names = [str(name) for name in result.data_vars if name not in (*_MEASURES, *_NOT_SHOWN)]
+    for name in (*names, *(name for name in _MEASURES if name in result)):
+        text = _MEASURES.get(name, name).format(f"{float(result.test_epsilon):g}")
         others = [dim for dim in result[name].dims if dim not in dims]
-        for index in np.ndindex(*(result.sizes[dim] for dim in others)):
-            several = any(result.sizes[dim] > 1 for dim in others)
-            label = text + "".join(str(i + 1) for i in index) if several else text
-            entries[label] = result[name].isel(dict(zip(others, index, strict=True)))
+        several = any(result.sizes[dim] > 1 for dim in others)
+        for index, values in entries_of(result[name], others):
+            entries[text + "".join(str(i + 1) for i in index) if several else text] = values
     return entries
 
 
@@ -215,7 +216,9 @@ def _table(result: xr.Dataset) -> str:
             error = float(values.std(ddof=1)) / runs**0.5
             cells.append(f"{name} = {float(values.mean()):.6f} +- {error:.6f}")
         else:
-            cells.append(f"{name} = {values.item():.8f}")
+            cells.append(
+                f"{name} = {values.item():.2g}" if name == "quadrature_error" else f"{name} = {values.item():.8f}"
+            )
     return "  ".join(cells)
 
 

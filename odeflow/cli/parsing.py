@@ -137,7 +137,8 @@ def _unboxed(text: str) -> str:
 def _said(message: str, arguments: list[str]) -> str:
     """Return one of tyro's messages as this package says it: the argument, its value, what is allowed."""
     if match := re.match(r"Error parsing (?:-\w/)?(\S+): (.*)", message):
-        return f"{_key(match[1]).replace('-', '_') if match[1].startswith('--') else match[1]} = {match[2]}"
+        name = match[1].lstrip("-").replace("-", "_") if match[1].startswith("--") else match[1]
+        return f"{name} = {match[2]}"
     if match := re.match(r"Missing value for argument '(?:-\w/)?(\S+)'", message):
         return f"{match[1]} has no value: allowed is one after it"
     if match := re.match(r"Missing from (.*?): (\S+) (.*?)\.? \(required\)", message):

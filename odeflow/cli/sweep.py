@@ -62,7 +62,8 @@ class Sweep(Presented, Learner):
     atol: float | None = None
     """Absolute tolerance of the order parameters; default: the network's, 1e-10 for the perceptron."""
     N: int | None = None
-    """Dimension of the input of a simulation, >= 3 (direct: >= 2)."""
+    """Dimension of the input of a simulation, >= 3 (direct: >= 2); of K units and n centres or teachers >= n + K + 1
+    (n + K)."""
     runs: int | None = None
     """Independent repetitions of a simulation, >= 1."""
     method: Literal["reduced", "direct"] = "reduced"
@@ -85,9 +86,7 @@ class Sweep(Presented, Learner):
 
         with _executor(self.workers, self.dask) as executor:
             result = sweep(
-                self.mixture,
-                self.rule,
-                self.adversary,
+                *self.parts(),
                 over=over,
                 alpha=alpha,
                 compute=self.compute,
@@ -122,12 +121,14 @@ class Sweep(Presented, Learner):
 
     def _initial(self) -> dict[str, Any]:
         """Return the initial values; of equilibria those that are not the default, which `sweep` refuses."""
-        given = self.initial()
+        given = self.initial(self.N, self.runs)
         if self.compute != "equilibria":
             return given
         flags: Any = self
         start = type(flags.start_flags)()
-        return {name: value for name, value in given.items() if value != getattr(start, name)}
+        return {
+            name: value for name, value in given.items() if getattr(flags.start_flags, name) != getattr(start, name)
+        }
 
     def _check_target(self, target: Path) -> None:
         from odeflow.sweeps.records import exists

@@ -5,11 +5,11 @@
 
 from odeflow.model import LearningRule
 from odeflow.order_parameters.base import Network, OrderParameter
-from odeflow.order_parameters.committee import Committee
+from odeflow.order_parameters.committee import Committee, random_start
 from odeflow.order_parameters.perceptron import Perceptron
 from odeflow.parameters import LABELS
 
-__all__ = ["NETWORKS", "Committee", "Network", "OrderParameter", "Perceptron"]
+__all__ = ["NETWORKS", "Committee", "Network", "OrderParameter", "Perceptron", "random_start"]
 
 NETWORKS: dict[str, type[Network]] = {"perceptron": Perceptron, "committee": Committee}
 """Name on the command line to class."""

@@ -8,10 +8,11 @@ simulated. `integrate`, `simulate`, `sweep`, `fixed_points`, `plot` and the comm
 from __future__ import annotations
 
 import abc
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +26,11 @@ __all__ = [
     "OrderParameter",
     "Points",
     "System",
+    "check_one_start",
     "checked_network",
     "flat",
     "start_of",
+    "start_record",
     "unflat",
     "width",
 ]
@@ -105,6 +108,11 @@ class Network(abc.ABC):
     Their fields made by `odeflow.parameters.number` are parameters like those of the mixture: coordinates of results, and
     allowed in a sweep.
     """
+
+    without: ClassVar[tuple[str, ...]] = ()
+    """Fields of the rule that have no meaning for it, and of which the command line has no flags."""
+    random_starts: ClassVar[bool] = False
+    """Whether `odeflow.order_parameters.random_start` draws its initial values."""
 
     @property
     @abc.abstractmethod
@@ -198,7 +206,7 @@ class Network(abc.ABC):
     ) -> Array:
         """Return the state of each run after so many examples, shape (runs, examples, width).
 
-        Each run has a stream of its own; `start` is one initial state, shape (width,).
+        Each run has a stream of its own; `start` is one initial state, shape (width,), or one of each run, (runs, width).
         """
 
     @abc.abstractmethod
@@ -355,6 +363,27 @@ def start_of(
     values = {name: _checked(known[name], value) for name, value in values.items()}
     network.check_start(rule, values)
     return {variable.start_name: values[variable.start_name] for variable in network.variables(rule, mixture)}
+
+
+def check_one_start(variables: Sequence[OrderParameter], values: Mapping[str, Any], runs: int | None = None) -> None:
+    """Raise a ValueError unless initial values, as `start_of` returns them, are one state, or with `runs` one a run."""
+    leads = [()] if runs is None else [(), (runs,)]
+    for variable in variables:
+        shape = np.shape(values[variable.start_name])
+        if shape[: len(shape) - len(variable.sizes)] not in leads:
+            shapes = [(*lead, *variable.sizes) for lead in leads if lead or variable.sizes]
+            allowed = " or ".join(["a number", *(f"an array of shape {one}" for one in shapes)])
+            raise ValueError(f"{variable.start_name} has shape {shape}: allowed is {allowed}")
+
+
+def start_record(variables: Sequence[OrderParameter], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return initial values as the attributes of a result have them: of each run a digest, for they are coordinates."""
+    found = dict(values)
+    for variable in variables:
+        array = np.asarray(values.get(variable.start_name, 0.0))
+        if array.ndim > len(variable.dims):
+            found[variable.start_name] = f"of each run, sha256 {hashlib.sha256(array.tobytes()).hexdigest()}"
+    return found
 
 
 def _checked(variable: OrderParameter, value: Any) -> Any:

@@ -12,7 +12,7 @@ from odeflow.plot.artists import draw_lines, draw_points
 from odeflow.plot.labels import described, label_axes, legend_text, text_of
 from odeflow.plot.layout import clear_legend, grid, inner_labels_off, legend_above
 from odeflow.plot.looks import Look, looks
-from odeflow.plot.sources import ERRORS, Source, differing
+from odeflow.plot.sources import ERRORS, LOSSES, Source, differing
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["curves"]
 
+_MOST_NAMED = 10  # curves in a panel whose names stand in it
 _LEVEL: dict[str, Any] = {"color": "0.35", "linewidth": 0.7, "zorder": 1}
 _MARK: dict[str, Any] = {"marker": "o", "color": "0.35", "markersize": 4, "markeredgewidth": 0.8, "linestyle": ""}
 
@@ -54,7 +55,9 @@ class _Series:
 
 
 def curves(sources: Sequence[Source], levels: Sequence[Source], width: float) -> tuple[Figure, list[Any]]:
-    """Draw every variable in a panel; of one model both errors in one. Return the figure and its panels.
+    """Draw every variable in a panel, the entries of an array in one; of one model the errors in one, or the losses.
+
+    Returns the figure and its panels.
 
     Raises
     ------
@@ -72,23 +75,21 @@ def curves(sources: Sequence[Source], levels: Sequence[Source], width: float) ->
     names = list(dict.fromkeys(name for source in sources for name in source.names if xs[0] in source.data[name].dims))
     keys = list(dict.fromkeys(one.key for one in series))
     by_key = dict(zip(keys, looks(len(keys), ordered=len(keys) > 2 and _is_scale(series)), strict=True))
-    errors = [name for name in names if name in ERRORS]
-    panels = [[name] for name in names if name not in errors]
-    panels += [errors] if len(keys) == 1 and errors else [[name] for name in errors]
+    panels = _panels(names, sources, len(keys) == 1)
+    if len(keys) > 1 and any(len(panel) > 1 for panel in panels):  # dashes and markers are for the entries
+        by_key = {key: replace(look, dash="-", marker="o") for key, look in by_key.items()}
     kinds = {one.source.simulated for one in series}
     figure, axes = grid(len(panels), width, more=0.2 if len(keys) > 1 or len(kinds) > 1 or levels else 0.0)
     for ax, panel in zip(axes, panels, strict=True):
-        of_panel = looks(len(panel)) if len(panel) > 1 else None
         for one in series:
             for i, name in enumerate(panel):
-                look = by_key[one.key] if of_panel is None else of_panel[i]
-                text = legend_text(one.source.data, name) if of_panel else one.text
-                _draw(one, name, ax, look, None if one.source.simulated and of_panel and len(sources) > 1 else text)
-        if of_panel:
-            ax.set_ylabel("error")
-            handles, texts = ax.get_legend_handles_labels()
-            kept = dict(zip(texts, handles, strict=True))
-            ax.legend(kept.values(), kept.keys())
+                look = by_key[one.key]
+                if len(panel) > 1:
+                    own = looks(len(panel))[i]
+                    look = own if len(keys) == 1 else replace(own, color=look.color)
+                _draw(one, name, ax, look, None if len(panel) > 1 else one.text)
+        if len(panel) > 1:
+            _panel_legend(ax, panel, series, len(keys) == 1)
     _draw_levels(levels, panels, axes)
     inner_labels_off(axes)
     _legend(figure, series, by_key, levels)
@@ -96,6 +97,42 @@ def curves(sources: Sequence[Source], levels: Sequence[Source], width: float) ->
         if ax.get_legend() is not None:
             clear_legend(figure, ax)
     return figure, axes
+
+
+def _panels(names: Sequence[str], sources: Sequence[Source], alone: bool) -> list[list[str]]:
+    """Return the variables of each panel: entries of a group together, and of curves that are alone the errors, the losses."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        of = next(source.data[name].attrs.get("group", name) for source in sources if name in source.names)
+        for kind, members in (("error", ERRORS), ("loss", LOSSES)):
+            of = f"{kind}s" if alone and name in members else of
+        groups.setdefault(of, []).append(name)
+    return list(groups.values())
+
+
+def _panel_legend(ax: Axes, panel: Sequence[str], series: Sequence[_Series], alone: bool) -> None:
+    """Say in a panel which variable is which: by colour and dash, or by the dash alone where colours are the results'."""
+    from matplotlib.lines import Line2D
+
+    source = next(one.source for one in series if panel[0] in one.source.names)
+    for kind, members in (("error", ERRORS), ("loss", LOSSES)):
+        if panel[0] in members:
+            ax.set_ylabel(kind)
+    if "group" in source.data[panel[0]].attrs:
+        ax.set_ylabel(f"${source.data[panel[0]].attrs['symbol'].partition('_{')[0]}$")
+    if len(panel) > _MOST_NAMED:
+        return
+    lines = any(not one.source.simulated for one in series)
+    handles = []
+    for look in looks(len(panel)):
+        style = look.line() if lines else look.line() | {"linestyle": ""}
+        if not alone:
+            style["color"] = "0.3"
+        mark: dict[str, Any] = {"marker": look.marker, "markerfacecolor": "white"} if not lines else {}
+        handles.append(Line2D([], [], **style, **mark))
+    texts = [legend_text(next(one.source.data for one in series if name in one.source.names), name) for name in panel]
+    columns = 1 if len(panel) <= 3 else min(3, -(-len(panel) // 2))
+    ax.legend(handles, texts, ncols=columns, handlelength=1.8, handletextpad=0.5, columnspacing=0.8)
 
 
 def _is_scale(series: Sequence[_Series]) -> bool:

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["described", "label_axes", "legend_text", "symbol", "text_of", "title_of"]
 
+_LEGEND = {
+    "error": "classification",
+    "fgsm_error": "FGSM",
+    "adversarial_error": "adversarial",
+    "loss": "clean",
+    "adversarial_loss": "attacked",
+}
+_ATTACKED = ("fgsm_error", "adversarial_error", "adversarial_loss")
 _SHOWN = ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon")
 
 
@@ -58,9 +66,12 @@ def label_axes(ax: Axes, x: Hashable, y: Any) -> None:
 
 def legend_text(result: xr.Dataset, name: str) -> str:
     """Return what a variable is called in a legend."""
-    if name == "adversarial_error" and "test_epsilon" in result.coords and not result["test_epsilon"].dims:
-        return rf"adversarial, $\varepsilon={float(result['test_epsilon']):g}$"
-    return {"error": "classification", "adversarial_error": "adversarial"}.get(name, text_of(result[name]))
+    text = _LEGEND.get(name)
+    if text is None:
+        return text_of(result[name])
+    if name in _ATTACKED and "test_epsilon" in result.coords and not result["test_epsilon"].dims:
+        return rf"{text}, $\varepsilon={float(result['test_epsilon']):g}$"
+    return text
 
 
 def title_of(parameters: Mapping[str, Any], dims: Iterable[Hashable], runs: int = 0) -> str:

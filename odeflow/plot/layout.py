@@ -123,7 +123,11 @@ def clear_legend(figure: Figure, ax: Axes) -> None:
             bottom, top = transform.transform((low, high))
             ax.set_ylim(low, float(transform.inverted().transform(top + 0.18 * (top - bottom))))
         handles, texts = ax.get_legend_handles_labels()
-        ax.legend(handles, texts, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        legend = ax.get_legend()
+        if not handles and legend is not None:  # they are the legend's own, and not drawn
+            handles = [handle for handle in legend.legend_handles if handle is not None]
+            texts = [text.get_text() for text in legend.get_texts()]
+        ax.legend(handles, texts, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1 + (len(texts) > 3))
 
 
 def add_title(figure: Figure, text: str) -> None:

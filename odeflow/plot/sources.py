@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from odeflow.model import LearningRule
 from odeflow.order_parameters import NETWORKS
-from odeflow.parameters import LABELS
+from odeflow.parameters import LABELS, entries_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ERRORS",
     "FEW",
+    "LOSSES",
     "Source",
     "configuration_of",
     "differing",
@@ -28,9 +30,11 @@ __all__ = [
     "source_of",
 ]
 
-ERRORS = ("error", "adversarial_error")
+ERRORS = ("error", "fgsm_error", "adversarial_error")
+LOSSES = ("loss", "adversarial_loss")
 FEW = 7
 """Curves in a panel, at most."""
+_TOGETHER = 4  # entries of a matrix in one panel, at most
 _OF_DATA = ("cosine", "l1_norm", "l2_norm")
 _TIMES = ("alpha", "examples")
 _COUNTED = ("fixed_point", "branch", "bifurcation", "eigenvalue", "run")  # dims of states, not of an array's entries
@@ -113,11 +117,14 @@ def source_of(result: xr.Dataset | xr.DataArray) -> Source:
 
 
 def drawn_of(result: xr.Dataset) -> xr.Dataset:
-    """Return what is drawn of a result: order parameters, arrays entry by entry, and the errors.
+    """Return what is drawn of a result: order parameters, arrays entry by entry, and the errors or losses.
 
-    Of free weights also the cosine R/sqrt(Q) and the bias b/sqrt(Q), on which alone the errors depend.
+    Of a perceptron's free weights also the cosine R/sqrt(Q) and the bias b/sqrt(Q), on which alone the errors depend. An array
+    of which no entry changes in all of the result, such as output weights that do not learn, is left out. Each entry of an
+    array has the attribute `group`: those of one group are drawn into one panel.
     """
-    known = {variable.name for kind in NETWORKS.values() for variable in kind().starts(LearningRule())} | {*_OF_DATA}
+    known = {"M", "R", *_OF_DATA}
+    known |= {variable.name for kind in NETWORKS.values() for variable in kind().starts(LearningRule())}
     if {"R", "b", "Q"} <= {*result.data_vars} and result["Q"].dims == result["R"].dims:
         root = np.sqrt(result["Q"])
         ratios = {
@@ -127,28 +134,49 @@ def drawn_of(result: xr.Dataset) -> xr.Dataset:
         result, known = result.assign(ratios), known | {*ratios}
     drawn: dict[str, xr.DataArray] = {}
     chosen = [str(name) for name in result.data_vars if name in known]
-    chosen += [name for name in ERRORS if name in result.data_vars]
+    chosen += [name for name in (*ERRORS, *LOSSES) if name in result.data_vars]
     if not chosen:
         numeric = [str(name) for name, array in result.data_vars.items() if np.issubdtype(array.dtype, np.number)]
         chosen = numeric if len(numeric) <= _MOST_DRAWN else []
     for name in chosen:
-        values = result[name]
-        # dims that are no parameter and no time, which have values, but count entries
-        entries = [dim for dim in values.dims if dim not in result.coords and dim not in _COUNTED]
-        for index in np.ndindex(*(values.sizes[dim] for dim in entries)):
-            one = values.isel(dict(zip(entries, index, strict=True)))
-            one = one.drop_vars([key for key, of in values.coords.items() if {*of.dims} & {*entries}])  # of one entry
-            at = "".join(str(i + 1) for i in index) if any(values.sizes[dim] > 1 for dim in entries) else ""
-            tex = values.attrs.get("symbol", LABELS.get(name, ("", ""))[1])
-            drawn[f"{name}{at}"] = one.assign_attrs(symbol=f"{tex}_{{{at}}}" if at else tex)
+        drawn |= _drawn(name, result[name], [dim for dim in result[name].dims if dim not in result.coords])
     others = [name for name in ("stable",) if name in result.data_vars]
     return result[others].assign(drawn)
+
+
+def _drawn(name: str, values: xr.DataArray, dims: Sequence[Hashable]) -> dict[str, xr.DataArray]:
+    """Return what is drawn of a variable: itself, or its entries by name. `dims` have no values, but count entries."""
+    entries = [dim for dim in dims if dim not in _COUNTED]
+    several = any(values.sizes[dim] > 1 for dim in entries)
+    over = [dim for dim in values.dims if dim not in entries]
+    if several and math.prod(values.sizes[dim] for dim in over) > 1:
+        frozen = bool((values == values.isel(dict.fromkeys(over, 0))).all())
+        if frozen:
+            return {}
+    found: dict[str, xr.DataArray] = {}
+    tex = values.attrs.get("symbol", LABELS.get(name, ("", ""))[1])
+    together = len(entries) < 2 or sum(1 for _ in entries_of(values, entries)) <= _TOGETHER
+    symmetric = {"unit", "other_unit"} <= {*entries}
+    for index, entry in entries_of(values, entries):
+        one = entry.drop_vars([key for key, of in values.coords.items() if {*of.dims} & {*entries}])  # of one entry
+        at = "".join(str(i + 1) for i in index) if several else ""
+        if not at:
+            found[name] = one.assign_attrs(symbol=tex)
+            continue
+        # of a matrix a panel for each row; of a symmetric one, one for its diagonal and one for the rest
+        row = str(index[0] == index[1] if symmetric else index[0])
+        group = name if together else f"{name} {row}"
+        found[f"{name}{at}"] = one.assign_attrs(symbol=f"{tex}_{{{at}}}", group=group)
+    return found
 
 
 def parameters_of(result: xr.Dataset) -> dict[str, Any]:
     """Return everything that is the same in the whole result: coordinates without dims, and the configuration's rest."""
     values = {str(name): array.item() for name, array in result.coords.items() if not array.dims}
-    for part in configuration_of(result).values():
+    configuration = configuration_of(result)
+    options = configuration.get("options")
+    network = options.get("network") if isinstance(options, dict) else None
+    for part in (*configuration.values(), network):
         if isinstance(part, dict):
             swept = {*map(str, result.coords)}
             values |= {

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from odeflow.integrate import checked_alpha
 from odeflow.model import numeric_parameters, parameters
 from odeflow.numerics.memory import check_memory
-from odeflow.order_parameters.base import start_of
+from odeflow.order_parameters.base import check_one_start, start_of
 from odeflow.parameters import checked_count
 from odeflow.simulate import checked_method, seed_sequence
 from odeflow.sweeps.computations import Parts, at_point
@@ -103,7 +103,9 @@ def _extremes(values: npt.NDArray[Any]) -> list[Any]:
     return [values.min().item(), values.max().item()]
 
 
-def checked_starts(parts: Parts, start: Mapping[str, Any], initial: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
+def checked_starts(
+    parts: Parts, start: Mapping[str, Any], initial: Mapping[str, Any], grid: Grid, runs: int | None
+) -> dict[str, Any]:
     """Return the checked initial values of the order parameters; those of swept ones have no meaning."""
     mixture, rule, _, network = parts
     names = [variable.start_name for variable in network.starts(rule, mixture) if variable.start_name in grid.values]
@@ -111,6 +113,7 @@ def checked_starts(parts: Parts, start: Mapping[str, Any], initial: Mapping[str,
     found: dict[str, Any] = {}
     for values in itertools.product(*(_extremes(grid.values[name]) for name in names)):
         found = start_of(network, mixture, rule, start, {**initial, **dict(zip(names, values, strict=True))})
+    check_one_start(network.variables(rule, mixture), found, runs)
     return found
 
 

@@ -1,5 +1,6 @@
-"""A network of two layers under attack, so far with one hidden unit."""
+"""A network of two layers under attack."""
 
 from odeflow.order_parameters.committee.network import Committee
+from odeflow.order_parameters.committee.starts import random_start
 
-__all__ = ["Committee"]
+__all__ = ["Committee", "random_start"]

@@ -97,7 +97,8 @@ def _gradient(kind, x, Q, c, u):
             for k in range(K):
                 u[k] *= scale
             return True
-    u[:] = 0.0
+    for k in range(K):
+        u[k] = 0.0
     return False
 
 
@@ -106,7 +107,8 @@ def _ascend(kind, x, Q, c, b, tau, epsilon, how, work, d):
     """Fill d with the result of PGD on the loss, from d = 0."""
     K = c.size
     moved, u = work[:K], work[K : 2 * K]
-    d[:] = 0.0
+    for k in range(K):
+        d[k] = 0.0
     for _ in range(how.steps):
         for k in range(K):
             moved[k] = x[k]
@@ -145,13 +147,13 @@ def attack(kind, x, Q, c, b, tau, epsilon, how, work, d):
         Scratch of `attack_scratch(K)` floats.
     """
     K = c.size
+    for k in range(K):
+        d[k] = 0.0
     if epsilon == 0.0:
-        d[:] = 0.0
-    elif how.kind == FGSM or how.kind == MARGIN:
+        return
+    if how.kind == FGSM or how.kind == MARGIN:
         e = output(kind, x, c, b) - tau if how.kind == FGSM else -tau
-        if e == 0.0 or not _gradient(kind, x, Q, c, d):
-            d[:] = 0.0
-        else:
+        if e != 0.0 and _gradient(kind, x, Q, c, d):
             size = epsilon if e > 0.0 else -epsilon
             for k in range(K):
                 d[k] *= size
@@ -165,7 +167,8 @@ def attack(kind, x, Q, c, b, tau, epsilon, how, work, d):
             error = worst_output(kind, x, Q, c, b, sign, epsilon, work, trial) - sign * tau
             if error > largest:
                 largest = error
-                d[:] = trial
+                for k in range(K):  # assigned as one, it would have numba compile its strings, for a message
+                    d[k] = trial[k]
 
 
 @_compiled
@@ -176,7 +179,8 @@ def worst_output(kind, x, Q, c, b, sign, epsilon, work, d):
     sign = -tau. Exact where `is_exact` says so, otherwise a lower bound.
     """
     K = c.size
-    d[:] = 0.0
+    for k in range(K):
+        d[k] = 0.0
     if epsilon == 0.0:
         return sign * output(kind, x, c, b)
     if kind != ERF and K <= MOST_PATTERNS:
@@ -269,7 +273,7 @@ def _over_faces(kind, x, Q, c, b, sign, epsilon, work, d):
     is. All these are moves that the adversary can make, so that the best of them is the best.
     """
     K = c.size
-    L = work[: K * K].reshape((K, K))
+    L = work[: K * K]
     base, row = work[K * K : K * K + K], work[K * K + K : K * K + 2 * K]
     trial, active = work[K * K + 2 * K : K * K + 3 * K], work[K * K + 3 * K : K * K + 4 * K]
     best = sign * output(kind, x, c, b)
@@ -283,11 +287,11 @@ def _over_faces(kind, x, Q, c, b, sign, epsilon, work, d):
                         rest = Q[k, l]
                         for m in range(l):
                             if zeros >> m & 1:
-                                rest -= L[k, m] * L[l, m]
+                                rest -= L[k * K + m] * L[l * K + m]
                         if l < k:
-                            L[k, l] = rest / L[l, l]
+                            L[k * K + l] = rest / L[l * K + l]
                         elif rest > 1e-13 * Q[k, k]:
-                            L[k, k] = math.sqrt(rest)
+                            L[k * K + k] = math.sqrt(rest)
                         else:
                             regular = False  # these planes meet where fewer of them do
         if not regular:
@@ -335,16 +339,16 @@ def _solve(L, members, right, found):
             rest = right[k]
             for m in range(k):
                 if members >> m & 1:
-                    rest -= L[k, m] * found[m]
-            found[k] = rest / L[k, k]
+                    rest -= L[k * K + m] * found[m]
+            found[k] = rest / L[k * K + k]
     for back in range(K):
         k = K - 1 - back
         if members >> k & 1:
             rest = found[k]
             for m in range(k + 1, K):
                 if members >> m & 1:
-                    rest -= L[m, k] * found[m]
-            found[k] = rest / L[k, k]
+                    rest -= L[m * K + k] * found[m]
+            found[k] = rest / L[k * K + k]
 
 
 @_compiled

@@ -74,7 +74,7 @@ def solve_right(L, row):
         row[l] = rest / L[l, l]
 
 
-def _kernel(model: Any) -> Kernel | None:
+def _kernel(model: Any) -> Any:
     return KERNELS.get(getattr(model, "instance_class", None))  # type: ignore[arg-type]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from odeflow.numerics.compilation import inlined, is_set, sources_digest
+from odeflow.numerics.compilation import is_set, sources_digest
 from odeflow.numerics.random_streams import from_table
 from odeflow.order_parameters.committee.attacks import attack, attack_scratch
 from odeflow.order_parameters.committee.quadrature.sums import Attack
@@ -26,6 +26,8 @@ from odeflow.order_parameters.committee.units import ERF, slope, unit
 __all__ = ["Examples", "Learning", "State", "basis", "simulate_runs"]
 
 Array = npt.NDArray[np.float64]
+
+_compiled = njit(nogil=True, error_model="numpy")
 
 
 class Examples(NamedTuple):
@@ -153,7 +155,7 @@ def simulate_runs(
     from odeflow.numerics.threads import Flag, map_blocks
 
     K, S = start.M.shape[-2:]
-    directions = np.ascontiguousarray(directions, np.float64).reshape(S, -1)
+    directions = _own(directions).reshape(S, -1)
     n0 = directions.shape[1]
     least = n0 + K + (method == "reduced")
     if least > N:
@@ -164,17 +166,23 @@ def simulate_runs(
     P = np.asarray(start.M) @ np.linalg.pinv(directions).T
     X = _lower_factor(np.asarray(start.Q) - P @ np.swapaxes(P, -1, -2))
     initial = [
-        np.ascontiguousarray(np.broadcast_to(entry, (runs, *shape)), np.float64)
+        _own(np.broadcast_to(entry, (runs, *shape)))
         for entry, shape in zip((P, X, start.c, start.theta, start.b), ((K, n0), (K, K), (K,), (K,), ()), strict=True)
     ]
-    law = data._replace(p=np.cumsum(data.p), v=np.sqrt(data.v))
+    law = Examples(
+        _own(np.cumsum(data.p)), _own(np.sqrt(data.v)), _own(data.tau), _own(data.centres),
+        _own(data.teacher_c), _own(data.teacher), int(data.teacher_kind),
+    )  # fmt: skip
+    kind, *rates = learning[:7]
+    how = Attack(int(learning.attack.kind), int(learning.attack.steps), float(learning.attack.step))
+    learner = (int(kind), *map(float, rates), how, _own(learning.levels), _own(learning.factors))
     out = np.empty((runs, examples.size, K * S + K * K + 2 * K + 1))
 
     def simulate(run: int, examples: npt.NDArray[np.int64], stop: Flag) -> None:
         child = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, run), pool_size=seed.pool_size)
         rng = np.random.Generator(np.random.SFC64(child))
         one = (entry[run] for entry in initial)
-        _simulate(rng, N, method == "reduced", law, learning, directions, *one, examples, stop, out[run])
+        _simulate(rng, N, method == "reduced", law, learner, directions, *one, examples, stop, out[run])
 
     def block(first: int, last: int, stop: Flag) -> None:
         if first == last:
@@ -188,6 +196,11 @@ def simulate_runs(
     return out
 
 
+def _own(entry: npt.ArrayLike) -> Array:
+    """Return a copy whose type is always the same, so that the loop is compiled once: C order, and not read-only."""
+    return np.array(entry, np.float64, order="C")
+
+
 def _lower_factor(matrix: Array) -> Array:
     """Return lower triangular X with X X^T = matrix, of positive semidefinite matrices (..., K, K); what is below 0 is 0."""
     values, vectors = np.linalg.eigh((matrix + np.swapaxes(matrix, -1, -2)) / 2)
@@ -195,7 +208,7 @@ def _lower_factor(matrix: Array) -> Array:
     return np.swapaxes(np.linalg.qr(np.swapaxes(root, -1, -2)).R, -1, -2)
 
 
-@inlined
+@_compiled
 def _dot(x, y, first, last):
     """Return sum_i x_i y_i over first <= i < last; four sums at a time, that the processor need not wait for each addition."""
     one, two, three, four = 0.0, 0.0, 0.0, 0.0
@@ -212,7 +225,28 @@ def _dot(x, y, first, last):
     return (one + two) + (three + four)
 
 
-@inlined
+@_compiled
+def _embed(rng, X, n0, w):
+    """Set the coordinates from n0 on of the weights to X in a random orthonormal frame."""
+    K, D = w.shape
+    for k in range(K):
+        for i in range(n0, D):
+            w[k, i] = rng.standard_normal()
+        for l in range(k):
+            along = _dot(w[k], w[l], n0, D)
+            for i in range(n0, D):
+                w[k, i] -= along * w[l, i]
+        scale = 1.0 / math.sqrt(_dot(w[k], w[k], n0, D))
+        for i in range(n0, D):
+            w[k, i] *= scale
+    for k in range(K - 1, -1, -1):
+        for i in range(n0, D):
+            w[k, i] *= X[k, k]
+            for l in range(k):
+                w[k, i] += X[k, l] * w[l, i]
+
+
+@_compiled
 def _turn(w, n0, products):
     """Turn the frame of the weights' last K + 1 coordinates so that the rows are lower triangular there (Gram-Schmidt)."""
     K, D = w.shape
@@ -243,7 +277,8 @@ def _compile(sources: str) -> Any:
     """Return the compiled loop. `sources` stands in its closure to make it part of the key of numba's cache."""
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def simulate(rng, N, is_reduced, law, learning, directions, P, X, c0, theta0, b, examples, stop, out):
+    def simulate(rng, N, is_reduced, law, learning, directions, P, X, c, theta, b, examples, stop, out):
+        # of `law`, p is cumulated and v the standard deviations; c and theta are changed in place
         sources  # noqa: B018
         kind, eta_w, eta_c, eta_theta, eta_b, epsilon, fraction, how, levels, factors = learning
         eta_w, eta_c, eta_theta, eta_b = eta_w / N, eta_c / N, eta_theta / N, eta_b / N
@@ -254,23 +289,16 @@ def _compile(sources: str) -> Any:
         freedom = float(N - drawn)
         w, xi, frame = np.zeros((K, D)), np.zeros(D), np.zeros((K, K))
         Q, x, d, s, e_g = np.zeros((K, K)), np.zeros(K), np.zeros(K), np.zeros(K), np.zeros(K)
-        c, theta, work = c0.copy(), theta0.copy(), np.zeros(attack_scratch(K))
-        if not is_reduced:  # a random frame
+        work = np.zeros(attack_scratch(K))
+        for k in range(K):
+            for i in range(n0):
+                w[k, i] = P[k, i]
+        if is_reduced:
             for k in range(K):
-                for i in range(n0, D):
-                    w[k, i] = rng.standard_normal()
-                for l in range(k):
-                    w[k] -= _dot(w[k], w[l], n0, D) * w[l]
-                w[k] *= 1.0 / math.sqrt(_dot(w[k], w[k], n0, D))
-            for back in range(K):
-                k = K - 1 - back
-                w[k] *= X[k, k]
-                for l in range(k):
-                    w[k] += X[k, l] * w[l]
-            w[:, :n0] = P
+                for l in range(k + 1):
+                    w[k, n0 + l] = X[k, l]
         else:
-            w[:, :n0] = P
-            w[:, n0:drawn] = X
+            _embed(rng, X, n0, w)
         done = 0
         for output in range(examples.size):
             for _ in range(examples[output] - done):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,9 @@ class Committee(Network):
     >>> final.M.dims, round(float(final.error[0]), 4)
     (('alpha', 'unit'), 0.181)
     """
+
+    without: ClassVar[tuple[str, ...]] = ("loss", "activation", "update", "normalised")
+    random_starts: ClassVar[bool] = True
 
     hidden: int = thing(1, "number of hidden units", "At least 1.")
     activation: Literal["erf", "erf-x", "relu"] = choice(
@@ -281,7 +284,7 @@ class Committee(Network):
         from odeflow.order_parameters.committee.monte_carlo import simulate_runs
 
         scale = cluster_numbers(mixture, vars(mixture))[0]
-        check_starts(self.hidden, mixture, scale[None], start[None])
+        check_starts(self.hidden, mixture, scale[None], np.atleast_2d(start))
         law, learning, basis, begin, units = simulated(self, mixture, rule, adversary, start)
         options: dict[str, Any] = {"N": N, "examples": examples, "runs": runs, "method": method}
         return simulate_runs(law, learning, basis, begin, **options, seed=seed, progress=progress) / units

@@ -177,6 +177,8 @@ class Perceptron(Network):
         from odeflow.order_parameters.perceptron.variant_averages import update_factor
 
         assert isinstance(mixture, GaussianMixture)
+        if start.ndim > 1:
+            raise ValueError("the initial values are one of each run: allowed for the perceptron is one of all runs")
         out = np.empty((runs, examples.size, 2 if rule.normalised else 3))
         model = (
             mixture.p, mixture.rho, mixture.v1, mixture.v2,

@@ -16,14 +16,14 @@ from odeflow.numerics.compilation import inlined
 from odeflow.numerics.elementary import erfcx, exp
 
 __all__ = [
-    "BLOCK", "CENTRE", "CLEAN", "CUT", "LEFT", "MOST", "SHIFT", "SLOPE", "SPREAD", "WEIGHT", "A", "D", "Space",
+    "CENTRE", "CLEAN", "CUT", "LEFT", "MOST", "OUTPUT", "SHIFT", "SLOPE", "SPREAD", "SUM_SPREAD",
+    "WEIGHT", "A", "D", "Space",
     "bit", "compiled", "fill_cells", "is_possible", "space_of", "space_size",
 ]  # fmt: skip
 
-BLOCK = 8
-"""Nodes that are evaluated together."""
-MOST = 48
-"""Most nodes of a panel."""
+_BLOCK = 8  # nodes that are evaluated together
+MOST = 64
+"""Most nodes of a panel: a multiple of 8."""
 _FAR = 37.0  # beyond it the normal density is 0 in float64
 _SHARP = 0.6  # a transition narrower than this has panels of its own
 _WIDE = 5.0  # half their length, in widths of the transition
@@ -34,9 +34,9 @@ compiled = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfu
 """Decorator: compile, and leave it to the compiler whether to inline. Without wrappers: it is called by kernels alone."""
 
 # Pages of `Space.fields`
-A, SPREAD, CENTRE, _EDGES, _MIDDLES, _WIDTHS = range(6)
+A, SPREAD, CENTRE, SLOPE, SUM_SPREAD, _EDGES, _MIDDLES, _WIDTHS = range(8)
 # Columns of `Space.levels`
-CLEAN, _ATTACKED, LEFT, _Y, WEIGHT, D, SHIFT, SLOPE = range(8)
+CLEAN, _ATTACKED, LEFT, _Y, WEIGHT, D, SHIFT, OUTPUT = range(8)
 # Columns of `Space.counts`
 CUT, _CUT_PANEL, _UNITS, _PANELS, _PANEL, _NODES, _NODE, _TRANSITIONS = range(8)
 
@@ -45,15 +45,16 @@ class Space(NamedTuple):
     """What is known on each level j, where y_i is known for i < j."""
 
     fields: npt.NDArray[np.float64]
-    """Pages: A = sqrt(v) L; SPREAD and CENTRE, the standard deviation and the mean [j, k] of x_k and, for k = K, of phi - tau with
-    the units S; the edges of the panels of level j, the places of its sharp transitions, and half their widths."""
+    """Pages: A = sqrt(v) L; SPREAD and CENTRE, the standard deviation and the mean [j, k] of x_k; with F_k = sum_{i <= k} c_i x_i
+    over S, SLOPE [j, k], dF_k/dy_j, and SUM_SPREAD [j, k], the standard deviation of F_k; the edges of the panels of level j, the
+    places of its sharp transitions, and half their widths."""
     levels: npt.NDArray[np.float64]
-    """[j] CLEAN: b - tau + sum_{i < j} c_i x_i over S; the same at the attacked example; LEFT: squared length left for y_j, ...;
-    y_j; WEIGHT: product of the weights of i < j. [k] D: d; SHIFT: Delta; SLOPE: d(phi - tau)/dy_k with the units S."""
+    """[j] CLEAN: b - tau + F_{j-1}; the same at the attacked example; LEFT: squared length left for y_j, ...; y_j; WEIGHT: product
+    of the weights of i < j; OUTPUT: the mean of phi - tau with the units S. [k] D: d; SHIFT: Delta."""
     cells: npt.NDArray[np.float64]
     """[units active at the attacked example] The averages of e and of e y_j."""
     lines: npt.NDArray[np.float64]
-    """[6, BLOCK] Partial sums along a line."""
+    """[6, node] The terms of a line."""
     counts: npt.NDArray[np.int64]
     """[j] CUT: whether the half-space can still cut what is left; whether on the present panel of level j - 1; the bits of the
     units i < j that are active at the attacked example; number of panels, the present one, its nodes, the next one; transitions."""
@@ -62,27 +63,27 @@ class Space(NamedTuple):
 @inlined
 def _columns(K):
     """Return the most edges of a level: its ends, its plane, corners, three for each transition."""
-    return 3 + 2 ** (K - 1) + 3 * (2 * K + 1)
+    return 3 + 2 ** (K - 1) + 3 * (2 * K + 2 ** (K - 1))
 
 
 @compiled
 def space_size(K):
     """Return the length of `work` for `space_of`."""
-    return (K + 1) * (6 * _columns(K) + 8) + 2**K * (K + 1) + 6 * BLOCK
+    return (K + 1) * (8 * _columns(K) + 8) + 2**K * (K + 1) + 6 * MOST
 
 
 @compiled
 def space_of(K, work):
     """Return the views of `work`."""
     columns = _columns(K)
-    fields = 6 * (K + 1) * columns
+    fields = 8 * (K + 1) * columns
     levels = fields + 8 * (K + 1)
     cells = levels + 2**K * (K + 1)
     return Space(
-        work[:fields].reshape((6, K + 1, columns)),
+        work[:fields].reshape((8, K + 1, columns)),
         work[fields:levels].reshape((K + 1, 8)),
         work[levels:cells].reshape((2**K, K + 1)),
-        work[cells : cells + 6 * BLOCK].reshape((6, BLOCK)),
+        work[cells : cells + 6 * MOST].reshape((6, MOST)),
         np.zeros((K + 1, 8), np.int64),
     )
 
@@ -96,46 +97,44 @@ def _line(n, middle, half, nodes, weights, x0, x1, sd, e0, e1, h0, h1, c, shift,
     """
     inverse = 1.0 / sd
     h0, h1 = (h0 / c, h1 / c) if side != 0 else (0.0, 0.0)
-    out[:] = 0.0
-    for start in range(0, n, BLOCK):
-        for lane in range(BLOCK):
-            y = middle + half * nodes[start + lane]
-            weight = half * weights[start + lane] * exp(-0.5 * y * y)
-            x = x0 + x1 * y
-            zero = min(max(-x * inverse, -_FAR), _FAR)
-            low = zero if is_active else -_FAR
-            high = _FAR if is_active else zero
-            edge = min(max((-x - (h0 + h1 * y)) * inverse, -_FAR), _FAR)
-            low = max(low, edge) if side > 0 else low
-            high = min(high, edge) if side < 0 else high
-            high = max(high, low)
-            cut = min(max((-x - shift) * inverse, low), high)
-            # normal densities, times sqrt(2 pi), and probabilities of more than |z|
-            n_low, n_cut, n_high = exp(-0.5 * low * low), exp(-0.5 * cut * cut), exp(-0.5 * high * high)
-            p_low = 0.5 * n_low * erfcx(_ROOT_HALF * abs(low))
-            p_cut = 0.5 * n_cut * erfcx(_ROOT_HALF * abs(cut))
-            p_high = 0.5 * n_high * erfcx(_ROOT_HALF * abs(high))
-            p_low = 1.0 - p_low if low > 0.0 else p_low
-            p_cut = 1.0 - p_cut if cut > 0.0 else p_cut
-            p_high = 1.0 - p_high if high > 0.0 else p_high
-            n_low *= _DENSITY
-            n_cut *= _DENSITY
-            n_high *= _DENSITY
-            e = e0 + e1 * y
-            off = weight * e * (p_cut - p_low)
-            out[0, lane] += off
-            out[1, lane] += off * y
-            out[2, lane] += weight * e * (n_low - n_cut)
-            e += c * (x + shift)
-            slope = c * sd
-            first = n_cut - n_high
-            on = weight * (e * (p_high - p_cut) + slope * first)
-            out[3, lane] += on
-            out[4, lane] += on * y
-            out[5, lane] += weight * (e * first + slope * (p_high - p_cut + cut * n_cut - high * n_high))
-    for lane in range(1, BLOCK):
-        for k in range(6):
-            out[k, 0] += out[k, lane]
+    for node in range(-(-n // _BLOCK) * _BLOCK):
+        y = middle + half * nodes[node]
+        weight = half * weights[node] * exp(-0.5 * y * y)
+        x = x0 + x1 * y
+        zero = min(max(-x * inverse, -_FAR), _FAR)
+        low = zero if is_active else -_FAR
+        high = _FAR if is_active else zero
+        edge = min(max((-x - (h0 + h1 * y)) * inverse, -_FAR), _FAR)
+        low = max(low, edge) if side > 0 else low
+        high = min(high, edge) if side < 0 else high
+        high = max(high, low)
+        cut = min(max((-x - shift) * inverse, low), high)
+        # normal densities, times sqrt(2 pi), and probabilities of more than |z|
+        n_low, n_cut, n_high = exp(-0.5 * low * low), exp(-0.5 * cut * cut), exp(-0.5 * high * high)
+        p_low = 0.5 * n_low * erfcx(_ROOT_HALF * abs(low))
+        p_cut = 0.5 * n_cut * erfcx(_ROOT_HALF * abs(cut))
+        p_high = 0.5 * n_high * erfcx(_ROOT_HALF * abs(high))
+        p_low = 1.0 - p_low if low > 0.0 else p_low
+        p_cut = 1.0 - p_cut if cut > 0.0 else p_cut
+        p_high = 1.0 - p_high if high > 0.0 else p_high
+        n_low *= _DENSITY
+        n_cut *= _DENSITY
+        n_high *= _DENSITY
+        e = e0 + e1 * y
+        off = weight * e * (p_cut - p_low)
+        out[0, node] = off
+        out[1, node] = off * y
+        out[2, node] = weight * e * (n_low - n_cut)
+        e += c * (x + shift)
+        slope = c * sd
+        first = n_cut - n_high
+        on = weight * (e * (p_high - p_cut) + slope * first)
+        out[3, node] = on
+        out[4, node] = on * y
+        out[5, node] = weight * (e * first + slope * (p_high - p_cut + cut * n_cut - high * n_high))
+    for k in range(6):
+        for node in range(1, n):
+            out[k, 0] += out[k, node]
 
 
 @inlined
@@ -158,55 +157,64 @@ def _add_edge(y, edges, count):
 
 
 @compiled
+def _add_transition(j, at, half, count, space):
+    """Add the edges of a sharp transition, if it reaches level j's range; return the number of edges."""
+    edges = space.fields[_EDGES, j]
+    if at + half <= edges[0] or at - half >= edges[count - 1]:
+        return count
+    transition = space.counts[j, _TRANSITIONS]
+    space.fields[_MIDDLES, j, transition] = at
+    space.fields[_WIDTHS, j, transition] = half
+    space.counts[j, _TRANSITIONS] += 1
+    for side in range(3):
+        count = _add_edge(at + (side - 1) * half, edges, count)
+    return count
+
+
+@compiled
 def _open(j, K, S, c, space):
     """Split level j, given y_i for i < j, into panels on which what lies behind is smooth."""
     fields, levels, counts = space.fields, space.levels, space.counts
     edges = fields[_EDGES, j]
     centre, sd = fields[CENTRE, j, j], fields[A, j, j]
     reach = math.sqrt(levels[j, LEFT])
+    counts[j, _TRANSITIONS] = 0
     edges[0], edges[1] = -reach, reach
-    zero = min(max(-centre / sd, -reach), reach)
-    edges[0 if bit(S, j) else 1] = zero
+    edges[0 if bit(S, j) else 1] = min(max(-centre / sd, -reach), reach)
     count = _add_edge((-levels[j, SHIFT] - centre) / sd, edges, 2)
-    # corners of the box of the active units behind this one, on the half-space's edge
-    if counts[j, CUT] and bit(S, j) and c[j] != 0.0:
-        for corner in range(2 ** (K - 1 - j)):
-            phi = levels[j, CLEAN]
-            is_corner = True
-            for i in range(j + 1, K):
-                if bit(corner, i - j - 1):
-                    is_corner = is_corner and bit(S, i) and levels[i, SHIFT] < 0.0
-                    phi -= c[i] * levels[i, SHIFT]
-            if is_corner:
-                count = _add_edge((-phi / c[j] - centre) / sd, edges, count)
-    # where a field behind this one, or the output, passes from one side to the other within a short range of y
-    transitions = 0
-    for k in range(j + 1, K + 1):
-        if k == K and not counts[j, CUT]:
-            continue
-        a = abs(levels[j, SLOPE] if k == K else fields[A, k, j])
-        if fields[SPREAD, j + 1, k] >= _SHARP * a:
-            continue
-        half = _WIDE * fields[SPREAD, j + 1, k] / a
-        for place in range(2):
-            shift = 0.0
-            if place == 1:
-                shift = 0.0 if k == K else levels[k, SHIFT]
-                if shift == 0.0 or (shift < 0.0) != bit(S, k):
-                    continue
-            at = -(fields[CENTRE, j, k] + shift) / (levels[j, SLOPE] if k == K else fields[A, k, j])
-            if at + half <= edges[0] or at - half >= edges[count - 1]:
+    # where a field behind this one meets one of its planes within a short range of y
+    for k in range(j + 1, K):
+        a, spread = fields[A, k, j], fields[SPREAD, j + 1, k]
+        if spread < _SHARP * abs(a):
+            half = _WIDE * spread / abs(a)
+            count = _add_transition(j, -fields[CENTRE, j, k] / a, half, count, space)
+            if levels[k, SHIFT] != 0.0 and (levels[k, SHIFT] < 0.0) == bit(S, k):
+                count = _add_transition(j, (-levels[k, SHIFT] - fields[CENTRE, j, k]) / a, half, count, space)
+    # where F_k meets the half-space at a corner of the fields behind x_k: at once for k = j, or within a short range
+    if counts[j, CUT]:
+        middle = levels[j, CLEAN]
+        for k in range(j, K):
+            if not bit(S, k):
                 continue
-            fields[_MIDDLES, j, transitions] = at
-            fields[_WIDTHS, j, transitions] = half
-            transitions += 1
-            for side in range(3):
-                count = _add_edge(at + (side - 1) * half, edges, count)
+            middle += c[k] * fields[CENTRE, j, k]
+            a, spread = fields[SLOPE, j, k], fields[SUM_SPREAD, j + 1, k]
+            if a == 0.0 if k == j else spread >= _SHARP * abs(a):
+                continue
+            for corner in range(2 ** (K - 1 - k)):
+                phi = middle
+                is_corner = True
+                for i in range(k + 1, K):
+                    if bit(corner, i - k - 1):
+                        is_corner = is_corner and bit(S, i) and levels[i, SHIFT] < 0.0
+                        phi -= c[i] * levels[i, SHIFT]
+                if is_corner and k == j:
+                    count = _add_edge(-phi / a, edges, count)
+                elif is_corner:
+                    count = _add_transition(j, -phi / a, _WIDE * spread / abs(a), count, space)
     counts[j, _PANELS] = count - 1
     counts[j, _PANEL] = -1
     counts[j, _NODES] = 0
     counts[j, _NODE] = 0
-    counts[j, _TRANSITIONS] = transitions
 
 
 @compiled
@@ -256,7 +264,7 @@ def _enter(j, K, S, sign, c, space):
         return False
     for k in range(j + 1, K):
         fields[CENTRE, j + 1, k] = fields[CENTRE, j, k] + fields[A, k, j] * y
-    fields[CENTRE, j + 1, K] = fields[CENTRE, j, K] + levels[j, SLOPE] * y
+    levels[j + 1, OUTPUT] = levels[j, OUTPUT] + fields[SLOPE, j, K - 1] * y
     return is_possible(j + 1, K, S, sign, space)
 
 
@@ -269,7 +277,7 @@ def is_possible(j, K, S, sign, space):
         if (x < 0.0) == bit(S, k) and x * x > left * spread * spread:
             return False
     if counts[j, CUT]:
-        e, spread = sign * fields[CENTRE, j, K], fields[SPREAD, j, K]
+        e, spread = sign * space.levels[j, OUTPUT], fields[SUM_SPREAD, j, K - 1]
         if e * e > left * spread * spread:
             if e < 0.0:
                 return False

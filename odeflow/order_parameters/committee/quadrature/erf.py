@@ -29,8 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.numerics.compilation import inlined
-from odeflow.numerics.elementary import exp
-from odeflow.order_parameters.committee.quadrature.erf_block import BLOCK, add_block, n_rows
+from odeflow.numerics.elementary import erfcx, exp, log
+from odeflow.order_parameters.committee.quadrature.erf_block import BLOCK, add_block, block_scratch, n_rows
 from odeflow.order_parameters.committee.quadrature.sums import MARGIN
 
 __all__ = ["Rule", "add_averages_erf", "rule", "scratch"]
@@ -44,6 +44,8 @@ _SHORTEST = 1e-12  # panel
 _FEWEST = 2.0  # nodes of a panel that is hardly needed
 _SCAN = 12  # intervals in which the ends of panels are looked for
 _GRADED = 15.0 / 8.0  # the largest slope of S
+_AWAY = 0.5  # of the distance to a singularity counts, since less is to be gained where the Gaussian weight is small
+_SLOPE = math.sqrt(2.0 / math.pi)
 _GAUSS = 1.0 / math.sqrt(2.0 * math.pi)
 _compiled = numba.njit(nogil=True, error_model="numpy")
 
@@ -58,7 +60,11 @@ class Rule(NamedTuple):
     smooth: float
     """Distance of the singularity that stands for the Gaussian weight, in y."""
     bend: float
-    """Distance of the singularities of an attacked unit, in x."""
+    """The same for an attacked unit, in x."""
+    turn: float
+    """Distance in y of the singularities of an attack's direction below which a panel is stretched at them."""
+    sharp: float
+    """Distance of the singularities of an attack's direction in the variable that is stretched for them, at most pi/2."""
     nodes: Array
     """Gauss-Legendre on (0, 1) with n = 1, 2.. nodes, one after another: that with n nodes begins at n(n - 1)/2."""
     weights: Array
@@ -77,14 +83,14 @@ def _tables() -> tuple[Array, Array, Array, Array]:
 
 def rule(K: int, tolerance: float) -> Rule:
     """Return the nodes with which the averages of K units are within `tolerance`, absolutely."""
-    digits = math.log(1.0 / tolerance) + 1.0
-    return Rule(digits, math.sqrt(2.0 * digits), 2.0, 1.0, *_tables())
+    digits = math.log(1.0 / tolerance) + 3.0
+    return Rule(digits, math.sqrt(2.0 * digits), 2.5, 1.4, 1.2, 1.2, *_tables())
 
 
 @inlined
 def scratch(K, rule):
     """Return the size of the array `work`."""
-    return n_rows(K) * BLOCK + 2 * K * _NODES + _EDGES + 3 * K * K + 7 * K
+    return n_rows(K) * BLOCK + 2 * K * _NODES + _EDGES + 3 * K * K + 8 * K + block_scratch(K)
 
 
 @inlined
@@ -92,19 +98,24 @@ def _g(x):
     return math.erf(x * math.sqrt(0.5))
 
 
-@_compiled
+@inlined
+def _asinh(x):
+    """Return arsinh x within a few 1e-16, absolutely."""
+    return math.copysign(log(abs(x) + math.sqrt(x * x + 1.0)), x)
+
+
+@inlined
 def _inverse(z):
     """Return x with g(x) = z for |z| < 1: a start that is good to 2e-3 (S. Winitzki), then steps of Halley."""
-    logarithm = math.log((1.0 - z) * (1.0 + z))
+    logarithm = log(max((1.0 - z) * (1.0 + z), 1e-16))
     half = 2.0 / (math.pi * 0.147) + 0.5 * logarithm
-    x = math.copysign(math.sqrt(2.0 * (math.sqrt(half * half - logarithm / 0.147) - half)), z)
+    x = math.sqrt(2.0 * (math.sqrt(half * half - logarithm / 0.147) - half))  # that of |z|
     for _ in range(2):
-        slope = math.sqrt(2.0 / math.pi) * math.exp(-0.5 * x * x)
-        if slope < 1e-14:
-            break
-        step = (_g(x) - z) / slope
-        x -= step / (1.0 + 0.5 * x * step)
-    return x
+        decay = exp(-0.5 * x * x)
+        slope = _SLOPE * max(decay, 1e-15)
+        step = (1.0 - decay * erfcx(x * math.sqrt(0.5)) - abs(z)) / slope
+        x = max(x - step / (1.0 + 0.5 * x * step), 0.0)
+    return math.copysign(x, z)
 
 
 @inlined
@@ -123,10 +134,10 @@ def _insert(edges, count, y, reach):
 @inlined
 def _output(level, pattern, y, target, mean, A, c, spread):
     """Return the output less the target at y with the deeper units at the ends of their ranges that `pattern` says."""
-    total = c[level] * _g(mean[level] + A[level, level] * y) - target
+    total = c[level] * _g(mean[level, level] + A[level, level] * y) - target
     for i in range(level + 1, c.size):
-        end = spread[i] if (pattern >> (i - level - 1)) & 1 else -spread[i]
-        total += c[i] * _g(mean[i] + A[i, level] * y + end)
+        end = spread[level, i] if (pattern >> (i - level - 1)) & 1 else -spread[level, i]
+        total += c[i] * _g(mean[level, i] + A[i, level] * y + end)
     return total
 
 
@@ -162,108 +173,165 @@ def _insert_roots(level, target, reach, mean, A, c, spread, edges, count):
 
 
 @inlined
-def _distance(i, level, rule, A, spread, reach):
-    """Return how far from the axis of this level's y the nearest singularity is that unit i makes where it bends."""
+def _root(a, psi):
+    """Return the parts, both positive, of sqrt(a + 2 i psi)."""
+    size = math.sqrt(a * a + 4.0 * psi * psi)
+    if a > 0.0:
+        real = math.sqrt(0.5 * (size + a))
+        return real, psi / real
+    imaginary = math.sqrt(0.5 * (size - a))
+    return psi / max(imaginary, 1e-300), imaginary
+
+
+@inlined
+def _turn(level, x, Q, c):
+    """Return near and far: in x of this level's unit the direction of the attack is singular at +-near +-i far.
+
+    With r = sum_{j<level} u_j w_j the direction is that of r + u w, w of this level's unit, and singular where |r + u w|^2 =
+    P + 2 u C + u^2 Q = 0, P = r.r, C = r.w: at u = sqrt(P/Q) exp(+-i(pi - psi)), cos psi = -sgn(c) C/sqrt(P Q), so that
+    x^2 = ln(c^2 Q/P) -+ 2 i psi; exp(-x_0^2/2) is taken out of r.
+    """
+    nearest = 1e300
+    for j in range(level):
+        if c[j] != 0.0:
+            nearest = min(nearest, x[j] * x[j])
+    if nearest == 1e300 or c[level] == 0.0:
+        return 0.0, 1e300
+    P, C = 0.0, 0.0
+    for j in range(level):
+        u = c[j] * math.exp(0.5 * (nearest - x[j] * x[j]))
+        C += u * Q[level, j]
+        P += u * u * Q[j, j]
+        for i in range(j):
+            P += 2.0 * u * c[i] * math.exp(0.5 * (nearest - x[i] * x[i])) * Q[i, j]
+    own = Q[level, level]
+    P = max(P, 1e-300)
+    cosine = min(max(-math.copysign(C, C * c[level]) / math.sqrt(P * own), -1.0), 1.0)
+    return _root(nearest + math.log(c[level] * c[level] * own / P), math.acos(cosine))
+
+
+@inlined
+def _pinch(level, Q, c):
+    """Return near and far of an outer level: where a deeper unit's singularities meet, at x = 0 of that unit."""
+    near, far = 0.0, 1e300
+    for i in range(level + 1, c.size):
+        if c[i] != 0.0 and c[level] != 0.0:
+            cosine = -math.copysign(1.0, c[i] * c[level]) * Q[i, level] / math.sqrt(Q[i, i] * Q[level, level])
+            ratio = c[level] * c[level] * Q[level, level] / (c[i] * c[i] * Q[i, i])
+            one, other = _root(math.log(ratio), math.acos(min(max(cosine, -1.0), 1.0)))
+            if other < far:
+                near, far = one, other
+    return near, far
+
+
+@inlined
+def _distance(i, level, rule, A, spread):
+    """Return the scale in this level's y on which unit i bends."""
     if i == level:
         return rule.bend / abs(A[i, level])
-    deviation = spread[i] / reach  # of what the deeper levels add, and smooth
+    deviation = spread[level, i] / rule.reach  # of what the deeper levels add, and smooth
     return rule.bend * math.sqrt(1.0 + deviation * deviation) / max(abs(A[i, level]), 1e-300)
 
 
-@_compiled
-def _panels(level, is_split, target, reach, rule, mean, A, c, spread, limit, edges):
-    """Set the ends of the panels of an outer level; return their number."""
+@inlined
+def _end(i, level, spread, limit):
+    """Return the largest abs(mean of x_i) at which unit i bends."""
+    return limit[i] + (spread[level, i] if i > level else 0.0)
+
+
+@inlined
+def _ends(level, is_split, target, reach, near, far, rule, mean, A, c, spread, limit, edges):
+    """Set the ends of the panels of a level; return their number and, of the last level, where the output is the target."""
     edges[0], edges[1] = -reach, reach
     count = 2
-    if is_split:
+    jump = math.inf
+    scale = A[level, level]
+    if level == c.size - 1:
+        if is_split and abs(target) < abs(c[level]):
+            jump = (_inverse(target / c[level]) - mean[level, level]) / scale
+            count = _insert(edges, count, jump, reach)
+    elif is_split:
         count = _insert_roots(level, target, reach, mean, A, c, spread, edges, count)
     for i in range(level, c.size):
-        if _distance(i, level, rule, A, spread, rule.reach) < rule.smooth:
-            end = limit[i] + (spread[i] if i > level else 0.0)
-            count = _insert(edges, count, (-mean[i] - end) / A[i, level], reach)
-            count = _insert(edges, count, (-mean[i] + end) / A[i, level], reach)
-    return count
+        if _distance(i, level, rule, A, spread) < rule.smooth:
+            end = _end(i, level, spread, limit)
+            count = _insert(edges, count, (-mean[level, i] - end) / A[i, level], reach)
+            count = _insert(edges, count, (-mean[level, i] + end) / A[i, level], reach)
+    if near > far and far < rule.turn * scale:
+        count = _insert(edges, count, -mean[level, level] / scale, reach)
+    return count, jump
 
 
 @inlined
 def _is_broken(level, y, target, mean, A, c, spread):
     """Return whether the deeper integrals are split at y."""
-    lowest = highest = c[level] * _g(mean[level] + A[level, level] * y) - target
+    lowest = highest = c[level] * _g(mean[level, level] + A[level, level] * y) - target
     for i in range(level + 1, c.size):
-        one = c[i] * _g(mean[i] + A[i, level] * y - spread[i])
-        other = c[i] * _g(mean[i] + A[i, level] * y + spread[i])
+        one = c[i] * _g(mean[level, i] + A[i, level] * y - spread[level, i])
+        other = c[i] * _g(mean[level, i] + A[i, level] * y + spread[level, i])
         lowest += min(one, other)
         highest += max(one, other)
     return lowest < 0.0 < highest
 
 
 @inlined
-def _count(low, high, is_graded, level, digits, rule, mean, A, spread, limit):
-    """Return the number of nodes of a panel."""
+def _place(low, high, is_graded, level, digits, near, far, factor, rule, mean, A, spread, limit, to, y, weight):
+    """Write the nodes of a panel and their weights, times `factor` and that of the Gaussian; return how many.
+
+    Near a singularity of the attack's direction y = centre + h sinh t, h its distance: in t it is pi/2 away.
+    """
     middle = 0.5 * (low + high)
+    scale = A[level, level]
     distance = rule.smooth
-    for i in range(level, mean.size):
-        end = limit[i] + (spread[i] if i > level else 0.0)
-        if abs(mean[i] + A[i, level] * middle) < end:
-            distance = min(distance, _distance(i, level, rule, A, spread, rule.reach))
-    length = high - low
+    for i in range(level, limit.size):
+        if abs(mean[level, i] + A[i, level] * middle) < _end(i, level, spread, limit):
+            distance = min(distance, _distance(i, level, rule, A, spread))
+    nearest = max(max(low, -high), 0.0)
+    left = max(digits - 0.5 * nearest * nearest, 0.0)
+    h = far / scale
+    is_near = abs(mean[level, level] + scale * middle) < limit[level]
+    is_sharp = is_near and h < rule.turn
+    centre = -mean[level, level] / scale
+    if is_sharp:
+        if near > far:
+            centre += math.copysign(near / scale, middle - centre)
+        start, stop = _asinh((low - centre) / h), _asinh((high - centre) / h)
+        farthest = _AWAY * max(abs(low - centre), abs(high - centre))
+        distance = min(rule.sharp, distance / math.sqrt(h * h + farthest * farthest))
+    else:
+        start, stop = low, high
+        if is_near:
+            distance = min(distance, h)
+    length = stop - start
     if is_graded:
         # the split of the deeper integral crosses its whole range
         distance = min(distance, rule.smooth * 0.5 * length / rule.reach) / _GRADED
-    nearest = max(max(low, -high), 0.0)
-    left = max(digits - 0.5 * nearest * nearest, 0.0)
-    return min(math.ceil(_FEWEST + left / (2.0 * math.asinh(2.0 * distance / length))), _MOST)
+    n = min(math.ceil(_FEWEST + left / (2.0 * _asinh(2.0 * distance / length))), _MOST)
+    first = np.uint64(n * (n - 1) // 2)
+    nodes = rule.graded_nodes if is_graded else rule.nodes
+    weights = rule.graded_weights if is_graded else rule.weights
+    factor *= _GAUSS * length
+    y, weight = np.uint64(y), np.uint64(weight)  # an index that cannot be negative keeps the loop simple
+    if is_sharp:
+        for i in range(np.uint64(n)):
+            growth = exp(start + length * nodes[first + i])
+            z = centre + 0.5 * h * (growth - 1.0 / growth)
+            to[y + i] = z
+            to[weight + i] = factor * weights[first + i] * 0.5 * h * (growth + 1.0 / growth) * exp(-0.5 * z * z)
+    else:
+        for i in range(np.uint64(n)):
+            z = start + length * nodes[first + i]
+            to[y + i] = z
+            to[weight + i] = factor * weights[first + i] * exp(-0.5 * z * z)
+    return n
 
 
 @inlined
-def _place(low, high, n, is_graded, factor, rule, y, weight, at):
-    """Write the nodes of a panel and their weights, times `factor` and that of the Gaussian."""
-    first = n * (n - 1) // 2
-    length = high - low
-    nodes = rule.graded_nodes if is_graded else rule.nodes
-    weights = rule.graded_weights if is_graded else rule.weights
-    nodes, weights = nodes[first : first + n], weights[first : first + n]
-    y, weight = y[at : at + n], weight[at : at + n]
-    factor *= _GAUSS * length
-    for i in range(n):
-        z = low + length * nodes[i]
-        y[i] = z
-        weight[i] = factor * weights[i] * exp(-0.5 * z * z)
-
-
-@_compiled
-def _outer_nodes(level, is_split, target, digits, rule, mean, A, c, spread, limit, edges, y, weight):
-    """Write the nodes of an outer level; return their number."""
-    reach = math.sqrt(2.0 * max(digits, 0.0))
-    n_edges = _panels(level, is_split, target, reach, rule, mean, A, c, spread, limit, edges)
-    total = 0
-    for i in range(n_edges - 1):
-        low, high = edges[i], edges[i + 1]
-        if high - low < _SHORTEST:
-            continue
-        is_graded = is_split and _is_broken(level, 0.5 * (low + high), target, mean, A, c, spread)
-        n = _count(low, high, is_graded, level, digits, rule, mean, A, spread, limit)
-        _place(low, high, n, is_graded, 1.0, rule, y, weight, total)
-        total += n
-    return total
-
-
-@_compiled
-def _line(is_split, target, digits, rule, mean, A, c, spread, limit, edges):
-    """Set the ends of the panels of the last level in `edges`; return their number and where the output is the target."""
-    last = c.size - 1
-    reach = math.sqrt(2.0 * max(digits, 0.0))
-    scale = A[last, last]
-    edges[0], edges[1] = -reach, reach
-    count = 2
-    if _distance(last, last, rule, A, spread, rule.reach) < rule.smooth:
-        count = _insert(edges, count, (-mean[last] - limit[last]) / scale, reach)
-        count = _insert(edges, count, (-mean[last] + limit[last]) / scale, reach)
-    jump = math.inf
-    if is_split and abs(target) < abs(c[last]):
-        jump = (_inverse(target / c[last]) - mean[last]) / scale
-        count = _insert(edges, count, jump, reach)
-    return count, jump
+def _fill(to, start, n, value):
+    """Set to[start : start + n] to the value."""
+    first = np.uint64(start)
+    for i in range(np.uint64(n)):
+        to[first + i] = value
 
 
 @_compiled
@@ -290,18 +358,19 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
     size = n_rows(K) * BLOCK
     rows = work[:size].reshape((n_rows(K), BLOCK))
     start = size
-    nodes = work[start : start + 2 * K * _NODES].reshape((2, K, _NODES))
+    nodes = start  # of level l: y at nodes + 2 l _NODES, their weights _NODES later
     start += 2 * K * _NODES
     edges = work[start : start + _EDGES]
     start += _EDGES
     matrices = work[start : start + 3 * K * K].reshape((3, K, K))
     start += 3 * K * K
-    vectors = work[start : start + 7 * K].reshape((7, K))
+    vectors = work[start : start + 8 * K].reshape((8, K))
     A = matrices[0]  # sqrt(v) L
     spread = matrices[1]  # of level l and unit i: R times the deviation of x_i given y up to this level
     mean = matrices[2]  # of level l and unit i: the mean of x_i given y before this level
     y, factor, digits, target, limit = vectors[0], vectors[1], vectors[2], vectors[3], vectors[4]
-    length, position = vectors[5], vectors[6]
+    length, position, x = vectors[5], vectors[6], vectors[7]
+    start += 8 * K
 
     root = math.sqrt(v)
     for i in range(K):
@@ -316,67 +385,94 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
 
     count = 0  # nodes in the block
     level = 0
-    length[0], position[0] = -1.0, 0.0
+    is_new = True
     while level >= 0:
-        if level == last:
-            n_edges, jump = _line(
-                is_split, target[level], digits[level], rule, mean[level], A, c, spread[level], limit, edges
+        if is_new:
+            near, far = 0.0, 1e300
+            if epsilon > 0.0:
+                near, far = _turn(level, x, Q, c)
+                one, other = _pinch(level, Q, c)
+                if other < far:
+                    near, far = one, other
+            reach = math.sqrt(2.0 * max(digits[level], 0.0))
+            n_edges, jump = _ends(
+                level, is_split, target[level], reach, near, far, rule, mean, A, c, spread, limit, edges
             )
+            total = 0
             for i in range(n_edges - 1):
                 low, high = edges[i], edges[i + 1]
                 if high - low < _SHORTEST:
                     continue
-                n = _count(low, high, False, last, digits[level], rule, mean[level], A, spread[level], limit)
-                if count + n > BLOCK:
-                    add_block(count, rows, m, A, Q, c, b - tau, epsilon, share, sums)
-                    count = 0
-                if not is_split:
-                    sign = -tau
-                elif jump == math.inf:
-                    sign = -1.0 if target[level] > 0.0 else 1.0
+                is_graded = False
+                if level == last:
+                    if count + _MOST > BLOCK:
+                        add_block(
+                            count,
+                            rows,
+                            m,
+                            A,
+                            Q,
+                            c,
+                            b,
+                            tau,
+                            epsilon,
+                            how,
+                            work[start : start + block_scratch(K)],
+                            share,
+                            sums,
+                        )
+                        count = 0
+                    y_at, weight_at = last * BLOCK + count, K * BLOCK + count
                 else:
-                    sign = 1.0 if (low + high > 2.0 * jump) == (c[last] > 0.0) else -1.0
-                _place(low, high, n, False, factor[level], rule, rows[last], rows[K], count)
-                for k in range(last):
-                    row = rows[k, count : count + n]
-                    for j in range(n):
-                        row[j] = y[k]
-                row = rows[K + 1, count : count + n]
-                for j in range(n):
-                    row[j] = sign
-                count += n
+                    is_graded = is_split and _is_broken(level, 0.5 * (low + high), target[level], mean, A, c, spread)
+                    y_at = nodes + 2 * level * _NODES + total
+                    weight_at = y_at + _NODES
+                n = _place(
+                    low,
+                    high,
+                    is_graded,
+                    level,
+                    digits[level],
+                    near,
+                    far,
+                    factor[level],
+                    rule,
+                    mean,
+                    A,
+                    spread,
+                    limit,
+                    work,
+                    y_at,
+                    weight_at,
+                )
+                total += n
+                if level == last:
+                    sign = -tau
+                    if is_split and jump == math.inf:
+                        sign = -1.0 if target[level] > 0.0 else 1.0
+                    elif is_split:
+                        sign = 1.0 if (low + high > 2.0 * jump) == (c[last] > 0.0) else -1.0
+                    for k in range(last):
+                        _fill(work, k * BLOCK + count, n, y[k])
+                    _fill(work, (K + 1) * BLOCK + count, n, sign)
+                    count += n
+            length[level], position[level] = total, 0.0
+            is_new = False
+        if level == last or position[level] == length[level]:
             level -= 1
             continue
-        if length[level] < 0.0:
-            length[level] = _outer_nodes(
-                level,
-                is_split,
-                target[level],
-                digits[level],
-                rule,
-                mean[level],
-                A,
-                c,
-                spread[level],
-                limit,
-                edges,
-                nodes[0, level],
-                nodes[1, level],
-            )
-        if position[level] == length[level]:
-            level -= 1
-            continue
-        node = int(position[level])
+        node = nodes + 2 * level * _NODES + int(position[level])
         position[level] += 1.0
-        z = nodes[0, level, node]
+        z = work[node]
         y[level] = z
         inner = level + 1
-        factor[inner] = factor[level] * nodes[1, level, node]
+        factor[inner] = work[node + _NODES]
         digits[inner] = digits[level] - 0.5 * z * z
-        target[inner] = target[level] - c[level] * _g(mean[level, level] + A[level, level] * z)
+        x[level] = mean[level, level] + A[level, level] * z
+        target[inner] = target[level] - c[level] * _g(x[level])
         for i in range(inner, K):
             mean[inner, i] = mean[level, i] + A[i, level] * z
-        length[inner], position[inner] = -1.0, 0.0
         level = inner
+        is_new = True
     if count > 0:
-        add_block(count, rows, m, A, Q, c, b - tau, epsilon, share, sums)
+        add_block(count, rows, m, A, Q, c, b, tau, epsilon, how, work[start : start + block_scratch(K)], share, sums)

@@ -1,7 +1,7 @@
 r"""A block of nodes of units :math:`g(x) = \mathrm{erf}(x/\sqrt2)`: the attack at each, and what is averaged, in SIMD loops.
 
-Each row of the array `rows` has one quantity at the block's nodes. The nodes come with y, their weight, and the sign of the
-push: that of :math:`\phi - \tau` for FGSM, :math:`-\tau` against the label.
+Each row of the array `rows` has one quantity at the block's nodes. First come y (K rows), the weight, and the sign of the push:
+that of :math:`\phi - \tau` for FGSM, :math:`-\tau` against the label.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import numba
 from odeflow.numerics.compilation import inlined
 from odeflow.numerics.dot import WIDTH, dot
 from odeflow.numerics.elementary import erfcx, exp, fma
-from odeflow.order_parameters.committee.quadrature.sums import layout
+from odeflow.order_parameters.committee.attacks import attack, attack_scratch
+from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, layout
+from odeflow.order_parameters.committee.units import ERF
 
-__all__ = ["BLOCK", "add_block", "first_rows", "n_rows"]
+__all__ = ["BLOCK", "add_block", "block_scratch", "n_rows"]
 
 BLOCK = 128
 """Nodes in a block."""
@@ -31,9 +33,9 @@ def n_rows(K):
 
 
 @inlined
-def first_rows(K):
-    """Return the rows of y (K of them), of the weight and of the sign."""
-    return 0, K, K + 1
+def block_scratch(K):
+    """Return the size of the array `work` of `add_block`."""
+    return 2 * K + attack_scratch(K)
 
 
 @inlined
@@ -74,10 +76,26 @@ def _gradient(n, rows, K, x, u, r, f, Q, c, epsilon):
 
 
 @_compiled
-def add_block(count, rows, mean, A, Q, c, offset, epsilon, share, sums):
+def _attacks(n, rows, K, x, u, r, f, Q, c, b, tau, epsilon, how, work):
+    """Set rows u to the attack, point by point, r to Q u and f to 1."""
+    point, d, rest = work[:K], work[K : 2 * K], work[2 * K :]
+    for i in range(n):
+        for k in range(K):
+            point[k] = rows[x + k, i]
+        attack(ERF, point, Q, c, b, tau, epsilon, how, rest, d)
+        rows[f, i] = 1.0
+        for k in range(K):
+            rows[u + k, i] = d[k]
+            rows[r + k, i] = 0.0
+            for j in range(K):
+                rows[r + k, i] += Q[k, j] * d[j]
+
+
+@_compiled
+def add_block(count, rows, mean, A, Q, c, b, tau, epsilon, how, work, share, sums):
     """Add `share` times the averages over the block's first `count` nodes to `sums`.
 
-    x = mean + A y; the error is offset + sum_k c_k g(x_k), so offset = b0 - tau.
+    x = mean + A y; `work` has `block_scratch` floats.
     """
     K = c.size
     s_y, s_d, s_s, e_g, at_e, e_e = layout(K, K)
@@ -98,13 +116,16 @@ def add_block(count, rows, mean, A, Q, c, offset, epsilon, share, sums):
             for i in range(n):
                 rows[x + k, i] = fma(a, rows[j, i], rows[x + k, i])
     if epsilon > 0.0:
-        _gradient(n, rows, K, x, u, r, f, Q, c, epsilon)
+        if how.kind == FGSM or how.kind == MARGIN:
+            _gradient(n, rows, K, x, u, r, f, Q, c, epsilon)
+        else:
+            _attacks(n, rows, K, x, u, r, f, Q, c, b, tau, epsilon, how, work)
         for k in range(K):
             for i in range(n):
                 rows[x + k, i] = fma(rows[f, i], rows[r + k, i], rows[x + k, i])
                 rows[u + k, i] = rows[f, i] * rows[u + k, i]
     for i in range(n):
-        rows[e, i] = offset
+        rows[e, i] = b - tau
     for k in range(K):
         output, factor = c[k], -c[k] * _SLOPE
         for i in range(n):

@@ -7,6 +7,7 @@ same averages. Approximate: the error falls a little faster than one over the ro
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -19,10 +20,11 @@ from odeflow.order_parameters.committee.units import slope, unit
 
 __all__ = ["add_difference", "normal_points", "points_scratch"]
 
-_compiled = njit(nogil=True, error_model="numpy")
+_compiled = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)  # called by kernels
 _SEED = 14
 
 
+@functools.cache
 def normal_points(n: int, count: int) -> npt.NDArray[np.float64]:
     """Return Sobol' points of the normal law in n dimensions, shape (count, n); count is a power of 2."""
     from scipy.special import ndtri
@@ -56,6 +58,7 @@ def add_difference(kind, m, v, L, Q, c, b, tau, epsilon, how, share, points, wor
     """
     K = m.size
     x, d, moved, s, g = work[:K], work[K : 2 * K], work[2 * K : 3 * K], work[3 * K : 4 * K], work[4 * K : 5 * K]
+    room = work[5 * K : 5 * K + attack_scratch(K)]
     fgsm = Attack(FGSM, 1, 1.0)
     root = math.sqrt(v)
     for point in range(points.shape[0]):
@@ -64,11 +67,10 @@ def add_difference(kind, m, v, L, Q, c, b, tau, epsilon, how, share, points, wor
             x[k] = m[k]
             for i in range(k + 1):
                 x[k] += root * L[k, i] * y[i]
-        weight = share / points.shape[0]
-        attack(kind, x, Q, c, b, tau, epsilon, how, work[5 * K :], d)
-        _add_point(kind, x, y, d, Q, c, b, tau, weight, moved, s, g, sums)
-        attack(kind, x, Q, c, b, tau, epsilon, fgsm, work[5 * K :], d)
-        _add_point(kind, x, y, d, Q, c, b, tau, -weight, moved, s, g, sums)
+        for part in range(2):
+            attack(kind, x, Q, c, b, tau, epsilon, how if part == 0 else fgsm, room, d)
+            weight = (share if part == 0 else -share) / points.shape[0]
+            _add_point(kind, x, y, d, Q, c, b, tau, weight, moved, s, g, sums)
 
 
 @_compiled

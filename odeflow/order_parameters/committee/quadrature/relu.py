@@ -19,6 +19,7 @@ to integrate.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -27,15 +28,16 @@ import numpy.typing as npt
 from numba import njit
 
 from odeflow.order_parameters.committee.quadrature.cells import (
-    BLOCK,
     CENTRE,
     CLEAN,
     CUT,
     LEFT,
     MOST,
+    OUTPUT,
     SHIFT,
     SLOPE,
     SPREAD,
+    SUM_SPREAD,
     WEIGHT,
     A,
     D,
@@ -53,6 +55,9 @@ from odeflow.order_parameters.committee.units import RELU
 __all__ = ["ReluRule", "add_averages_relu", "rule", "scratch"]
 
 
+_TINY = 1e-100
+
+
 class ReluRule(NamedTuple):
     """Nodes of the quadrature, made by `rule`."""
 
@@ -68,6 +73,15 @@ class ReluRule(NamedTuple):
     """Nodes for a unit of length."""
     points: npt.NDArray[np.float64]
     """Points y for PGD and the worst case, shape (points, K)."""
+
+
+@functools.cache
+def _panels() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the nodes and weights of `ReluRule`."""
+    nodes, weights = np.zeros((2, MOST + 1, MOST))
+    for n in range(1, MOST + 1):
+        nodes[n, :n], weights[n, :n] = np.polynomial.legendre.leggauss(n)
+    return nodes, weights / math.sqrt(2 * math.pi)
 
 
 def rule(K: int, tolerance: float, points: int = 2**13) -> ReluRule:
@@ -88,15 +102,10 @@ def rule(K: int, tolerance: float, points: int = 2**13) -> ReluRule:
     """
     from scipy.stats import chi2
 
-    columns = -(-MOST // BLOCK) * BLOCK
-    nodes, weights = np.zeros((2, MOST + 1, columns))
-    for n in range(1, MOST + 1):
-        nodes[n, :n], weights[n, :n] = np.polynomial.legendre.leggauss(n)
     digits = -math.log10(tolerance)
     return ReluRule(
-        nodes,
-        weights / math.sqrt(2 * math.pi),
-        float(chi2.isf(tolerance / 10, K)),
+        *_panels(),
+        float(chi2.isf(0.03 * tolerance, K)),
         1.0 + 0.4 * digits,
         0.3 + 0.25 * digits,
         normal_points(K, points),
@@ -150,14 +159,22 @@ def _add_averages_cells(m, v, L, Q, c, b, tau, epsilon, is_margin, share, rule, 
     fields, levels, counts = space.fields, space.levels, space.counts
     space.cells[:] = 0.0
     levels[0, CLEAN], levels[0, LEFT], levels[0, WEIGHT] = b - tau, rule.reach, 1.0
+    total = b
     for k in range(K):
+        total += m[k] + c[k]
         fields[CENTRE, 0, k] = m[k]
         square = 0.0
         for back in range(k + 1):
             j = k - back
             fields[A, k, j] = math.sqrt(v) * L[k, j]
+            total += fields[A, k, j]
+            if j == k:  # fields without spread fall on one side or the other
+                fields[A, k, k] = max(fields[A, k, k], _TINY)
             square += fields[A, k, j] ** 2
             fields[SPREAD, j, k] = math.sqrt(square)
+    if not math.isfinite(total):  # a step of a solver that went too far
+        sums[:] = np.nan
+        return
     for S in range(2**K):
         square = 0.0
         centre = b - tau
@@ -168,17 +185,17 @@ def _add_averages_cells(m, v, L, Q, c, b, tau, epsilon, is_margin, share, rule, 
                     square += c[k] * Q[k, i] * c[i] if bit(S, i) else 0.0
         is_attacked = epsilon > 0.0 and square > 0.0
         signs = 2 if is_attacked and not is_margin else 1
-        # phi - tau with the units S
-        square_left = 0.0
-        fields[CENTRE, 0, K] = centre
-        for back in range(K):
-            j = K - 1 - back
-            levels[j, SLOPE] = 0.0
-            for k in range(j, K):
-                levels[j, SLOPE] += c[k] * fields[A, k, j] if bit(S, k) else 0.0
-            square_left += levels[j, SLOPE] ** 2
-            fields[SPREAD, j, K] = math.sqrt(square_left)
-        fields[SPREAD, K, K] = 0.0
+        levels[0, OUTPUT] = centre
+        for k in range(K):
+            squares = 0.0
+            for back in range(K):
+                j = K - 1 - back
+                fields[SLOPE, j, k] = fields[SLOPE, j, k - 1] if k > 0 else 0.0
+                if bit(S, k) and j <= k:
+                    fields[SLOPE, j, k] += c[k] * fields[A, k, j]
+                squares += fields[SLOPE, j, k] ** 2
+                fields[SUM_SPREAD, j, k] = math.sqrt(squares)
+            fields[SUM_SPREAD, K, k] = 0.0
         for turn in range(signs):
             sign = 1.0 - 2.0 * turn
             size = 0.0
