@@ -204,7 +204,7 @@ def test_units_with_other_output_weights_are_not_alike() -> None:
         ),
         (
             lambda: symmetric_fixed_points(MIXTURE, RULE, ADVERSARY, network=PAIR, start={"c": [1.0, -1.0]}),
-            "has no two units that are alike",
+            "no two units that are alike: allowed are several units, of which two have the same",
         ),
         (
             lambda: follow(MIXTURE, RULE, ADVERSARY, network=PAIR, start={"M": 0.3}, parameter="eps", values=[1.0]),
