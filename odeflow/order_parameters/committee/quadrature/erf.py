@@ -56,8 +56,8 @@ def rule(K: int, tolerance: float) -> Rule:
     """Return the nodes with which the averages of K units are within `tolerance`, absolutely."""
     from scipy.stats import chi2
 
-    digits = 0.5 * float(chi2.isf(min(0.1 * tolerance, 0.5), K))  # a tenth of the tolerance lies beyond the reach
-    smooth, bend = (1.6, 0.9) if K == 1 else (2.5, 1.4)  # one unit costs next to nothing
+    digits = 0.5 * float(chi2.isf(min(0.05 * tolerance, 0.5), K))  # a part of the tolerance lies beyond the reach
+    smooth, bend = (1.6, 0.9) if K == 1 else (2.0, 1.2)  # one unit costs next to nothing
     return Rule(digits, math.sqrt(2.0 * digits), smooth, bend, 1.2, 1.2, *tables())
 
 
