@@ -12,6 +12,7 @@ from scipy.special import erf, erfinv
 
 from odeflow.order_parameters.committee import saad_solla
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, PGD, WORST, Attack, layout
+from odeflow.order_parameters.committee.quadrature.teacher import rule
 from odeflow.order_parameters.committee.quadrature.teacher_states import averages, losses
 from odeflow.order_parameters.committee.units import ERF, RELU
 
@@ -254,6 +255,12 @@ def test_where_the_student_is_the_teacher_there_is_no_nan() -> None:
     nearly = averages((1 - 1e-5) * one, one, one, np.ones(2), np.ones(2), epsilon=0.3)
     assert np.all(np.isfinite(attacked))
     np.testing.assert_allclose(attacked[[-1, 2]], nearly[[-1, 2]], atol=5e-3)
+
+
+@pytest.mark.parametrize(("K", "M"), [(5, 2), (2, 4), (0, 1)])
+def test_too_many_units_are_refused(K: int, M: int) -> None:
+    with pytest.raises(ValueError, match=f"hidden = {K}, units of the teacher = {M}: the quadrature has up to 4 and 3"):
+        rule(K, M)
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ FLOOR = 1e-9
 
 _MOST = 64  # nodes of a panel
 _MOST_GRADED = 96
+_MOST_UNITS, _MOST_TEACHERS = 4, 3
 _THRESHOLDS = 16  # of a point, at most
 _SCAN = 24  # intervals in which a crossing is looked for
 _ROOTS = 6  # crossings, at most
@@ -101,8 +102,19 @@ def rule(K: int, M: int, tolerance: float = 1e-6) -> TeacherRule:
     K, M
         Hidden units of student and teacher, 1 to 4 and 1 to 3.
     tolerance
-        From 1e-2 to 1e-9, absolute, for fields of variance about 1; larger ones err more.
+        From 1e-2 to 1e-9, absolute, for fields of variance about 1; larger ones err more, and so does a C near singular, where
+        the student's fields all but say the label, and WORST, whose thresholds have no panels of their own.
+
+    Raises
+    ------
+    ValueError
+        If there are more units.
     """
+    if not 1 <= K <= _MOST_UNITS or not 1 <= M <= _MOST_TEACHERS:
+        raise ValueError(
+            f"hidden = {K}, units of the teacher = {M}: the quadrature has up to {_MOST_UNITS} and {_MOST_TEACHERS}; "
+            "simulate has more"
+        )
     digits = min(max(-math.log10(tolerance), 2.0), 9.0)
     panels = np.zeros((_MOST, 2, _MOST))
     for n in range(1, _MOST + 1):
