@@ -287,3 +287,18 @@ def test_the_bound_of_three_erf_units_lies_between_the_attack_of_the_margin_and_
     two |= {"c": state["c"][:2], "theta": state["theta"][:2]}
     found = adversarial_error_bound(ERF, **state, epsilon=0.5, tolerance=1e-6)
     assert float(found) == pytest.approx(float(adversarial_error(ERF, **two, epsilon=0.5)), abs=1e-5)
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 2.0])
+def test_two_steep_erf_units_are_a_corner(epsilon: float) -> None:
+    """Right is the quadrant where both units are on, or wrong that where both are off: the offset curve turns back, or is round."""
+    state: dict[str, Any] = {
+        "M": np.zeros((2, 1)), "Q": 1e6 * np.eye(2), "c": np.ones(2), "theta": np.zeros(2), "b": -1.0,
+        "p": [1.0], "v": [1.0], "tau": [1.0],
+    }  # fmt: skip
+    inner = 1 - norm.sf(epsilon) ** 2
+    assert float(adversarial_error(ERF, **state, epsilon=epsilon, tolerance=1e-8)) == pytest.approx(inner, abs=1e-8)
+    state["b"] = 1.0
+    outer = 1 / 4 + (norm.cdf(epsilon) - 0.5) + (1 - math.exp(-(epsilon**2) / 2)) / 4
+    # the corner itself is rounded over the width of the units, 1/1000
+    assert float(adversarial_error(ERF, **state, epsilon=epsilon)) == pytest.approx(outer, abs=1e-4)
