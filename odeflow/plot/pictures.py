@@ -25,7 +25,9 @@ def plot(*results: xr.Dataset | xr.DataArray, width: Width = None, title: bool =
     """Draw the natural picture of one result, or of several over each other.
 
     Over alpha, or over one parameter: every order parameter and the two errors in panels, as lines (theory) or as points
-    with error bars (dim run); of free weights also the cosine R/sqrt(Q) and b/sqrt(Q), on which the errors depend. One
+    with error bars (dim run); of free weights also the cosine R/sqrt(Q) and b/sqrt(Q), on which the errors depend. The
+    entries of an array, such as the overlaps of a two-layer network's units, share panels (a row of a large matrix, and the
+    diagonal and the rest of a symmetric one), and arrays that do not change at all are left out. One
     variable over any one dimension, such as a robustness curve: one panel. With a second dimension of at most 7 values:
     one curve a value. Over two larger ones: heat maps with contours, which for simulations are of the mean over the
     runs. A third parameter makes rows of heat maps, at most 4. A sweep whose parameters have more than 7 values is drawn
