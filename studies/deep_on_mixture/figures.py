@@ -210,7 +210,7 @@ def _committees(data: xr.Dataset) -> Figure:
         axes[0, 1].set(ylabel="$Q_{kk}$", xlabel=symbol("alpha"))
         for ax in axes[0, :2]:
             ax.set_title(str(one.committee.item()), loc="left", fontsize=7)
-        axes[0, 0].legend(title="unit", ncols=2, fontsize=6, title_fontsize=6)
+        axes[0, 0].legend(title="unit", ncols=2, fontsize=7, title_fontsize=7)
         late = data.isel(committee_alpha=slice(1, None))
         gap = late.committee_measured.mean("committee_run") - late.committee_theory
         error = late.committee_measured.std("committee_run", ddof=1) / np.sqrt(
@@ -230,6 +230,6 @@ def _committees(data: xr.Dataset) -> Figure:
     with style():
         axes[0, 3].set(ylabel=r"overlap of $\sum_k c_k w_k$", xlabel=symbol("alpha"))
         axes[0, 3].set_title("20 ReLU", loc="left", fontsize=7)
-        axes[0, 3].legend(fontsize=6)
+        axes[0, 3].legend(fontsize=7)
         label_panels(axes[0])
     return figure  # type: ignore[no-any-return]

@@ -120,7 +120,7 @@ def _over_v(data: xr.Dataset, ax: Axes) -> None:
 
 def _starts(data: xr.Dataset) -> Figure:
     """Draw the share over epsilon, the shares of all conditions, and the growth rates."""
-    figure, axes = new_figure(1, 3, width="double", height=3.0)
+    figure, axes = new_figure(1, 3, width="double", height=3.2)
     over, conditions, rates = axes[0]
     one = data.sel(condition="as it is")
     most = float(one.start_epsilon.max())
@@ -137,9 +137,10 @@ def _starts(data: xr.Dataset) -> Figure:
                 some.share, at, xerr=some.share_error, fmt=look["marker"], color=look["color"], markersize=3.5,
                 label=rf"$\varepsilon={epsilon:g}$",
             )  # fmt: skip
-        conditions.set_yticks(-np.arange(len(names)), names, fontsize=6.5)
+        conditions.set_yticks(-np.arange(len(names)), names, fontsize=7)
         conditions.set(xlabel="share that finds all clusters", xlim=(-0.03, 1.03))
-        conditions.legend(loc="lower right")
+        conditions.tick_params(axis="y", which="minor", left=False)
+        conditions.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
         for look, kind in zip(_LOOKS, data.turned_to.values, strict=False):
             rates.plot(
                 data.rates_epsilon, data.growth.sel(turned_to=kind), **_split(look)[0], marker=look["marker"], markersize=3.5,

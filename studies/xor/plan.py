@@ -144,8 +144,8 @@ QUICK = Plan(
     simulated_runs=16,
     simulated_alpha=400.0,
     conditions=(
-        Condition("as it is", _ENDS, 96),
-        Condition("attack on the margin", _ENDS, 64, attack="margin"),
+        Condition("as it is", _ENDS, 256),
+        Condition("attack on the margin", _ENDS, 256, attack="margin"),
         Condition("one centre is missed before", _ENDS, 16, start="missing"),
     ),
     rates_epsilon=_ENDS,

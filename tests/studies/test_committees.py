@@ -6,6 +6,7 @@ import torch
 import xarray as xr
 
 from odeflow import integrate
+from studies.common.two_layers import sgd
 from studies.deep_on_mixture import committees
 from studies.deep_on_mixture.committee_claims import committee_claims, committee_table
 
@@ -57,7 +58,7 @@ def test_nets_in_R_N_are_on_the_lines_of_the_theory() -> None:
     nets, generator = committees._nets(one, one.start), torch.Generator().manual_seed(1)
     rates = {"eta": 0.5, "eta_b": 0.5, "eta_c": one.network.eta_c, "eta_theta": one.network.eta_theta}
     counts = [round(alpha * one.N) for alpha in times]
-    steps = committees.sgd(nets, committees._data(), one.torch_attack, **rates, examples=counts, generator=generator)
+    steps = sgd(nets, committees._data(), one.torch_attack, **rates, examples=counts, generator=generator)
     found = np.stack([committees._named(committees._state(some), {}) for some in steps], axis=1)
     there = np.isfinite(expected)
     gap, error = (found.mean(axis=0) - expected)[there], (found.std(axis=0, ddof=1) / np.sqrt(one.runs))[there]
