@@ -207,3 +207,17 @@ def test_the_command_line_has_every_kind_of_data(tmp_path: Path) -> None:
         model: Any = (expected, LearningRule(), Adversary(attack="pgd"))
         wanted = simulate(*model, network=Committee(2), alpha=[0.0, 1.0], start=start, N=50, runs=2, rng=1)
         xr.testing.assert_equal(load(file), wanted)
+
+
+def test_losses_with_a_teacher_are_those_of_independent_quadrature() -> None:
+    # values by nested Gauss-Legendre panels over student and teacher, to 1e-7
+    state = {
+        "R": np.array([[0.6, 0.2], [0.1, 0.5]]),
+        "Q": np.array([[0.7, 0.2], [0.2, 0.5]]),
+        "c": np.ones(2),
+        "theta": np.zeros(2),
+        "b": np.array(0.0),
+    }
+    found = Committee(2).measured(state, TeacherStudent(2), {"scale": np.array(1.0)}, 0.3)
+    assert float(found["loss"]) == pytest.approx(0.1531501, abs=1e-6)
+    assert float(found["adversarial_loss"]) == pytest.approx(0.2879434, abs=1e-6)

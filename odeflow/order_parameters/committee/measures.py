@@ -27,8 +27,18 @@ def measured(
     """Return the errors or losses of states, given as `odeflow.order_parameters.committee.states.part` returns them.
 
     `fgsm_error` is under FGSM on the loss, whatever the network was trained with; `adversarial_error` is that in the worst
-    case.
+    case. Losses are clean and under FGSM.
     """
+    if isinstance(mixture, TeacherStudent):
+        from odeflow.order_parameters.committee.teacher_losses import losses
+
+        return dict(
+            zip(
+                names(network, mixture),
+                losses(network, parts, mixture, cluster_numbers(mixture, points)[0], epsilon),
+                strict=True,
+            )
+        )
     kind, gain = ACTIVATIONS[network.activation], GAINS[network.activation]
     M, Q, c, theta, b = parts
     _, p, v = cluster_numbers(mixture, points)
