@@ -11,10 +11,10 @@ import pytest
 from scipy.special import erf, erfinv
 from scipy.stats import multivariate_normal
 
-from odeflow.order_parameters.committee.averages import averages as averages_of_one
 from odeflow.order_parameters.committee.closed_forms import averages_without_attack, bivariate_normal
 from odeflow.order_parameters.committee.quadrature.erf import add_averages_erf, rule, scratch
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD, WORST, Attack, layout, width
+from tests.odeflow.one_unit import averages as averages_of_one
 
 Array = npt.NDArray[np.float64]
 

@@ -31,15 +31,12 @@ from odeflow.order_parameters.committee.quadrature.teacher_block import add_bloc
 from odeflow.order_parameters.committee.quadrature.teacher_moments import WIDTH, bell
 from odeflow.order_parameters.committee.units import ERF, unit
 
-__all__ = ["TeacherRule", "add_averages_teacher", "factor", "rule", "scratch"]
+__all__ = ["TeacherRule", "add_averages_teacher", "rule", "scratch"]
 
 Array = npt.NDArray[np.float64]
 
 _ROOT_HALF = math.sqrt(0.5)
 _SLOPE = math.sqrt(2.0 / math.pi)
-
-FLOOR = 1e-9
-"""Smallest variance that a field has given those before it, see `factor`."""
 
 _MOST = 64  # nodes of a panel
 _MOST_GRADED = 96
@@ -131,30 +128,6 @@ def rule(K: int, M: int, tolerance: float = 1e-6) -> TeacherRule:
         4 + 3.8 * digits,
         *_legendre(round(2 + 2.5 * digits)),
     )
-
-
-@_compiled
-def factor(C, L):
-    """Fill L with the Cholesky factor of C, which may be singular or, in a trial step, not quite positive.
-
-    A field whose variance given those before it is below 1e-9 gets this variance, and those after it do not depend on what it
-    adds: the averages change by less than 1e-4, and smoothly for what leaves the fields' own variances as they are.
-    """
-    n = C.shape[0]
-    L[:] = 0.0
-    for j in range(n):
-        pivot = C[j, j]
-        for k in range(j):
-            pivot -= L[j, k] * L[j, k]
-        if not pivot > FLOOR:
-            L[j, j] = math.sqrt(FLOOR)
-            continue
-        L[j, j] = math.sqrt(pivot)
-        for i in range(j + 1, n):
-            rest = C[i, j]
-            for k in range(j):
-                rest -= L[i, k] * L[j, k]
-            L[i, j] = rest / L[j, j]
 
 
 @inlined

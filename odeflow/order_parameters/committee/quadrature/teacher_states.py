@@ -9,8 +9,9 @@ import numpy.typing as npt
 from numba import njit
 
 from odeflow.numerics.compilation import sources_digest
+from odeflow.order_parameters.committee.batch import factor
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, Attack, width
-from odeflow.order_parameters.committee.quadrature.teacher import add_averages_teacher, factor, rule, scratch
+from odeflow.order_parameters.committee.quadrature.teacher import add_averages_teacher, rule, scratch
 from odeflow.order_parameters.committee.units import ERF
 
 __all__ = ["averages", "losses"]
