@@ -88,8 +88,9 @@ class Committee(Network):
     def __post_init__(self) -> None:
         checked(self)
         object.__setattr__(self, "hidden", checked_count("hidden", self.hidden, 1, most=64))
-        if self.errors is not None:
-            names = (self.errors,) if isinstance(self.errors, str) else tuple(self.errors)
+        given: Any = self.errors
+        if given is not None:
+            names = (given,) if isinstance(given, str) else tuple(given)
             object.__setattr__(self, "errors", names)
         object.__setattr__(self, "tolerance", checked_number("tolerance", self.tolerance, least=1e-10, most=0.01))
 
