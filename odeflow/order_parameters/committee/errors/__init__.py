@@ -249,7 +249,7 @@ def _errors(
     for name, array in arrays.items():
         core = cores.get(name, ())
         rows = np.ascontiguousarray(np.broadcast_to(array, (*shape, *core))).reshape(count, *core)
-        is_finite &= np.isfinite(rows).reshape(count, -1).all(axis=1)
+        is_finite &= np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
         flat.append(rows)
     flat = [array[is_finite] for array in flat]
     found = np.empty(np.count_nonzero(is_finite))
