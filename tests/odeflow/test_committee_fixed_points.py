@@ -92,9 +92,10 @@ def test_differences_of_the_units_grow_at_the_specialisation_rate() -> None:
     assert math.log(apart[1] / apart[0]) / 30 == pytest.approx(rate, rel=1e-3)
     # and among units that are alike, it comes back
     state["M"] = np.array([0.2, 0.2])
-    seen = integrate(MIXTURE, RULE, ADVERSARY, network=PAIR, alpha=[200.0], start=state)
+    seen = integrate(MIXTURE, RULE, ADVERSARY, network=fine, alpha=[200.0], start=state, **options)
     np.testing.assert_allclose(seen.M.values[0], points.M.values[0], atol=3e-3)
-    assert units_apart(seen.M.values[..., None])[0] < 1e-9
+    # the nodes are not the same for both units: what is left of that is the quadrature's, and grows as differences do
+    assert units_apart(seen.M.values[..., None])[0] < 1e-6
 
 
 def saad_solla(R: Array, Q: Array, eta: float) -> tuple[Array, Array]:
