@@ -44,7 +44,9 @@ def measured(
     _, p, v = cluster_numbers(mixture, points)
     _, shares, labels = directions(mixture)
     state = (gain * M @ shares, gain**2 * Q, c, gain * theta, b)
-    data: dict[str, Any] = {"p": p, "v": v, "tau": labels, "tolerance": 0.1 * network.tolerance}
+    # three units of ReLU and more: 1e-4 takes milliseconds a state, 1e-5 a second
+    tolerance = 0.1 * network.tolerance if network.hidden <= 2 else max(network.tolerance, 1e-4)
+    data: dict[str, Any] = {"p": p, "v": v, "tau": labels, "tolerance": tolerance}
     found = {
         "error": lambda: clean_error(kind, *state, **data),
         "fgsm_error": lambda: fgsm_error(kind, *state, **data, epsilon=epsilon),

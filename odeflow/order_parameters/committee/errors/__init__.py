@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.order_parameters.committee.quadrature.sums import FGSM, WORST, Attack
+from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD, WORST, Attack
 from odeflow.order_parameters.committee.units import ERF, RELU
 
-__all__ = ["adversarial_error", "clean_error", "fgsm_error"]
+__all__ = ["adversarial_error", "adversarial_error_bound", "clean_error", "fgsm_error"]
 
 Array = npt.NDArray[np.float64]
 
@@ -89,7 +89,8 @@ def fgsm_error(
     epsilon
         Length of the attack, >= 0, shape (...).
     how
-        FGSM on the loss, or MARGIN, which never pushes the other way.
+        FGSM on the loss; MARGIN, which never pushes the other way; or PGD on the loss. With ReLU units the first two are
+        integrated exactly along one coordinate; of the others the changes of sign are looked for, at steps of a quarter.
 
     Returns
     -------
@@ -103,6 +104,11 @@ def fgsm_error(
     """
     from odeflow.order_parameters.committee.errors.integral import ATTACKED
 
+    if how.kind not in (FGSM, MARGIN, PGD) or how.steps < 1 or not how.step > 0:
+        raise ValueError(
+            f"how = {how!r}: allowed are FGSM ({FGSM}), MARGIN ({MARGIN}) and PGD ({PGD}) with steps >= 1 and step > 0; for the "
+            "worst case there is adversarial_error"
+        )
     return _errors(ATTACKED, kind, M, Q, c, theta, b, p, v, tau, epsilon, how, tolerance)
 
 
@@ -150,6 +156,46 @@ def adversarial_error(
     return _errors(WORST_CASE, kind, M, Q, c, theta, b, p, v, tau, epsilon, Attack(WORST, 1, 1.0), tolerance)
 
 
+def adversarial_error_bound(
+    kind: int,
+    M: Any,
+    Q: Any,
+    c: Any,
+    theta: Any,
+    b: Any,
+    p: Any,
+    v: Any,
+    tau: Any,
+    epsilon: Any,
+    *,
+    tolerance: float = 1e-6,
+) -> Array:
+    r"""Return a lower bound of `adversarial_error`, for any number of units: what climbs from K + 1 starts find.
+
+    For ReLU units it is `adversarial_error`. For erf units each climb follows the gradient to the highest point within reach;
+    the bound is the exact error where they find it, as they do unless the boundary bends more than a circle of radius epsilon.
+
+    Parameters
+    ----------
+    kind, M, Q, c, theta, b, p, v, tau, epsilon, tolerance
+        As for `fgsm_error`.
+
+    Returns
+    -------
+    ndarray
+        In [0, 1], shape (...); nan where the state is not finite.
+
+    Raises
+    ------
+    ValueError
+        If a shape or a value is not allowed.
+    """
+    from odeflow.order_parameters.committee.errors.integral import BOUND, WORST_CASE
+
+    what = BOUND if kind == ERF else WORST_CASE
+    return _errors(what, kind, M, Q, c, theta, b, p, v, tau, epsilon, Attack(WORST, 1, 1.0), tolerance)
+
+
 def _errors(
     what: int,
     kind: int,
@@ -170,6 +216,7 @@ def _errors(
 
     from odeflow.numerics.threads import Flag, map_blocks
     from odeflow.order_parameters.committee.errors.kernel import errors
+    from odeflow.order_parameters.committee.errors.lattice import lattices
 
     if kind not in (ERF, RELU):
         raise ValueError(f"kind = {kind!r} is unknown: allowed is ERF ({ERF}) or RELU ({RELU})")
@@ -208,10 +255,12 @@ def _errors(
     found = np.empty(np.count_nonzero(is_finite))
     reach = math.sqrt(2) * float(erfcinv(0.02 * tolerance))
 
-    def work(first: int, last: int, stop: Flag) -> None:
-        errors(what, kind, *flat, how, reach, tolerance, first, last, stop, found)
+    rules = lattices(tuple(int(units) for units in np.unique(np.count_nonzero(arrays["c"], axis=-1))))
 
-    map_blocks(work, found.size, least=4)
+    def work(first: int, last: int, stop: Flag) -> None:
+        errors(what, kind, *flat, how, rules, reach, tolerance, first, last, stop, found)
+
+    map_blocks(work, found.size, least=4 if K <= 2 else 1)
     out = np.full(count, np.nan)
     out[is_finite] = found
     return out.reshape(shape)

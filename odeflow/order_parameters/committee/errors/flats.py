@@ -11,72 +11,81 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from odeflow.order_parameters.committee.errors.frame import compiled
 from odeflow.order_parameters.committee.errors.roots import output, root
 from odeflow.order_parameters.committee.units import RELU
 
 __all__ = ["flats_of", "worst_line"]
 
 
-@njit(nogil=True, error_model="numpy")
-def flats_of(frame):
-    """Return the flats: up to K rows of a unit vector of t and its product with the flat's points; first how many rows."""
+@compiled
+def flats_of(frame, are_wanted):
+    """Return the flats: up to K rows of a unit vector of t and its product with the flat's points; first how many rows.
+
+    The last flat is followed by one of no rows.
+    """
     K = frame.a.size
-    if frame.kind != RELU:
-        return np.empty((0, 1 + K * (K + 1)))
-    flats = np.empty((3**K, 1 + K * (K + 1)))
+    choices = 3**K if are_wanted and frame.kind == RELU else 0
+    flats = np.zeros((choices + 1, 1 + K * (K + 1)))
     found = 0
-    for choice in range(3**K):  # a digit a unit: off, on, at the kink
+    whole = np.empty(K)
+    for choice in range(choices):  # a digit a unit: off, on, at the kink
         row = flats[found]
         rank, rest, is_good, on = 0, choice, True, 0
-        whole = np.zeros(K)
         level = -frame.B
+        for k in range(K):
+            whole[k] = 0.0
         for k in range(K):
             digit = rest % 3
             rest //= 3
             if digit == 1:
                 on += 1
-                whole += frame.a[k] * frame.G[k]
+                for j in range(K):
+                    whole[j] += frame.a[k] * frame.G[k, j]
                 level -= frame.a[k] * frame.mean[k]
             elif digit == 2:
-                is_good = is_good and _add(row, rank, frame.G[k].copy(), -frame.mean[k], K)
+                is_good = is_good and _add(row, rank, frame.G[k], -frame.mean[k])
                 rank += 1
         if is_good and on > 0:
-            is_good = rank < K and _add(row, rank, whole, level, K)
+            is_good = rank < K and _add(row, rank, whole, level)
             rank += 1
         elif is_good:  # all that are not at their kink are off: f = B
             is_good = frame.B == 0.0 and rank > 0
+        row[0] = 0.0
         if is_good:
             row[0] = rank
             found += 1
-    return flats[:found]
+    return flats
 
 
-@njit(nogil=True, error_model="numpy")
-def _add(row, rank, normal, level, K):
+@compiled
+def _add(row, rank, normal, level):
     """Add normal . t = level to the flat, orthonormalised; return whether it is independent of the rows before."""
-    length = math.sqrt(np.sum(normal * normal))
-    for _ in range(2):
-        for i in range(rank):
-            at = 1 + i * (K + 1)
-            product = 0.0
-            for j in range(K):
-                product += row[at + j] * normal[j]
-            for j in range(K):
-                normal[j] -= product * row[at + j]
-            level -= product * row[at + K]
-    rest = math.sqrt(np.sum(normal * normal))
-    if not rest > 1e-9 * length:
-        return False
+    K = normal.size
     at = 1 + rank * (K + 1)
+    length, rest = 0.0, 0.0
     for j in range(K):
-        row[at + j] = normal[j] / rest
-    row[at + K] = level / rest
+        row[at + j] = normal[j]
+        length += normal[j] * normal[j]
+    row[at + K] = level
+    for i in range(2 * rank):  # twice: the first leaves a rounding error where little is left
+        before = 1 + i % rank * (K + 1)
+        product = 0.0
+        for j in range(K):
+            product += row[before + j] * row[at + j]
+        for j in range(K + 1):
+            row[at + j] -= product * row[before + j]
+    for j in range(K):
+        rest += row[at + j] * row[at + j]
+    if not rest > 1e-18 * length:
+        return False
+    for j in range(K + 1):
+        row[at + j] /= math.sqrt(rest)
     return True
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def worst_line(frame, flats, start, t, work):
     """Return the probability that an example of the line is wrong, or within reach of what is wrong."""
     K = frame.a.size
@@ -85,7 +94,7 @@ def worst_line(frame, flats, start, t, work):
     w = root(frame.kind, frame.B, frame.a, frame.sign, start, work[0, 0])
     if w == np.inf:
         return 1.0
-    top = w / sigma if sigma > 0.0 else (np.inf if w >= 0.0 else -np.inf)
+    top = w / sigma
     if frame.kind != RELU:  # one unit
         return 0.5 * math.erfc(-(top + r) * math.sqrt(0.5))
     scale = abs(frame.B)
@@ -95,6 +104,8 @@ def worst_line(frame, flats, start, t, work):
     for flat in range(flats.shape[0]):
         row = flats[flat]
         rank = int(row[0])
+        if rank == 0:
+            break
         square, product, rest = 0.0, 0.0, -r * r
         for i in range(rank):
             at = 1 + i * (K + 1)

@@ -22,9 +22,14 @@ from numba import njit
 from odeflow.numerics.compilation import inlined
 from odeflow.order_parameters.committee.units import RELU
 
-__all__ = ["Frame", "below", "frame_of"]
+__all__ = ["Frame", "below", "compiled", "frame_of"]
 
 Array = npt.NDArray[np.float64]
+
+compiled = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""Decorator of what is called from compiled code alone: it is compiled faster without wrappers."""
+
+_LEAST = 1e-7  # of sigma, in units of the largest standard deviation
 
 
 class Frame(NamedTuple):
@@ -56,12 +61,10 @@ class Frame(NamedTuple):
 @inlined
 def below(w, sigma):
     """Return the probability of sigma t <= w, t ~ N(0, 1)."""
-    if sigma > 0.0:
-        return 0.5 * math.erfc(-w / sigma * math.sqrt(0.5))
-    return 1.0 if w >= 0.0 else 0.0
+    return 0.5 * math.erfc(-w / sigma * math.sqrt(0.5))
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def _cholesky(A):
     """Replace A by its lower Cholesky factor, with zeros in the columns of directions without variance."""
     n = A.shape[0]
@@ -78,19 +81,25 @@ def _cholesky(A):
             A[j, k] = 0.0
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def frame_of(kind, m, Q, c, b, v, tau, epsilon):
     """Return the frame; the units are sorted by their variance, the largest last."""
-    order = np.argsort(np.diag(Q))
-    order = order[c[order] != 0.0]
-    K = order.size
+    order, K = np.empty(c.size, np.int64), 0
+    for k in range(c.size):
+        if c[k] != 0.0:
+            n = K
+            while n > 0 and Q[order[n - 1], order[n - 1]] > Q[k, k]:
+                order[n] = order[n - 1]
+                n -= 1
+            order[n] = k
+            K += 1
     a, sign, mean, weights = np.empty(K), np.empty(K), np.empty(K), np.empty(K)
-    S, inner = np.empty((K, K)), np.empty((K, K))
     for k in range(K):
         weights[k] = c[order[k]]
         a[k] = abs(weights[k])
-        sign[k] = tau * np.sign(weights[k])
+        sign[k] = tau if weights[k] > 0.0 else -tau
         mean[k] = sign[k] * m[order[k]]
+    S, inner = np.empty((K, K)), np.empty((K, K))
     for k in range(K):
         for n in range(K):
             inner[k, n] = Q[order[k], order[n]]
@@ -108,8 +117,11 @@ def frame_of(kind, m, Q, c, b, v, tau, epsilon):
                 A[k, n] += S[K - 1, K - 1]
             A[k, n] *= v
     _cholesky(A)
+    if K > 0:  # singular Q: the last coordinate still needs some width
+        A[K - 1, K - 1] = max(A[K - 1, K - 1], _LEAST * math.sqrt(v * S[K - 1, K - 1]))
     for k in range(K - 1):
-        A[k] += A[K - 1]
+        for n in range(K):
+            A[k, n] += A[K - 1, n]
     patterns = 1 << K if kind == RELU and epsilon > 0.0 else 0
     shifts = np.zeros((patterns, K))
     for pattern in range(patterns):
@@ -120,7 +132,8 @@ def frame_of(kind, m, Q, c, b, v, tau, epsilon):
                     shifts[pattern, k] -= S[k, n] * a[n]
             if pattern >> k & 1:
                 square -= a[k] * shifts[pattern, k]
-        shifts[pattern] *= epsilon / math.sqrt(square) if square > 0.0 else 0.0
+        for k in range(K):
+            shifts[pattern, k] *= epsilon / math.sqrt(square) if square > 0.0 else 0.0
     return Frame(
         kind, tau * b, a, sign, mean, A, S, inner, weights, b, tau, epsilon, epsilon / math.sqrt(v), shifts
     )  # fmt: skip

@@ -10,49 +10,59 @@ from numba import njit
 
 from odeflow.numerics.compilation import is_set, sources_digest
 from odeflow.order_parameters.committee.errors.flats import flats_of
-from odeflow.order_parameters.committee.errors.frame import frame_of
-from odeflow.order_parameters.committee.errors.integral import CLEAN, CURVE, WORST_CASE, integral
+from odeflow.order_parameters.committee.errors.frame import compiled, frame_of
+from odeflow.order_parameters.committee.errors.integral import CLEAN, CURVE, WORST_CASE, adaptive, by_lattice, line
 from odeflow.order_parameters.committee.errors.offset import pieces, width
+from odeflow.order_parameters.committee.errors.roots import output
 from odeflow.order_parameters.committee.units import ERF
 
 __all__ = ["errors"]
 
-_PANELS = 3
+_PANELS = 4
 
 
-@njit(nogil=True, error_model="numpy")
-def _error(what, kind, m, Q, c, b, v, tau, epsilon, how, reach, tolerance):
+@compiled
+def _error(what, kind, m, Q, c, b, v, tau, epsilon, how, rules, reach, tolerance):
     """Return the probability of an error on one cluster."""
     frame = frame_of(kind, m, Q, c, b, v, tau, epsilon)
     K = frame.a.size
-    if K == 0:
-        return 1.0 if frame.B <= 0.0 else 0.0
     work = np.zeros((8, max(K + 4, 8)))
-    moves = epsilon > 0.0 and np.any(frame.G != 0.0)
-    if not moves:
+    largest, total = 0.0, 0.0
+    for k in range(K):
+        largest = max(largest, frame.S[k, k])
+        total += frame.a[k]
+    if largest == 0.0:  # a constant
+        return 1.0 if output(kind, frame.B, frame.a, frame.sign, frame.mean) <= 0.0 else 0.0
+    if epsilon == 0.0:
         what = CLEAN
-    if what == WORST_CASE and kind == ERF and K == 2 and abs(frame.B) < frame.a.sum():
-        last = reach + frame.radius
-        flats = np.empty((0, 0))
+    flats = flats_of(frame, what == WORST_CASE)
+    panels = _PANELS
+    if K == 1:
+        return line(what, frame, how, flats, np.empty(0), reach, work)
+    if K > 2:
+        points, weights, starts = rules
+        return by_lattice(what, frame, how, flats, points, weights, starts[K], reach, tolerance, work)
+    last = reach
+    if what == WORST_CASE and kind == ERF and abs(frame.B) < total:
+        what += CURVE - WORST_CASE
+        last += frame.radius
         panels = width(frame, reach)
-        total = integral(CURVE, frame, how, flats, -last, last, panels, reach, tolerance, work)
-        if work[0, 3] > 0.0:
-            parts = pieces(frame, -last, last, work)
-            total = 0.0
-            for part in range(parts.shape[0]):
-                low, high = parts[part]
-                share = math.ceil(panels * (high - low) / (2.0 * last))
-                total += integral(CURVE, frame, how, flats, low, high, share, reach, tolerance, work)
-        return total
-    flats = flats_of(frame) if what == WORST_CASE else np.empty((0, 0))
-    return integral(what, frame, how, flats, -reach, reach, _PANELS, reach, tolerance, work)
+    total = adaptive(what, frame, how, flats, -last, last, panels, reach, tolerance, work)
+    if what == CURVE and work[0, 3] > 0.0:
+        parts = pieces(frame, -last, last, work)
+        total = 0.0
+        for part in range(parts.shape[0]):
+            low, high = parts[part]
+            share = math.ceil(panels * (high - low) / (2.0 * last))
+            total += adaptive(what, frame, how, flats, low, high, share, reach, tolerance, work)
+    return total
 
 
 def _compile(sources: str) -> Any:
     """Return the compiled kernel. `sources` stands in its closure to make it part of the key of numba's cache."""
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def errors(what, kind, M, Q, c, theta, b, p, v, tau, epsilon, how, reach, tolerance, first, last, stop, out):
+    def errors(what, kind, M, Q, c, theta, b, p, v, tau, epsilon, how, rules, reach, tolerance, first, last, stop, out):
         """Fill out[first:last], a state each: M (states, K, clusters), p (states, clusters), and so on."""
         sources  # noqa: B018
         for state in range(first, last):
@@ -64,7 +74,7 @@ def _compile(sources: str) -> Any:
                     m = M[state, :, a] - theta[state]
                     total += p[state, a] * _error(
                         what, kind, m, Q[state], c[state], b[state], v[state, a], tau[state, a], epsilon[state],
-                        how, reach, tolerance,
+                        how, rules, reach, tolerance,
                     )  # fmt: skip
             out[state] = min(max(total, 0.0), 1.0)
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from odeflow.order_parameters.committee.errors.frame import below
+from odeflow.order_parameters.committee.errors.frame import below, compiled
 from odeflow.order_parameters.committee.errors.roots import output, root
-from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN
+from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD
 from odeflow.order_parameters.committee.units import ERF, RELU
 
 __all__ = ["attacked_line"]
 
-_SLOPE = math.sqrt(2.0 / math.pi)
 
-
-@njit(nogil=True, error_model="numpy")
+@compiled
 def attacked_line(frame, how, start, reach, work):
     """Return the probability that an example of the line is wrong after the attack `how`.
 
@@ -33,7 +30,7 @@ def attacked_line(frame, how, start, reach, work):
     return _scanned_line(frame, how, start, overshoot, reach, work)
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def _relu_line(frame, start, overshoot, work):
     """Between the kinks and the place where f = 1 the attack is one shift of X, and wrong is what lies below a root."""
     K = frame.a.size
@@ -69,37 +66,53 @@ def _relu_line(frame, start, overshoot, work):
     return total
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def _attacked(frame, how, start, w, turn, work):
     """Return f after the attack at one point of the line; `turn` is 1 where f < 1, else -1."""
     K = frame.a.size
-    X, u, moved = work[3], work[4], work[5]
-    smallest = np.inf
+    X, u, d, Su = work[3], work[4], work[5], work[1]
+    steps, size = 1, frame.epsilon
+    if how.kind == PGD:
+        steps, size = how.steps, how.step * frame.epsilon
     for k in range(K):
         X[k] = start[k] + w
-        if frame.kind == ERF:
-            smallest = min(smallest, X[k] * X[k])
-    square = 0.0
-    for k in range(K):  # without the largest exponential, which may underflow
-        if frame.kind == ERF:
-            u[k] = frame.a[k] * math.exp(-0.5 * (X[k] * X[k] - smallest))
-        else:
-            u[k] = frame.a[k] if frame.sign[k] * X[k] > 0.0 else 0.0
-    for k in range(K):
-        moved[k] = 0.0
-        for n in range(K):
-            moved[k] += frame.S[k, n] * u[n]
-        square += u[k] * moved[k]
-    factor = turn * frame.epsilon / math.sqrt(square) if square > 0.0 else 0.0
-    for k in range(K):
-        moved[k] = X[k] - factor * moved[k]
-    return output(frame.kind, frame.B, frame.a, frame.sign, moved[:K])
+        d[k] = 0.0
+    for step in range(steps):
+        if step > 0:
+            f = output(frame.kind, frame.B, frame.a, frame.sign, X[:K])
+            turn = 1.0 if f < 1.0 else -1.0
+        least, square, length = np.inf, 0.0, 0.0
+        for k in range(K):
+            least = min(least, X[k] * X[k])
+        for k in range(K):
+            if frame.kind == ERF:  # without the largest exponential, which may underflow
+                u[k] = frame.a[k] * math.exp(-0.5 * (X[k] * X[k] - least))
+            else:
+                u[k] = frame.a[k] if frame.sign[k] * X[k] > 0.0 else 0.0
+        for k in range(K):
+            Su[k] = 0.0
+            for n in range(K):
+                Su[k] += frame.S[k, n] * u[n]
+            square += u[k] * Su[k]
+        if not square > 0.0:
+            break
+        for k in range(K):
+            d[k] -= turn * size * u[k] / math.sqrt(square)
+        for k in range(K):
+            X[k] = 0.0
+            for n in range(K):
+                X[k] += frame.S[k, n] * d[n]
+            length += d[k] * X[k]
+        if how.kind == PGD and length > frame.epsilon * frame.epsilon:
+            for k in range(K):
+                d[k] *= frame.epsilon / math.sqrt(length)
+                X[k] *= frame.epsilon / math.sqrt(length)
+        for k in range(K):
+            X[k] += start[k] + w
+    return output(frame.kind, frame.B, frame.a, frame.sign, X[:K])
 
 
-_SCAN = 24
-
-
-@njit(nogil=True, error_model="numpy")
+@compiled
 def _scanned_line(frame, how, start, overshoot, reach, work):
     """Look for the changes of sign of the attacked f where an attack may change the sign at all, on both sides of f = 1."""
     K = frame.a.size
@@ -124,7 +137,7 @@ def _scanned_line(frame, how, start, overshoot, reach, work):
     return total
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def _scanned_part(frame, how, start, low, high, turn, sigma, work):
     points = int(min(8.0 + 4.0 * (high - low), 64.0))
     h = (high - low) / points
@@ -158,7 +171,7 @@ def _scanned_part(frame, how, start, low, high, turn, sigma, work):
     return total
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def _nearest(frame, how, start, left, middle, right, f_left, f_middle, f_right, turn, work):
     """Return a point between left and right at which |f| is least, or f has another sign, by parabolas."""
     best, f_best = middle, f_middle
@@ -185,7 +198,7 @@ def _nearest(frame, how, start, left, middle, right, f_left, f_middle, f_right, 
     return best
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def _crossing(frame, how, start, low, high, f_low, f_high, turn, work):
     """Return where the attacked f changes its sign: the Illinois form of regula falsi, and halves where it is slow."""
     wrong = f_low <= 0.0

@@ -14,22 +14,21 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from odeflow.order_parameters.committee.errors.frame import compiled
 from odeflow.order_parameters.committee.errors.roots import root
 
 __all__ = ["density", "offset", "pieces", "width"]
 
 _DENSITY = 1.0 / math.sqrt(2.0 * math.pi)
-_FLATTEST = 1e-8
 _SCAN = 384
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def offset(frame, t, work):
     """Return o_1, o_2 and do_1/dt at t."""
     X = work[2]
-    sigma = max(frame.G[1, 1], _FLATTEST * math.hypot(frame.G[0, 0], frame.G[1, 0]))
+    sigma = frame.G[1, 1]
     X[0] = frame.mean[0] + frame.G[0, 0] * t
     X[1] = frame.mean[1] + frame.G[1, 0] * t
     w = root(frame.kind, frame.B, frame.a, frame.sign, X[:2], work[0, 0])
@@ -48,7 +47,7 @@ def offset(frame, t, work):
     return t - r * rise / length, w / sigma + r * sigma / length, 1.0 - r * bend * sigma * sigma / length**3
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def density(frame, t, reach, work):
     """Return the integrand; note in work[0, 3] if the curve turns back within reach."""
     one, two, speed = offset(frame, t, work)
@@ -57,14 +56,14 @@ def density(frame, t, reach, work):
     return 0.5 * math.erfc(-two * math.sqrt(0.5)) * _DENSITY * math.exp(-0.5 * one * one) * speed
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def width(frame, reach):
     """Return on how many panels the curve is to be integrated at first."""
     turns = abs(frame.G[0, 0] - frame.G[1, 0])  # over which t the share of the units changes
     return int(min(max(math.ceil((reach + frame.radius) * max(1.0, turns) / 2.2), 3.0), 24.0))
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def _turning(frame, low, high, forward, work):
     """Return where do_1/dt changes its sign between low and high; `forward`: whether it is positive at high."""
     for _ in range(60):
@@ -76,7 +75,7 @@ def _turning(frame, low, high, forward, work):
     return 0.5 * (low + high)
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def _height(frame, one, low, high, work):
     """Return t on the arc from low to high, on which o_1 grows, with o_1 = `one`, and o_2 there."""
     t = 0.5 * (low + high)
@@ -96,7 +95,7 @@ def _height(frame, one, low, high, work):
     return t, two
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def pieces(frame, low, high, work):
     """Return the parts from low to high, a row each, that make the upper envelope of the offset curve."""
     arcs = np.empty((_SCAN, 2))
@@ -155,7 +154,7 @@ def pieces(frame, low, high, work):
     return parts[:size]
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def _above(frame, one, begin, end, last, last_end, work):
     """Return how far the arc from begin to end is above that from last to last_end, at o_1 = `one`."""
     return _height(frame, one, begin, end, work)[1] - _height(frame, one, last, last_end, work)[1]

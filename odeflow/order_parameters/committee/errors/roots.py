@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from odeflow.order_parameters.committee.errors.frame import compiled
 from odeflow.order_parameters.committee.units import ERF
 
 __all__ = ["output", "root"]
@@ -14,7 +14,7 @@ __all__ = ["output", "root"]
 _SLOPE = math.sqrt(2.0 / math.pi)
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def output(kind, B, a, sign, X):
     """Return f at X: B + sum a_k erf(X_k / sqrt 2), or with a_k max(X_k, 0), of negative c_k a_k min(X_k, 0)."""
     total = B
@@ -26,21 +26,24 @@ def output(kind, B, a, sign, X):
     return total
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def root(kind, B, a, sign, start, guess):
     """Return the largest w with f(start + w) <= 0, which may be -inf or inf; `guess` is where to begin."""
     return _root_erf(B, a, start, guess) if kind == ERF else _root_relu(B, a, sign, start)
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def _root_erf(B, a, start, guess):
     """Newton's method in a bracket; f is summed from its tails, so that it is exact where all units are saturated."""
-    total = a.sum()
+    total, low, high = 0.0, np.inf, -np.inf
+    for k in range(a.size):
+        total += a[k]
+        low = min(low, -40.0 - start[k])
+        high = max(high, 40.0 - start[k])
     if total + B <= 0.0:
         return np.inf
     if total - B <= 0.0:
         return -np.inf
-    low, high = -40.0 - start.max(), 40.0 - start.min()
     w = guess if low < guess < high else 0.5 * (low + high)
     for _ in range(200):
         plateau, tails, slope = B, 0.0, 0.0
@@ -65,7 +68,7 @@ def _root_erf(B, a, start, guess):
     return w
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def _root_relu(B, a, sign, start):
     """Exact: f is linear between the kinks, w = -start_k."""
     low, high, f_low, f_high = -np.inf, np.inf, 0.0, 0.0
