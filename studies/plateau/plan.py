@@ -12,7 +12,7 @@ from odeflow import Committee, TeacherStudent
 __all__ = ["BEGIN", "ESCAPED", "ETA", "NETWORK", "OVERLAP", "PLANS", "SEED", "TEACHER", "Plan"]
 
 TEACHER = TeacherStudent(2)
-NETWORK = Committee(hidden=2)
+NETWORK = Committee(hidden=2, errors=())
 SEED = 20261127
 ETA = 0.5
 """The learning rate of the simulations."""
