@@ -147,7 +147,7 @@ def rates(epsilon: float, kind: int) -> list[Array]:
         (0.3, MARGIN, [[0.1736739, 0.1239859], [-0.0558706, -0.1777892, -0.1157113], None, None, None, [0.7430732]], 7),
     ],
 )  # fmt: skip
-def test_the_rates_of_two_units_are_those_of_an_independent_prototype(
+def test_the_rates_of_two_units_are_those_of_an_independent_computation(
     epsilon: float, kind: int, expected: list[Any], digits: int
 ) -> None:
     for found, known in zip(rates(epsilon, kind), expected, strict=True):

@@ -271,7 +271,7 @@ def test_too_many_units_are_refused(K: int, M: int) -> None:
 def test_growth_of_specialisation_on_the_plateau(
     epsilon: float, growth: float, accuracy: float, Q_12: float | None
 ) -> None:
-    # the figures of a prototype, per eta alpha at eta = 0.3; its 0.102 and
+    # the figures of an independent computation, per eta alpha at eta = 0.3; its 0.102 and
     # 0.012 are 0.1005 and 0.0109 here, to the last digit at any tolerance from 1e-5 to 1e-8
     eta, one = 0.3, np.ones(2)
 
