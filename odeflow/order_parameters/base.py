@@ -43,6 +43,8 @@ Points = Mapping[str, Any]
 
 _SEED = GaussianMixture()
 
+_SHORTER = 3  # times that a step of differences is made shorter
+
 DEFAULT = "perceptron"
 """Name of the network that learns where none is given."""
 
@@ -255,7 +257,8 @@ class Network(abc.ABC):
     ) -> Array:
         """Return the derivatives of the rates by the state, shape (..., width, width), of flat states.
 
-        Here by differences of order 4 in steps of 1e-3 (errors about 1e-10); networks that know better override it.
+        Here by differences of order 4 in steps of 1e-3 (errors about 1e-10), in shorter ones beside states that are not possible;
+        networks that know better override it.
 
         Parameters
         ----------
@@ -269,20 +272,28 @@ class Network(abc.ABC):
         variables = self.variables(rule, mixture)
         y = flat(state, variables)
         directions = np.eye(y.shape[-1]) if along is None else along
+        here = flat(self.rates(state, mixture, rule, adversary), variables)[..., None, :]
+
+        def derivatives(steps: Array) -> Array:  # (..., directions, width)
+            def moved(by: int) -> Array:
+                z = y[..., None, :] + by * steps[..., None] * directions.T
+                return flat(self.rates(unflat(z, variables), mixture, rule, adversary), variables)
+
+            if order == 1:
+                difference = moved(1) - here
+            else:
+                difference = (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / 12
+            return difference / steps[..., None]
+
         steps = 1e-3 * np.maximum(1.0, np.abs(y) @ np.abs(directions))  # (..., directions)
-        # states (..., directions, width)
-        offset = steps[..., None] * directions.T
-
-        def moved(by: int) -> Array:
-            return flat(
-                self.rates(unflat(y[..., None, :] + by * offset, variables), mixture, rule, adversary), variables
-            )
-
-        if order == 1:
-            difference = moved(1) - flat(self.rates(state, mixture, rule, adversary), variables)[..., None, :]
-        else:
-            difference = (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / 12
-        return np.swapaxes(difference / steps[..., None], -1, -2)
+        J = derivatives(steps)
+        for _ in range(_SHORTER):  # next to states that no weights have, a step may lead there
+            outside = ~np.all(np.isfinite(J), axis=-1) & np.all(np.isfinite(here), axis=-1)
+            if not np.any(outside):
+                break
+            steps = np.where(outside, steps / 8, steps)
+            J = derivatives(steps)
+        return np.swapaxes(J, -1, -2)
 
 
 def checked_network(network: object) -> Network:
