@@ -10,7 +10,18 @@ from pathlib import Path
 from odeflow.numerics.threads import threads
 from odeflow.provenance import provenance
 
-SECTIONS = ("ode", "variants", "sweep", "equilibria", "anisotropic", "monte_carlo", "committee", "deep", "startup")
+SECTIONS = (
+    "ode",
+    "variants",
+    "sweep",
+    "equilibria",
+    "anisotropic",
+    "monte_carlo",
+    "committee",
+    "committee_simulation",
+    "deep",
+    "startup",
+)
 
 
 def main(names: list[str]) -> int:

@@ -13,7 +13,9 @@ DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:^```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("name", ["tutorial", "two_layers", "solver", "results", "sweeps", "phases", "data", "deep", "match"])
+@pytest.mark.parametrize(
+    "name", ["tutorial", "two_layers", "solver", "results", "sweeps", "phases", "data", "deep", "match"]
+)
 def test_a_page_runs_from_top_to_bottom(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.fixed_points.search import start_state, units_of
-from odeflow.integrate import integrate
-from odeflow.model import Adversary, Data, LearningRule
+from odeflow.integrate import IntegrationError, integrate_batch
+from odeflow.model import Adversary, Data, LearningRule, numeric_parameters, parameters
 from odeflow.order_parameters import Network
-from odeflow.order_parameters.base import Array, checked_network
+from odeflow.order_parameters.base import Array, checked_network, flat, unflat
 from odeflow.parameters import checked_number
 
 __all__ = ["plateau_length", "units_apart"]
@@ -71,7 +71,7 @@ def plateau_length(
     alpha_max
         Latest alpha to look at, > 0.
     **options
-        Of `integrate`: rtol, atol, max_steps.
+        Of `integrate_batch`: rtol, atol, max_steps.
 
     Returns
     -------
@@ -94,12 +94,20 @@ def plateau_length(
     first = variables[0]
     directions = 1 if len(first.dims) == 1 else first.sizes[1]
 
-    def look(alpha: Array, state: Mapping[str, Any]) -> tuple[Array, list[dict[str, Any]]]:
-        seen = integrate(mixture, rule, adversary, alpha=alpha, network=network, start=state, **options)
-        apart = units_apart(seen[first.name].values.reshape(len(alpha), first.sizes[0], directions))
-        return apart, [{v.name: seen[v.name].values[i] for v in variables} for i in range(len(alpha))]
+    model = {**parameters(rule, adversary), **numeric_parameters(mixture, network)}
 
-    state = start_state(network, mixture, rule, start)
+    def look(alpha: Array, state: Array) -> tuple[Array, Array]:
+        begin = unflat(state, variables)
+        seen = integrate_batch(**model, mixture=mixture, network=network, alpha=alpha, start=begin, **options)
+        if seen.status[0] != 0:
+            raise IntegrationError(
+                f"the trajectory of {mixture}, {rule}, {adversary} failed with the status {int(seen.status[0])} before its units"
+                " were that far apart: odeflow.integrate says what may help"
+            )
+        overlaps = unflat(seen.y[0], variables)[first.name]
+        return units_apart(overlaps.reshape(len(alpha), first.sizes[0], directions)), seen.y[0]
+
+    state = flat(start_state(network, mixture, rule, start), variables)
     offset, grid = 0.0, np.concatenate([[0.0], np.geomspace(min(1e-3, alpha_max / 2), alpha_max, _TIMES)])
     apart, states = look(grid[:1], state)
     if apart[0] >= size:

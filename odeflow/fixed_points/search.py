@@ -67,6 +67,10 @@ class Flow:
         J = self.network.jacobian(state, self.mixture, self.rule, self.adversary, along=self.basis, order=order)
         return np.asarray(self.basis.T @ J)
 
+    def regular(self, y: Array) -> Array:
+        """Return the states around which all others are possible: one on the edge, or far out, has no Jacobian."""
+        return y[np.all(np.isfinite(self.jacobian(y)), axis=(1, 2))]
+
     def eigenvalues(self, y: Array) -> npt.NDArray[np.complex128]:
         """Return the eigenvalues of `jacobian`, the largest real part first."""
         values = np.linalg.eigvals(self.jacobian(y)).astype(np.complex128)
@@ -118,7 +122,7 @@ def search(
     beside = _beside_unstable(flow, rough)
     rough = distinct(flow, np.concatenate([rough, newton(flow, beside, converged=ROUGH)]), near=1e2 * ROUGH)
     flow = flow.sharpened()
-    found = distinct(flow, newton(flow, rough))
+    found = flow.regular(distinct(flow, newton(flow, rough)))
     found = found[np.argsort(found[:, min(1, found.shape[1] - 1)], kind="stable")]
     return Found(found, flow.eigenvalues(found))
 

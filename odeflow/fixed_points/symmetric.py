@@ -98,7 +98,7 @@ def symmetric_fixed_points(
     y = y - y @ differences.basis @ differences.basis.T
     rough = distinct(alike, newton(alike, distinct(alike, y), converged=ROUGH), near=1e2 * ROUGH)
     alike, differences = alike.sharpened(), differences.sharpened()
-    states = distinct(alike, newton(alike, rough))
+    states = differences.regular(alike.regular(distinct(alike, newton(alike, rough))))
     approach, growth = alike.eigenvalues(states), differences.eigenvalues(states)
     numbers = numeric_parameters(mixture, rule, adversary, network)
     data = labelled(network, mixture, rule, states, ("fixed_point",), numbers, test_epsilon)

@@ -95,7 +95,7 @@ def covers_data(ax: Axes) -> bool:
     legend = ax.get_legend()
     if legend is None:
         return False
-    box = legend.get_window_extent().padded(1)
+    box = legend.get_window_extent().padded(4)
     paths: list[Any] = []
     for line in ax.lines:
         path = line.get_transform().transform_path(line.get_path())
@@ -114,7 +114,7 @@ def covers_data(ax: Axes) -> bool:
 def clear_legend(figure: Figure, ax: Axes) -> None:
     """Make room above the data where the legend of a panel would cover them; if that does not help, put it on top."""
     with style():
-        for _ in range(4):
+        for _ in range(7):
             figure.draw_without_rendering()
             if not covers_data(ax):
                 return

@@ -132,27 +132,37 @@ def drawn_of(result: xr.Dataset) -> xr.Dataset:
             "scaled_b": (result["b"] / root).assign_attrs(symbol=r"b/\sqrt{Q}"),
         }
         result, known = result.assign(ratios), known | {*ratios}
+    found: dict[str, xr.DataArray] = {}
     drawn: dict[str, xr.DataArray] = {}
     chosen = [str(name) for name in result.data_vars if name in known]
     chosen += [name for name in (*ERRORS, *LOSSES) if name in result.data_vars]
     if not chosen:
         numeric = [str(name) for name, array in result.data_vars.items() if np.issubdtype(array.dtype, np.number)]
         chosen = numeric if len(numeric) <= _MOST_DRAWN else []
-    for name in chosen:
-        drawn |= _drawn(name, result[name], [dim for dim in result[name].dims if dim not in result.coords])
+    for frozen in (False, True):  # also what does not change, if nothing does
+        for name in () if drawn else tuple(chosen):
+            dims = [dim for dim in result[name].dims if dim not in result.coords]
+            found |= _drawn(name, result[name], dims, frozen=frozen)
+        drawn = found
     others = [name for name in ("stable",) if name in result.data_vars]
     return result[others].assign(drawn)
 
 
-def _drawn(name: str, values: xr.DataArray, dims: Sequence[Hashable]) -> dict[str, xr.DataArray]:
-    """Return what is drawn of a variable: itself, or its entries by name. `dims` have no values, but count entries."""
+def _drawn(name: str, values: xr.DataArray, dims: Sequence[Hashable], *, frozen: bool) -> dict[str, xr.DataArray]:
+    """Return what is drawn of a variable: itself, or its entries by name; nothing of an array that is frozen, unless it may be.
+
+    `dims` have no values, but count entries.
+    """
     entries = [dim for dim in dims if dim not in _COUNTED]
     several = any(values.sizes[dim] > 1 for dim in entries)
     over = [dim for dim in values.dims if dim not in entries]
-    if several and math.prod(values.sizes[dim] for dim in over) > 1:
-        frozen = bool((values == values.isel(dict.fromkeys(over, 0))).all())
-        if frozen:
-            return {}
+    if (
+        not frozen
+        and several
+        and math.prod(values.sizes[dim] for dim in over) > 1
+        and bool((values == values.isel(dict.fromkeys(over, 0))).all())
+    ):
+        return {}
     found: dict[str, xr.DataArray] = {}
     tex = values.attrs.get("symbol", LABELS.get(name, ("", ""))[1])
     together = len(entries) < 2 or sum(1 for _ in entries_of(values, entries)) <= _TOGETHER

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from studies.deep_on_mixture.committee_claims import committee_claims, committee_table
 from studies.deep_on_mixture.plan import END, LARGE, TEST
 from studies.registry import Claim, contest
 
@@ -146,6 +147,9 @@ def claims(data: xr.Dataset) -> Iterator[Claim]:
         against=both.measured_error,
     )
 
+    if "committee" in data.dims:
+        yield from committee_claims(data)
+
 
 def table(data: xr.Dataset) -> str:
     """Return E, S and R_eff at alpha = 100, with theory; own rates; how well S is predicted."""
@@ -178,7 +182,7 @@ def table(data: xr.Dataset) -> str:
         gap = abs(deep.measured_adversarial_error - deep[name])
         cells = [f"standard {_two(gap[deep.epsilon == 0])}", f"after AT {_two(gap[deep.epsilon > 0])}"]
         lines.append(f"  {text:42}" + ", ".join(cells))
-    return "\n".join(lines)
+    return "\n".join(lines + (["", *committee_table(data)] if "committee" in data.dims else []))
 
 
 def _two(gap: xr.DataArray) -> str:

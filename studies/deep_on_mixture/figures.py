@@ -44,7 +44,7 @@ def figures(data: xr.Dataset) -> dict[str, Figure]:
     result = {f"p{p:g}": _scenario(data.isel(setting=data.p == p), p) for p in np.unique(data.p)}
     if data.alpha.max() > 100:
         result["longer"] = _longer(data)
-    return result | {"predictions": _predictions(data)}
+    return result | {"predictions": _predictions(data), "committees": _committees(data)}
 
 
 def _one(data: xr.Dataset, **of: Any) -> xr.Dataset | None:
@@ -188,4 +188,48 @@ def _predictions(data: xr.Dataset) -> Figure:
         axes[0, 0].set_ylabel(r"$S$ measured with PGD, $\varepsilon_\mathrm{test}=1$", fontsize=8)
         label_panels(axes[0])
         legend_above(figure, *axes[0, 0].get_legend_handles_labels())
+    return figure  # type: ignore[no-any-return]
+
+
+def _committees(data: xr.Dataset) -> Figure:
+    """Draw M and Q of nets by the theory's own rule beside it, the differences in standard errors, and nets of many units."""
+    figure, axes = new_figure(1, 4, width="double", height=2.5)
+    shown = int(np.flatnonzero(data.hidden.values == data.hidden.values.max())[0])
+    one = (
+        data.isel(committee=shown)
+        .rename(committee_run="run", committee_alpha="alpha")
+        .dropna("run", how="all", subset=["committee_measured"])
+    )
+    units = range(1, int(one.hidden) + 1)
+    for ax, names in zip(axes[0], ([f"M{k}" for k in units], [f"Q{k}{k}" for k in units]), strict=False):
+        for i, name in enumerate(names):
+            draw_lines(one.committee_theory.sel(entry=name), ax, color=f"C{i}", label=f"{i + 1}")
+            draw_points(one.committee_measured.sel(entry=name), ax, color=f"C{i}", markersize=3)
+    with style():
+        axes[0, 0].set(ylabel="$M_k$", xlabel=symbol("alpha"))
+        axes[0, 1].set(ylabel="$Q_{kk}$", xlabel=symbol("alpha"))
+        for ax in axes[0, :2]:
+            ax.set_title(str(one.committee.item()), loc="left", fontsize=7)
+        axes[0, 0].legend(title="unit", ncols=2, fontsize=7, title_fontsize=7)
+        late = data.isel(committee_alpha=slice(1, None))
+        gap = late.committee_measured.mean("committee_run") - late.committee_theory
+        error = late.committee_measured.std("committee_run", ddof=1) / np.sqrt(
+            late.committee_measured.count("committee_run")
+        )
+        z = (gap / error).values.ravel()
+        z = z[np.isfinite(z)]
+        x = np.linspace(-4.5, 4.5, 200)
+        axes[0, 2].hist(z, bins=np.arange(-4.5, 4.6, 0.5), density=True, color="C0", alpha=0.4)
+        axes[0, 2].plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color="black")
+        axes[0, 2].set(xlabel="(mean - theory)/s.e.", ylabel="density")
+        axes[0, 2].set_title("all nets", loc="left", fontsize=7)
+    many = data.sel(group="R_out").rename(committee_alpha="alpha", many_run="run")
+    for name, color, text in (("reduced", "C0", "FGSM"), ("standard", "C1", "no attack")):
+        draw_lines(many[f"many_{name}"].mean("run"), axes[0, 3], color=color, label=f"reduced, {text}")
+    draw_points(many.many_measured, axes[0, 3], color="C0", markersize=3, label="nets, FGSM")
+    with style():
+        axes[0, 3].set(ylabel=r"overlap of $\sum_k c_k w_k$", xlabel=symbol("alpha"))
+        axes[0, 3].set_title("20 ReLU", loc="left", fontsize=7)
+        axes[0, 3].legend(fontsize=7)
+        label_panels(axes[0])
     return figure  # type: ignore[no-any-return]

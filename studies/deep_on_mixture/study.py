@@ -14,6 +14,7 @@ from odeflow.provenance import provenance
 from studies.common.parallel import in_processes
 from studies.common.tables import describe
 from studies.deep_on_mixture.claims import claims, table
+from studies.deep_on_mixture.committees import MANY, committees
 from studies.deep_on_mixture.figures import figures
 from studies.deep_on_mixture.measure import measure
 from studies.deep_on_mixture.plan import END, LINES, RULE, TEST, TESTS, Setting, settings
@@ -30,7 +31,8 @@ def run(name: str, *, quick: bool = False) -> Outcome:
     examples = 500 if quick else 1000
     points = in_processes(measure, [(setting, seed, examples) for setting, seed in zip(todo, seeds, strict=True)])
     parts = [one.merge(theories(setting, one)) for setting, one in zip(todo, points, strict=True)]
-    data = described(xr.concat(parts, "setting", coords="all", data_vars="all", join="outer"))
+    data = xr.concat(parts, "setting", coords="all", data_vars="all", join="outer")
+    data = described(data.merge(committees(quick=quick, seed=SEED + 1)))
     options: dict[str, Any] = {"settings": [asdict(one) for one in todo], "test_examples": examples, "tests": TESTS}
     data.attrs = provenance(f"studies.{name}", RULE, seed=str(SEED), **options)
     return Outcome(data, figures(data), table(data), tuple(claims(data)))
@@ -92,6 +94,22 @@ def described(data: xr.Dataset) -> xr.Dataset:
         "net": "kind of net",
         "training": "kind of training",
         "theory_alpha": LABELS["alpha"][0],
+        "committee_measured": "order parameters of two-layer nets by the theory's rule, and errors at the end",
+        "committee_theory": "the two-layer theory",
+        "committee": "hidden units, and attack",
+        "committee_alpha": LABELS["alpha"][0],
+        "committee_run": "run",
+        "committee_N": LABELS["N"][0],
+        "committee_attack": "attack",
+        "entry": "what is compared: an order parameter with its units, or an error",
+        "hidden": "number of hidden units",
+        "units": "hidden unit",
+        "many_measured": f"means over the units of like sign, of nets with {MANY} ReLU units",
+        "many_reduced": "the same by reduced simulation",
+        "many_standard": "the same by reduced simulation without an attack",
+        "many_run": "run",
+        "many_N": LABELS["N"][0],
+        "group": "what is averaged: an overlap and the signs of the output weights",
     }
     describe(data, {str(name): names[str(name)] for name in data.variables})
     return data

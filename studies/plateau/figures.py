@@ -28,15 +28,15 @@ def figure(data: xr.Dataset) -> Figure:
             one = data.sel(eta=eta)
             every = {"markevery": max(1, data.sizes["epsilon"] // 8), "markersize": 4}
             rates.plot(
-                data.epsilon, one.specialisation_rate, color=look.color, marker=look.marker, markerfacecolor="white",
-                label=rf"$\eta={eta:g}$", **look.line() | every,
+                data.epsilon, one.specialisation_rate, markerfacecolor="white",
+                label=rf"$\eta={eta:g}$", **{"marker": look.marker} | look.line() | every,
             )  # fmt: skip
         rates.set(xlabel=symbol("epsilon"), ylabel=r"growth rate of the difference, $\lambda/\eta$", ylim=(0, None))
         rates.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.05))
         one = data.sel(eta=ETA)
         names = {"plateau_Q": "$Q_{11}$", "plateau_R": "$R_{11}$", "plateau_Q12": "$Q_{12}$"}
         for (name, text), look in zip(names.items(), looks(3), strict=True):
-            point.plot(data.epsilon, one[name], color=look.color, label=text, **look.line())
+            point.plot(data.epsilon, one[name], label=text, **look.line())
         color = looks(3)[2].color
         _points(point, data.simulated_epsilon, data.simulated_Q12, color, "runs, $Q_{12}$")
         point.axhline(0, color="0.8", linewidth=0.8, zorder=0)

@@ -16,7 +16,7 @@ __all__ = ["crossing", "difference", "on_the_plateau", "rule_of", "simulated", "
 Array = npt.NDArray[np.float64]
 
 _TIMES = 401  # at which runs are looked at
-_LATEST = 2.0  # times the theory's length of the plateau
+_LATEST = 1.6  # times the theory's length of the plateau
 
 
 def rule_of(eta: float) -> LearningRule:
@@ -47,7 +47,6 @@ def on_the_plateau(eta: float, epsilon: Array) -> xr.Dataset:
             "plateau_R": ("epsilon", path.R.values[:, 0, 0]),
             "plateau_Q": ("epsilon", path.Q.values[:, 0, 0]),
             "plateau_Q12": ("epsilon", path.Q.values[:, 0, 1]),
-            "plateau_loss": ("epsilon", path.loss.values),
         },
         {"epsilon": epsilon},
     )
@@ -86,7 +85,7 @@ def theory_of_escape(epsilon: Array, latest: float = 1e4) -> Array:
 def simulated(plan: Plan, lengths: Array) -> xr.Dataset:
     """Return when the runs leave the plateau, and their Q_12 on it, at each of the simulated epsilons.
 
-    `lengths` are those of the theory, up to twice which the runs go on.
+    `lengths` are those of the theory, up to 1.6 times which the runs go on.
     """
     escape = np.full((len(plan.simulated), plan.runs), np.inf)
     pair = np.full_like(escape, np.nan)

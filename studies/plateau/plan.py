@@ -12,7 +12,7 @@ from odeflow import Committee, TeacherStudent
 __all__ = ["BEGIN", "ESCAPED", "ETA", "NETWORK", "OVERLAP", "PLANS", "SEED", "TEACHER", "Plan"]
 
 TEACHER = TeacherStudent(2)
-NETWORK = Committee(hidden=2)
+NETWORK = Committee(hidden=2, errors=())
 SEED = 20261127
 ETA = 0.5
 """The learning rate of the simulations."""
@@ -37,6 +37,6 @@ class Plan:
 
 
 PLANS = {
-    False: Plan((0.1, 0.3, 0.5, 1.0), np.linspace(0, 1.1, 23), (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9), 10_000, 24),
-    True: Plan((0.3, 0.5), np.linspace(0, 1, 11), (0.0, 0.3, 0.9), 2000, 24),
+    False: Plan((0.1, 0.3, 0.5, 1.0), np.linspace(0, 1.1, 12), (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9), 10_000, 24),
+    True: Plan((0.5,), np.linspace(0, 0.9, 4), (0.0, 0.3, 0.9), 1000, 12),
 }

@@ -37,7 +37,6 @@ def run(name: str, *, quick: bool = False) -> Outcome:
         "plateau_R": "overlap of a unit with a teacher's at the symmetric fixed point",
         "plateau_Q": "squared length of a unit's weights at the symmetric fixed point",
         "plateau_Q12": "overlap of the two units' weights at the symmetric fixed point",
-        "plateau_loss": "loss at the symmetric fixed point",
         "length": "alpha at which the difference of the units is that of the escape, by theory",
         "escape": "alpha at which the difference of the units is that of the escape, in a run",
         "simulated_Q12": "overlap of the two units' weights in a run, half way to the escape",

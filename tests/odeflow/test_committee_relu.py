@@ -306,6 +306,26 @@ def test_units_with_the_same_weights_are_one(K: int, distance: float) -> None:
     np.testing.assert_allclose(found[5:], expected[5:], atol=scale)
 
 
+@ATTACKS
+@pytest.mark.parametrize("K", [2, 3, 4])
+def test_fields_of_one_random_number_are_integrated_along_it(kind: int, K: int) -> None:
+    """All but a millionth of the fields is a_k y: each passes its planes at a place of its own, and within a short range."""
+    rng = np.random.default_rng(K)
+    a = rng.uniform(0.5, 1.5, K) * np.array([1, -1, 1, 1])[:K]
+    W = np.concatenate([a[:, None], 1e-6 * rng.standard_normal((K, K))], axis=1)
+    at = Cluster(rng.standard_normal(K), 1.0, W @ W.T, rng.standard_normal(K), 0.1, 1.0)
+    points = (np.arange(400_000) + 0.5) / 400_000 * 16 - 8
+    y = np.zeros((points.size, K))
+    y[:, 0] = points
+    density = np.exp(-points * points / 2) / math.sqrt(2 * math.pi) * (points[1] - points[0])
+    expected = sum(
+        part_weight @ pointwise(at, 0.5, kind, part)
+        for part, part_weight in zip(np.split(y, 20), np.split(density, 20), strict=True)
+    )
+    # a jump is met to the distance of two points, 4e-5
+    np.testing.assert_allclose(averages(at, 0.5, kind, tolerance=1e-6), expected, atol=1e-4 * np.max(np.abs(expected)))
+
+
 @UNITS
 def test_where_all_units_are_active_the_network_is_linear(K: int) -> None:
     """Far from all planes: phi is normal, and FGSM moves it by epsilon |sum c_k w_k|, away from the label."""
@@ -374,3 +394,8 @@ def test_shares_add_up_and_a_state_that_is_not_finite_is_told() -> None:
     np.testing.assert_allclose(sums, averages(at, 0.5, tolerance=1e-5), rtol=1e-12)
     _add(at.m * np.nan, at.v, L, at.Q, at.c, at.b, at.tau, 0.5, how, 1.0, rule, sums)
     assert np.all(np.isnan(sums))
+
+
+def test_too_many_units_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"hidden = 7 with activation = 'relu': allowed are 1 to 6"):
+        relu.rule(7, 1e-4)

@@ -9,7 +9,9 @@ import pytest
 from scipy.special import erf
 from scipy.stats import ks_2samp
 
-from odeflow import laws
+from odeflow import Adversary, Committee, GaussianMixture, LearningRule, integrate, laws, simulate
+from odeflow.model import TeacherStudent
+from odeflow.model import xor as data_xor
 from odeflow.order_parameters.committee.monte_carlo import Examples, Learning, State, basis, simulate_runs
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD, WORST, Attack
 from odeflow.order_parameters.committee.units import ERF, RELU
@@ -172,15 +174,16 @@ SCENARIOS = {
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_reduced_simulation_has_the_law_of_sgd_in_input_space(name: str) -> None:
     """At the least dimension, n0 + K + 1, where the length of the rest is that of one number, and twice that."""
-    scenario = SCENARIOS[name]
-    least = scenario.directions.shape[1] + scenario.start.c.size + 1
+    least = SCENARIOS[name].directions.shape[1] + SCENARIOS[name].start.c.size + 1
     for N in (least, 2 * least):
+        # steps so long that the length of the rest tells
+        rule = SCENARIOS[name].learning._replace(eta_w=0.6 * N)
+        scenario = replace(SCENARIOS[name], learning=rule)
         plain = Plain(scenario, N, 2000, np.random.default_rng(N))
-        steps = N // 2
-        for _ in range(steps):
+        found = scenario.simulate(N=N, examples=[0, 3], runs=2000)
+        np.testing.assert_allclose(found[:, 0], plain.state(), atol=1e-12)
+        for _ in range(3):
             plain.step()
-        found = scenario.simulate(N=N, examples=[0, steps], runs=2000)
-        np.testing.assert_allclose(found[:, 0], Plain(scenario, N, 2000, plain.rng).state(), atol=1e-12)
         assert_one_law(plain.state(), found[:, 1], 1e-5)  # of about 60 quantities each
 
 
@@ -277,3 +280,72 @@ def test_the_basis_of_a_gram_matrix_has_its_scalar_products_and_its_rank() -> No
     assert vectors.shape == (3, 2)
     np.testing.assert_allclose(vectors @ vectors.T, means @ means.T, atol=1e-13)
     assert basis(np.zeros((2, 2))).shape == (2, 1)
+
+
+def deviations(
+    parts: tuple[Any, Any, Any], network: Committee, start: dict[str, Any], N: int, runs: int, alpha: Array
+) -> Array:
+    """Return (mean - theory) / standard error of every order parameter that varies, at all times."""
+    theory = integrate(*parts, network=network, start=start, alpha=alpha)
+    simulated = simulate(*parts, network=network, start=start, alpha=alpha, N=N, runs=runs, rng=0)
+    found = []
+    for variable in network.variables(parts[1], parts[0]):
+        values = simulated[variable.name].transpose("run", ...).values
+        expected = theory[variable.name].transpose(*[name for name in simulated[variable.name].dims if name != "run"])
+        mean, error = values.mean(0), values.std(0, ddof=1) / np.sqrt(runs)
+        varies = error > 1e-9
+        if variable.name == "Q":
+            varies &= np.tri(network.hidden, dtype=bool)
+        found.append(((mean - expected.values)[varies] / error[varies]).ravel())
+    return np.concatenate(found)
+
+
+def trajectory(name: str, epsilon: float) -> tuple[tuple[Any, Any, Any], Committee, dict[str, Any]]:
+    """Return the data, the rule and the adversary, the network, and the start of a scenario of section 5.8."""
+    if name == "mixture":
+        network = Committee(2, eta_c=0.2, eta_theta=0.3)
+        start = {"M": [0.2, 0.05], "Q": [[0.5, 0.1], [0.1, 0.3]]}
+        return (GaussianMixture(p=0.7), LearningRule(1.0, 0.5), Adversary(epsilon)), network, start
+    if name == "teacher":
+        start = {"R": [[0.3, 0.1], [0.05, 0.25]], "Q": [[0.4, 0.1], [0.1, 0.3]]}
+        return (TeacherStudent(2), LearningRule(1.0, 0.3), Adversary(epsilon)), Committee(2, tolerance=1e-5), start
+    means = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    M = 0.3 * means @ means.T + 0.05 * np.array([1.0, -1.0, 0.5, -0.5])
+    Q = M[:, [0, 2]] @ M[:, [0, 2]].T + 0.1 * np.eye(4)
+    # output weights that learn vary so little that the mean's deviation of order 1/N shows: see the next test
+    kind: Any = name.removeprefix("xor, ")
+    network = Committee(4, kind, eta_theta=0.1, tolerance=1e-5)
+    rule = LearningRule(0.5, 0.3)
+    return (data_xor(2.0, 0.2), rule, Adversary(epsilon)), network, {"M": M, "Q": Q, "c": [1.0, 1.0, -1.0, -1.0]}
+
+
+@pytest.mark.slow
+def test_the_simulation_is_on_the_line_of_the_theory() -> None:
+    z = deviations(*trajectory("mixture", 0.4), N=1000, runs=100, alpha=np.linspace(1, 5, 5))
+    assert 0.5 < np.sqrt(np.mean(z**2)) < 1.6
+    assert np.max(np.abs(z)) < 4.5
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("epsilon", [0.0, 0.3])
+@pytest.mark.parametrize("name", ["mixture", "xor, erf", "xor, relu", "teacher"])
+def test_the_deviation_from_the_theory_is_the_standard_error(name: str, epsilon: float) -> None:
+    runs = 100 if name.startswith("xor") else 200
+    z = deviations(
+        *trajectory(name, epsilon + 0.1 * (name == "mixture" and epsilon > 0)), 2000, runs, np.arange(1.0, 11)
+    )
+    assert 0.8 < np.sqrt(np.mean(z**2)) < 1.2
+
+
+@pytest.mark.whole
+def test_what_the_mean_output_weights_deviate_falls_as_one_over_the_dimension() -> None:
+    parts, network, start = trajectory("xor, erf", 0.3)
+    network = replace(network, eta_c=0.2)
+    expected = integrate(*parts, network=network, start=start, alpha=[10.0]).c.values[0]
+    scaled, errors = [], []
+    for N in (250, 2000):
+        found = simulate(*parts, network=network, start=start, alpha=[10.0], N=N, runs=400, rng=1).c.values[:, 0]
+        scaled.append(N * (np.abs(found).mean(1).mean() - np.abs(expected).mean()))
+        errors.append(N * np.abs(found).mean(1).std() / 20)
+    assert scaled[0] < -4 * errors[0]
+    assert abs(scaled[0] - scaled[1]) < 4 * np.hypot(*errors) + 0.3 * abs(scaled[0])

@@ -46,9 +46,12 @@ def _simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "simulate", remembered)
 
 
-# Those that train nets take minutes each even so; in small form they are in the tests of each of them.
+# Those that train nets, and xor, take minutes each even so; in small form they are in the tests of each of them.
+MINUTES = {name for name, study in STUDIES.items() if study.long} | {"xor"}
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.whole if study.long else ()) for name, study in STUDIES.items()]
+    "name", [pytest.param(name, marks=pytest.mark.whole if name in MINUTES else ()) for name in STUDIES]
 )
 def test_every_study_runs_and_its_claims_beat_rivals(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

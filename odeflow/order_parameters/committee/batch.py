@@ -41,26 +41,28 @@ def constants(model: Any) -> int:
     return int(FIRST + 2 * len(model.labels))
 
 
-@inlined
-def factor(Q, L):
-    """Set L L^T = Q, lower triangular, and return whether Q is positive semidefinite up to rounding.
+@njit(nogil=True, error_model="numpy")
+def factor(C, L):
+    """Set L L^T = C, lower triangular, and return whether C is positive semidefinite up to rounding.
 
-    A pivot below 1e-9 of its entry, of units that have become one, counts as that.
+    A field whose variance given those before it is below 1e-9 of its own, as of units that have become one, gets that
+    variance, and those after it do not depend on what it adds.
     """
-    K = Q.shape[0]
+    n = C.shape[0]
     good = True
-    for k in range(K):
-        for l in range(k + 1):
-            rest = Q[k, l]
-            for j in range(l):
-                rest -= L[k, j] * L[l, j]
-            if k > l:
-                L[k, l] = rest / L[l, l]
-            else:
-                good = good and rest > -1e-6 * Q[k, k] and Q[k, k] > 0.0
-                L[k, k] = math.sqrt(max(rest, 1e-9 * abs(Q[k, k]) + 1e-300))
-        for l in range(k + 1, K):
-            L[k, l] = 0.0
+    for j in range(n):
+        pivot = C[j, j]
+        for k in range(j):
+            pivot -= L[j, k] * L[j, k]
+            L[k, j] = 0.0
+        least = 1e-9 * abs(C[j, j]) + 1e-300
+        good = good and C[j, j] > 0.0 and pivot > -1e-6 * C[j, j]
+        L[j, j] = math.sqrt(max(pivot, least))
+        for i in range(j + 1, n):
+            rest = C[i, j]
+            for k in range(j):
+                rest -= L[i, k] * L[j, k]
+            L[i, j] = rest / L[j, j] if pivot > least else 0.0
     return good
 
 

@@ -7,18 +7,39 @@ from typing import Any
 from odeflow.model import Data, TeacherStudent
 from odeflow.order_parameters.base import Array, Points
 from odeflow.order_parameters.committee.errors import adversarial_error, clean_error, fgsm_error
-from odeflow.order_parameters.committee.states import TwoLayers, cluster_numbers, directions
+from odeflow.order_parameters.committee.states import MOST_UNITS, TwoLayers, cluster_numbers, directions
 from odeflow.order_parameters.committee.units import ACTIVATIONS, GAINS
 
 __all__ = ["measured", "names"]
 
 
 def names(network: TwoLayers, mixture: Data) -> tuple[str, ...]:
-    """Return what is known of a network on some data: the worst case of more than two erf units is not."""
+    """Return what a result says of a network on some data: what is known, or those of it that the network asks for.
+
+    The worst case of more than two erf units is not known, and of more than `MOST_UNITS` units only the clean error is.
+    """
+    known: tuple[str, ...]
     if isinstance(mixture, TeacherStudent):
-        return "loss", "adversarial_loss"
-    is_known = network.activation == "relu" or network.hidden <= 2
-    return ("error", "fgsm_error", *(("adversarial_error",) if is_known else ()))
+        known = ("loss", "adversarial_loss") if network.hidden <= 4 and mixture.units <= 3 else ()
+    elif network.hidden > MOST_UNITS:
+        known = ("error",)
+    elif network.activation == "relu" or network.hidden <= 2:
+        known = ("error", "fgsm_error", "adversarial_error")
+    else:
+        known = ("error", "fgsm_error")
+    if network.errors is None:
+        return known
+    for name in network.errors:
+        if name not in known:
+            raise ValueError(_unknown(name, known))
+    return tuple(name for name in known if name in network.errors)
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> str:
+    hint = ""
+    if name == "adversarial_error" and "fgsm_error" in known:
+        hint = "; odeflow.order_parameters.committee.errors.adversarial_error_bound is a lower bound of it"
+    return f"errors has {name!r}: allowed for this network and these data are {', '.join(known) or 'none'}{hint}"
 
 
 def measured(
@@ -32,13 +53,11 @@ def measured(
     if isinstance(mixture, TeacherStudent):
         from odeflow.order_parameters.committee.teacher_losses import losses
 
-        return dict(
-            zip(
-                names(network, mixture),
-                losses(network, parts, mixture, cluster_numbers(mixture, points)[0], epsilon),
-                strict=True,
-            )
-        )
+        wanted = names(network, mixture)
+        if not wanted:
+            return {}
+        both = losses(network, parts, mixture, cluster_numbers(mixture, points)[0], epsilon)
+        return {name: both[name == "adversarial_loss"] for name in wanted}
     kind, gain = ACTIVATIONS[network.activation], GAINS[network.activation]
     M, Q, c, theta, b = parts
     _, p, v = cluster_numbers(mixture, points)

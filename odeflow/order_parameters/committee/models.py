@@ -10,7 +10,7 @@ from odeflow.model import Adversary, Data, LearningRule, TeacherStudent
 from odeflow.order_parameters.base import Array
 from odeflow.order_parameters.committee.quadrature import erf, relu
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD, WORST, Attack
-from odeflow.order_parameters.committee.states import TwoLayers, cluster_numbers, directions
+from odeflow.order_parameters.committee.states import MOST_UNITS, TwoLayers, cluster_numbers, directions
 from odeflow.order_parameters.committee.units import ACTIVATIONS, ERF, GAINS
 
 __all__ = ["attack_of", "model_of", "simulated"]
@@ -47,6 +47,10 @@ def model_of(
     """
     from odeflow.order_parameters.committee.kernel import CommitteeModel
 
+    if network.hidden > MOST_UNITS:
+        raise ValueError(
+            f"hidden = {network.hidden!r} is out of range for the theory: allowed are 1 to {MOST_UNITS}; simulate takes more"
+        )
     kind, gain = ACTIVATIONS[network.activation], GAINS[network.activation]
     gram, shares, labels = directions(mixture)
     common = (np.ascontiguousarray(table), nodes, weights)

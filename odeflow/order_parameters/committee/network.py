@@ -78,10 +78,20 @@ class Committee(Network):
         "error of the right-hand side that the quadrature aims at",
         "In [1e-10, 0.01]. What it reaches is reported as quadrature_error.",
     )
+    errors: tuple[str, ...] | None = thing(
+        None,
+        "which errors results have",
+        "Some of error, fgsm_error and adversarial_error, with a teacher of loss and adversarial_loss. None: all that are known; "
+        "for four units of ReLU each takes up to half a second a state.",
+    )
 
     def __post_init__(self) -> None:
         checked(self)
         object.__setattr__(self, "hidden", checked_count("hidden", self.hidden, 1, most=64))
+        given: Any = self.errors
+        if given is not None:
+            names = (given,) if isinstance(given, str) else tuple(given)
+            object.__setattr__(self, "errors", names)
         object.__setattr__(self, "tolerance", checked_number("tolerance", self.tolerance, least=1e-10, most=0.01))
 
     @property
@@ -117,6 +127,7 @@ class Committee(Network):
                     f"{name} = {getattr(rule, name)!r}: allowed for the committee is {allowed!r}; the others are the "
                     "perceptron's"
                 )
+        self.measures(mixture)
         if isinstance(mixture, TeacherStudent) and adversary.attack == "margin":
             raise ValueError("attack = 'margin': allowed with a teacher is one of fgsm, pgd, worst: there is no class")
 

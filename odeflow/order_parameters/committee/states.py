@@ -12,6 +12,7 @@ from odeflow.order_parameters.base import Array, OrderParameter, Points
 from odeflow.parameters import Range
 
 __all__ = [
+    "MOST_UNITS",
     "Directions",
     "TwoLayers",
     "check_starts",
@@ -50,6 +51,10 @@ class TwoLayers(Protocol):
     def tolerance(self) -> float:
         """Error of the right-hand side that the quadrature aims at."""
 
+    @property
+    def errors(self) -> tuple[str, ...] | None:
+        """Names of the errors that results have; None: all that are known."""
+
 
 def state_variables(units: int, mixture: Data) -> tuple[OrderParameter, ...]:
     """Return M (with a teacher, R), Q, c, theta and b."""
@@ -77,6 +82,10 @@ def state_variables(units: int, mixture: Data) -> tuple[OrderParameter, ...]:
         OrderParameter("theta", "threshold of a unit", r"\theta", Range(), 0.0, *unit),
         OrderParameter("b", "output bias", "b"),
     )
+
+
+MOST_UNITS = 6
+"""Hidden units that are integrated over at most: each takes some 20 times as long as one less. Simulations have no bound."""
 
 
 class Directions(NamedTuple):

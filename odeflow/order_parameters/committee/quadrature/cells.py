@@ -27,6 +27,7 @@ MOST = 64
 _FAR = 37.0  # beyond it the normal density is 0 in float64
 _SHARP = 0.6  # a transition narrower than this has panels of its own
 _WIDE = 5.0  # half their length, in widths of the transition
+_BEND = 1.0  # a transition of width w bends as a density of that width over _BEND
 _ROOT_HALF, _ROOT_TWO_PI = math.sqrt(0.5), math.sqrt(2.0 * math.pi)
 _DENSITY = 1.0 / _ROOT_TWO_PI
 
@@ -36,7 +37,7 @@ compiled = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfu
 # Pages of `Space.fields`
 A, SPREAD, CENTRE, SLOPE, SUM_SPREAD, _EDGES, _MIDDLES, _WIDTHS = range(8)
 # Columns of `Space.levels`
-CLEAN, _ATTACKED, LEFT, _Y, WEIGHT, D, SHIFT, OUTPUT = range(8)
+CLEAN, _ATTACKED, LEFT, _Y, WEIGHT, D, SHIFT, OUTPUT, _RATE = range(9)
 # Columns of `Space.counts`
 CUT, _CUT_PANEL, _UNITS, _PANELS, _PANEL, _NODES, _NODE, _TRANSITIONS = range(8)
 
@@ -50,7 +51,8 @@ class Space(NamedTuple):
     places of its sharp transitions, and half their widths."""
     levels: npt.NDArray[np.float64]
     """[j] CLEAN: b - tau + F_{j-1}; the same at the attacked example; LEFT: squared length left for y_j, ...; y_j; WEIGHT: product
-    of the weights of i < j; OUTPUT: the mean of phi - tau with the units S. [k] D: d; SHIFT: Delta."""
+    of the weights of i < j; OUTPUT: the mean of phi - tau with the units S; the largest
+    squared inverse width of a transition that is not sharp. [k] D: d; SHIFT: Delta."""
     cells: npt.NDArray[np.float64]
     """[units active at the attacked example] The averages of e and of e y_j."""
     lines: npt.NDArray[np.float64]
@@ -69,7 +71,7 @@ def _columns(K):
 @compiled
 def space_size(K):
     """Return the length of `work` for `space_of`."""
-    return (K + 1) * (8 * _columns(K) + 8) + 2**K * (K + 1) + 6 * MOST
+    return (K + 1) * (8 * _columns(K) + 9) + 2**K * (K + 1) + 6 * MOST
 
 
 @compiled
@@ -77,11 +79,11 @@ def space_of(K, work):
     """Return the views of `work`."""
     columns = _columns(K)
     fields = 8 * (K + 1) * columns
-    levels = fields + 8 * (K + 1)
+    levels = fields + 9 * (K + 1)
     cells = levels + 2**K * (K + 1)
     return Space(
         work[:fields].reshape((8, K + 1, columns)),
-        work[fields:levels].reshape((K + 1, 8)),
+        work[fields:levels].reshape((K + 1, 9)),
         work[levels:cells].reshape((2**K, K + 1)),
         work[cells : cells + 6 * MOST].reshape((6, MOST)),
         np.zeros((K + 1, 8), np.int64),
@@ -183,9 +185,12 @@ def _open(j, K, S, c, space):
     edges[0 if bit(S, j) else 1] = min(max(-centre / sd, -reach), reach)
     count = _add_edge((-levels[j, SHIFT] - centre) / sd, edges, 2)
     # where a field behind this one meets one of its planes within a short range of y
+    rate = 0.0
     for k in range(j + 1, K):
         a, spread = fields[A, k, j], fields[SPREAD, j + 1, k]
-        if spread < _SHARP * abs(a):
+        if spread >= _SHARP * abs(a):
+            rate = max(rate, (a / spread) ** 2)
+        else:
             half = _WIDE * spread / abs(a)
             count = _add_transition(j, -fields[CENTRE, j, k] / a, half, count, space)
             if levels[k, SHIFT] != 0.0 and (levels[k, SHIFT] < 0.0) == bit(S, k):
@@ -198,7 +203,10 @@ def _open(j, K, S, c, space):
                 continue
             middle += c[k] * fields[CENTRE, j, k]
             a, spread = fields[SLOPE, j, k], fields[SUM_SPREAD, j + 1, k]
-            if a == 0.0 if k == j else spread >= _SHARP * abs(a):
+            if k > j and spread >= _SHARP * abs(a):
+                rate = max(rate, (a / spread) ** 2) if spread > 0.0 else rate
+                continue
+            if a == 0.0:
                 continue
             for corner in range(2 ** (K - 1 - k)):
                 phi = middle
@@ -211,6 +219,7 @@ def _open(j, K, S, c, space):
                     count = _add_edge(-phi / a, edges, count)
                 elif is_corner:
                     count = _add_transition(j, -phi / a, _WIDE * spread / abs(a), count, space)
+    levels[j, _RATE] = rate
     counts[j, _PANELS] = count - 1
     counts[j, _PANEL] = -1
     counts[j, _NODES] = 0
@@ -240,12 +249,13 @@ def _panel(j, panel, K, S, sign, c, rule, space):
             return 0
     is_on = x + levels[j, SHIFT] > 0.0
     counts[j + 1, _UNITS] = counts[j, _UNITS] | ((1 << j) if is_on else 0)
-    scale = 1.0
+    rate = levels[j, _RATE]
     for i in range(counts[j, _TRANSITIONS]):
         middle, half = fields[_MIDDLES, j, i], fields[_WIDTHS, j, i]
         if low < middle + half * 0.999 and high > middle - half * 0.999:
-            scale = min(scale, half / (_WIDE * _SHARP))
-    return min(int(math.ceil(rule.least + rule.density * (high - low) / scale)), MOST)  # noqa: RUF046
+            rate = max(rate, (_WIDE / half) ** 2)
+    length = (high - low) * math.sqrt(1.0 + _BEND * _BEND * rate)
+    return int(math.ceil(min(rule.least + rule.density * length, float(MOST))))  # noqa: RUF046
 
 
 @compiled

@@ -19,7 +19,7 @@ from odeflow.order_parameters.committee.units import ERF
 
 __all__ = ["BLOCK", "add_block", "block_scratch", "n_rows"]
 
-BLOCK = 128
+BLOCK = 160
 """Nodes in a block."""
 
 _SLOPE = math.sqrt(2.0 / math.pi)

@@ -52,8 +52,11 @@ from odeflow.order_parameters.committee.quadrature.points import add_difference,
 from odeflow.order_parameters.committee.quadrature.sums import MARGIN, PGD, WORST, layout
 from odeflow.order_parameters.committee.units import RELU
 
-__all__ = ["ReluRule", "add_averages_relu", "rule", "scratch"]
+__all__ = ["MOST_UNITS", "ReluRule", "add_averages_relu", "rule", "scratch"]
 
+
+MOST_UNITS = 6
+"""Most units of ReLU whose averages can be had in a time that somebody waits for."""
 
 _TINY = 1e-100
 
@@ -90,7 +93,7 @@ def rule(K: int, tolerance: float, points: int = 2**13) -> ReluRule:
     Parameters
     ----------
     K
-        Number of hidden units, >= 1.
+        Number of hidden units, from 1 to `MOST_UNITS`.
     tolerance
         Largest error of an average, in units of the cluster's mean square error, in [1e-12, 0.1].
     points
@@ -99,9 +102,18 @@ def rule(K: int, tolerance: float, points: int = 2**13) -> ReluRule:
     Returns
     -------
     ReluRule
+
+    Raises
+    ------
+    ValueError
+        If there are more units than can be integrated over.
     """
     from scipy.stats import chi2
 
+    if K > MOST_UNITS:
+        raise ValueError(
+            f"hidden = {K} with activation = 'relu': allowed are 1 to {MOST_UNITS}, each takes some 20 times as long as one less"
+        )
     digits = -math.log10(tolerance)
     return ReluRule(
         *_panels(),

@@ -16,30 +16,37 @@ Exact but for the quadrature, whose accuracy is that of the rule.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from odeflow.numerics.compilation import inlined, sources_digest
+from odeflow.numerics.compilation import inlined
 from odeflow.order_parameters.committee.attacks import attack, attack_scratch, output, worst_output
 from odeflow.order_parameters.committee.quadrature import teacher_moments
-from odeflow.order_parameters.committee.quadrature.sums import FGSM, WORST, Attack, width
+from odeflow.order_parameters.committee.quadrature.sums import FGSM, WORST, Attack, layout, width
 from odeflow.order_parameters.committee.quadrature.teacher_block import add_block, block_of, teacher_given
 from odeflow.order_parameters.committee.quadrature.teacher_moments import WIDTH, bell
 from odeflow.order_parameters.committee.units import ERF, unit
 
-__all__ = ["TeacherRule", "add_averages_teacher", "factor", "rule", "scratch"]
+__all__ = ["TeacherRule", "add_averages_teacher", "rule", "scratch"]
 
 Array = npt.NDArray[np.float64]
 
-FLOOR = 1e-9
-"""Smallest variance that a field has given those before it, see `factor`."""
+_ROOT_HALF = math.sqrt(0.5)
+_SLOPE = math.sqrt(2.0 / math.pi)
 
 _MOST = 64  # nodes of a panel
+_MOST_GRADED = 96
+_MOST_UNITS, _MOST_TEACHERS = 4, 3
 _THRESHOLDS = 16  # of a point, at most
+_SCAN = 24  # intervals in which a crossing is looked for
+_ROOTS = 6  # crossings, at most
+_SHARP = 0.5  # width of a crossing below which it has panels of its own
 _compiled = njit(nogil=True, error_model="numpy")
+_once = njit(nogil=True, error_model="numpy", inline="always")  # called in one place: not compiled by itself
 
 
 class TeacherRule(NamedTuple):
@@ -53,11 +60,22 @@ class TeacherRule(NamedTuple):
     """Nodes in addition for each unit of length, at fields of variance 1."""
     panels: Array
     """``panels[n - 1, 0, :n]``, ``panels[n - 1, 1, :n]``: nodes and weights of n points."""
-    graded_nodes: Array
-    """Of the teacher's coordinates but the last."""
-    graded_weights: Array
+    graded: Array
+    """The same for the teacher's coordinates but the last."""
+    graded_size: float
+    """Nodes of these, see `_levels`."""
     last_nodes: Array
     """Of the teacher's last coordinate."""
+    last_weights: Array
+
+
+class _Levels(NamedTuple):
+    """What the moments of the teacher take of the rule."""
+
+    reach: float
+    graded_nodes: Array
+    graded_weights: Array
+    last_nodes: Array
     last_weights: Array
 
 
@@ -72,6 +90,7 @@ def _graded(n: int) -> tuple[Array, Array]:
     return t * t * (3 - 2 * t), 6 * t * (1 - t) * weights
 
 
+@cache
 def rule(K: int, M: int, tolerance: float = 1e-6) -> TeacherRule:
     """Return the nodes with which the averages of K units and M of the teacher err by about the tolerance.
 
@@ -80,49 +99,40 @@ def rule(K: int, M: int, tolerance: float = 1e-6) -> TeacherRule:
     K, M
         Hidden units of student and teacher, 1 to 4 and 1 to 3.
     tolerance
-        From 1e-2 to 1e-9, absolute, for fields of variance about 1; larger ones err more.
+        From 1e-2 to 1e-9, absolute, for fields of variance about 1; larger ones err more, and so does a C near singular, where
+        the student's fields all but say the label, and WORST, whose thresholds have no panels of their own.
+
+    Raises
+    ------
+    ValueError
+        If there are more units.
     """
+    if not 1 <= K <= _MOST_UNITS or not 1 <= M <= _MOST_TEACHERS:
+        raise ValueError(
+            f"hidden = {K}, units of the teacher = {M}: the quadrature has up to {_MOST_UNITS} and {_MOST_TEACHERS}; "
+            "simulate has more"
+        )
     digits = min(max(-math.log10(tolerance), 2.0), 9.0)
     panels = np.zeros((_MOST, 2, _MOST))
     for n in range(1, _MOST + 1):
         panels[n - 1, 0, :n], panels[n - 1, 1, :n] = _legendre(n)
+    graded = np.zeros((_MOST_GRADED, 2, _MOST_GRADED))
+    for n in range(1, _MOST_GRADED + 1):
+        graded[n - 1, 0, :n], graded[n - 1, 1, :n] = _graded(n)
     return TeacherRule(
         math.sqrt(2 * math.log(10) * (digits + 0.5)),
         1.0 + digits,
         0.4 * digits - 0.4,
         panels,
-        *_graded(round(4 + 3.8 * digits)),
+        graded,
+        4 + 3.8 * digits,
         *_legendre(round(2 + 2.5 * digits)),
     )
 
 
-@_compiled
-def factor(C, L):
-    """Fill L with the Cholesky factor of C, which may be singular or, in a trial step, not quite positive.
-
-    A field whose variance given those before it is below 1e-9 gets this variance, and those after it do not depend on what it
-    adds: the averages change by less than 1e-4, and smoothly for what leaves the fields' own variances as they are.
-    """
-    n = C.shape[0]
-    L[:] = 0.0
-    for j in range(n):
-        pivot = C[j, j]
-        for k in range(j):
-            pivot -= L[j, k] * L[j, k]
-        if not pivot > FLOOR:
-            L[j, j] = math.sqrt(FLOOR)
-            continue
-        L[j, j] = math.sqrt(pivot)
-        for i in range(j + 1, n):
-            rest = C[i, j]
-            for k in range(j):
-                rest -= L[i, k] * L[j, k]
-            L[i, j] = rest / L[j, j]
-
-
 @inlined
 def _most_nodes(K, M):
-    return ((1 << (M + K - 1)) + 9) * _MOST
+    return ((1 << (M + K - 1)) + 5 * _ROOTS + 9) * _MOST
 
 
 @inlined
@@ -132,19 +142,29 @@ def scratch(K, M, rule):
 
 
 @_compiled
-def _panels(scale, cuts, count, rule, nodes, weights):
-    """Fill nodes and weights of one coordinate between the cuts, which are sorted here; return how many there are."""
+def _levels(L, rule):
+    """Return the nodes for the teacher given the student's fields, L its Cholesky factor.
+
+    Where one of its fields all but follows from the one before, what is integrated over that turns within a short way.
+    """
+    ratio = 1.0
+    for n in range(1, L.shape[0]):
+        ratio = max(ratio, math.hypot(L[n - 1, n - 1], L[n, n - 1]) / max(L[n, n], 1e-9))
+    n = int(min(rule.graded_size * (1.0 + 0.13 * (ratio - 1.0)) + 0.5, _MOST_GRADED))
+    return _Levels(rule.reach, rule.graded[n - 1, 0, :n], rule.graded[n - 1, 1, :n], rule.last_nodes, rule.last_weights)
+
+
+@_compiled
+def _panels(start, scale, cuts, count, rule, nodes, weights):
+    """Fill nodes and weights of one coordinate from ``start`` on, between the cuts; return how many there are."""
     cuts[:count].sort()
-    start = -rule.reach
     total = 0
     for i in range(count + 1):
-        stop = rule.reach if i == count else min(max(cuts[i], -rule.reach), rule.reach)
+        stop = rule.reach if i == count else min(max(cuts[i], start), rule.reach)
         if stop - start < 1e-9:
             continue
-        pieces = 1
         n = rule.least + rule.density * scale * (stop - start)
-        while n / pieces > _MOST and pieces < 8:
-            pieces += 1
+        pieces = min(1 + int(n / _MOST), 8)
         size = min(int(n / pieces) + 1, _MOST)
         length = (stop - start) / pieces
         for piece in range(pieces):
@@ -155,6 +175,55 @@ def _panels(scale, cuts, count, rule, nodes, weights):
                 total += 1
         start = stop
     return total
+
+
+@_compiled
+def _excess(y, phi, mean, scale, c, given, T, variance):
+    """Return the output less the label to be expected, and its derivative and the label's standard deviation."""
+    x = mean + scale * y
+    value, slope, spread = phi + c * math.erf(x * _ROOT_HALF), scale * c * _SLOPE * math.exp(-0.5 * x * x), 0.0
+    last = T.given.shape[1] - 1
+    M = T.c.size
+    for j in range(M):
+        along = 0.0
+        for n in range(j, M):
+            root = 1.0 / math.sqrt(1.0 + variance[n])
+            h = (given[n] + T.given[n, last] * y) * root
+            bend = T.c[n] * root * _SLOPE * math.exp(-0.5 * h * h)
+            along += bend * T.L[n, j]
+            if n == j:
+                value -= T.c[n] * math.erf(h * _ROOT_HALF)
+                slope -= bend * T.given[n, last]
+        spread += along * along
+    return value, slope, math.sqrt(spread)
+
+
+@_compiled
+def _crossings(phi, mean, scale, c, given, T, variance, rule, cuts, count):
+    """Add cuts where the sign of the error turns within a short way: where the student's fields all but say the label."""
+    step = 2.0 * rule.reach / _SCAN
+    low = -rule.reach
+    at_low = _excess(low, phi, mean, scale, c, given, T, variance)[0]
+    most = count + 5 * _ROOTS
+    for i in range(_SCAN):
+        high = -rule.reach + step * (i + 1)
+        at_high = _excess(high, phi, mean, scale, c, given, T, variance)[0]
+        if (at_low < 0.0) != (at_high < 0.0) and count < most:
+            begin, end = low, high
+            for _ in range(30):
+                middle = 0.5 * (begin + end)
+                if (_excess(middle, phi, mean, scale, c, given, T, variance)[0] < 0.0) == (at_low < 0.0):
+                    begin = middle
+                else:
+                    end = middle
+            _, slope, spread = _excess(begin, phi, mean, scale, c, given, T, variance)
+            if spread < _SHARP * abs(slope):
+                for side in range(-2, 3):
+                    # half a Gaussian's width and all of it, on either side
+                    cuts[count] = begin + 0.5 * side * rule.reach * spread / abs(slope)
+                    count += 1
+        low, at_low = high, at_high
+    return count
 
 
 @_compiled
@@ -201,7 +270,7 @@ def _relu_cuts(level, phi, mean, scale, c, Q, move, values, cuts):
     return count
 
 
-@_compiled
+@_once
 def _thresholds(kind, x, Q, c, b, epsilon, how, work, moved, d, values):
     """Fill ``values`` with the labels at which the attack on x changes, ascending; return how many there are.
 
@@ -270,90 +339,85 @@ def add_averages_teacher(kind, R, T, L, Q, theta, c, b, teacher_kind, teacher_c,
         values = values[:1]
     if epsilon == 0.0:
         values = values[:0]  # the labels are not cut
+    levels = _levels(teacher.L, rule)
+    # nothing but the signs of <s> and <e> changes with the signs of all fields
+    mirrored = kind == ERF and teacher_kind == ERF and b == 0.0
+    for k in range(K):
+        mirrored = mirrored and theta[k] == 0.0
+    given, variance = np.zeros(M), np.zeros(M)
+    for j in range(M):
+        for i in range(j + 1):
+            variance[j] += teacher.L[j, i] * teacher.L[j, i]
     most = _most_nodes(K, M)
     nodes, weights, cuts = np.empty((K, most)), np.empty((K, most)), np.empty(most)
     total, at = np.zeros(K, np.int64), np.zeros(K, np.int64)
     y, x, mean = np.zeros(K), np.zeros(K), np.zeros(K)
-    phi, part = np.full(K + 1, b), np.full(K + 1, share)
-    moved, up, thresholds = np.empty(K), np.empty(K), np.empty(_THRESHOLDS)
+    phi, part = np.full(K + 1, b), np.full(K + 1, 2.0 * share if mirrored else share)
+    moved, d, thresholds = np.empty(K), np.empty(K), np.empty(_THRESHOLDS)
+    exact = how.kind == FGSM or epsilon == 0.0
     filled, level, enters = 0, 0, True
-    while level >= 0:
-        if enters:
-            mean[level] = -theta[level]
-            for j in range(level):
-                mean[level] += L[level, j] * y[j]
-            if kind == ERF:
-                count = _cuts(level, phi[level], mean[level], L[level, level], c, values, cuts)
-            else:
-                count = _relu_cuts(level, phi[level], mean[level], L[level, level], c, Q, epsilon, values, cuts)
-            scale = 1.0
-            for k in range(level, K):
-                scale = max(scale, abs(L[k, level]))
-            total[level] = _panels(scale, cuts, count, rule, nodes[level], weights[level])
-            at[level] = 0
-        enters = False
-        if at[level] == total[level]:
-            level -= 1
-            continue
-        y[level] = nodes[level, at[level]]
-        x[level] = mean[level] + L[level, level] * y[level]
-        part[level + 1] = part[level] * weights[level, at[level]]
-        phi[level + 1] = phi[level] + c[level] * unit(kind, x[level])
-        at[level] += 1
-        if level < K - 1:
-            level += 1
-            enters = True
-            continue
-        count = 1
-        thresholds[0] = phi[K]
-        exact = how.kind == FGSM or epsilon == 0.0
-        if not exact:
-            count = _thresholds(kind, x, Q, c, b, epsilon, how, work, moved, up, thresholds)
+    while level >= 0 or filled > 0:
+        count = 0
+        if level >= 0:
+            if enters:
+                mean[level] = -theta[level]
+                for j in range(level):
+                    mean[level] += L[level, j] * y[j]
+                if kind == ERF:
+                    count = _cuts(level, phi[level], mean[level], L[level, level], c, values, cuts)
+                else:
+                    count = _relu_cuts(level, phi[level], mean[level], L[level, level], c, Q, epsilon, values, cuts)
+                if level == K - 1 and kind == ERF and teacher_kind == ERF and epsilon != 0.0:
+                    for j in range(M):
+                        given[j] = 0.0
+                        for k in range(level):
+                            given[j] += teacher.given[j, k] * y[k]
+                    count = _crossings(
+                        phi[level], mean[level], L[level, level], c[level], given, teacher, variance, rule, cuts, count
+                    )
+                scale = 1.0
+                for k in range(level, K):
+                    scale = max(scale, abs(L[k, level]))
+                start = 0.0 if mirrored and level == 0 else -rule.reach
+                total[level] = _panels(start, scale, cuts, count, rule, nodes[level], weights[level])
+                at[level] = 0
+            enters = False
+            if at[level] == total[level]:
+                level -= 1
+                continue
+            y[level] = nodes[level, at[level]]
+            x[level] = mean[level] + L[level, level] * y[level]
+            part[level + 1] = part[level] * weights[level, at[level]]
+            phi[level + 1] = phi[level] + c[level] * unit(kind, x[level])
+            at[level] += 1
+            if level < K - 1:
+                level += 1
+                enters = True
+                continue
+            count = 1
+            thresholds[0] = phi[K]
+            if not exact:
+                count = _thresholds(kind, x, Q, c, b, epsilon, how, work, moved, d, thresholds)
+        if level < 0 or filled + count > WIDTH:
+            block.weight[filled:] = 0.0
+            add_block(kind, teacher_kind, teacher, Q, c, b, epsilon, how, levels, block, lanes)
+            filled = 0
         for i in range(count):
             block.y[:, filled] = y
             block.x[:, filled] = x
             block.weight[filled] = part[K]
             block.threshold[filled] = thresholds[i]
             block.rest[filled] = 1.0 if i > 0 else 0.0
-            if not exact:
-                attack(kind, x, Q, c, b, _inside(thresholds, count, i), epsilon, how, work, up)
-                block.up[:, filled] = up
-                attack(kind, x, Q, c, b, _inside(thresholds, count, i + 1), epsilon, how, work, up)
-                block.down[:, filled] = up
+            for side in range(0 if exact else 2):
+                attack(kind, x, Q, c, b, _inside(thresholds, count, i + side), epsilon, how, work, d)
+                if side == 0:
+                    block.up[:, filled] = d
+                else:
+                    block.down[:, filled] = d
             filled += 1
-            if filled == WIDTH:
-                add_block(kind, teacher_kind, teacher, Q, c, b, epsilon, how, rule, block, lanes)
-                filled = 0
-    if filled > 0:
-        block.weight[filled:] = 0.0
-        add_block(kind, teacher_kind, teacher, Q, c, b, epsilon, how, rule, block, lanes)
+    e = layout(K, n)[4]
     for i in range(lanes.shape[0]):
+        if mirrored and (i < K or i == e):
+            continue
         for lane in range(WIDTH):
             sums[i] += lanes[i, lane]
-
-
-def _compile(sources: str) -> Any:
-    """Return the compiled function. `sources` stands in its closure to make it part of the key of numba's cache."""
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def averages(kind, R, T, Q, theta, c, b, teacher_kind, teacher_c, epsilon, how, rule):
-        sources  # noqa: B018
-        K, M = R.shape
-        C, L = np.zeros((K + M, K + M)), np.zeros((K + M, K + M))
-        C[:K, :K] = Q
-        C[:K, K:] = R
-        C[K:, :K] = R.T
-        C[K:, K:] = T
-        factor(C, L)
-        sums = np.zeros(width(K, K + M))
-        work = np.empty(scratch(K, M, rule))
-        add_averages_teacher(
-            kind, R, T, L, Q, theta, c, b, teacher_kind, teacher_c, epsilon, how, 1.0, rule, work, sums
-        )
-        return sums, L
-
-    return averages
-
-
-averages = _compile(sources_digest())
-"""Return the averages and L, for one state."""

@@ -25,6 +25,7 @@ Array = npt.NDArray[np.float64]
 
 _SLOPE = math.sqrt(2.0 / math.pi)
 _compiled = njit(nogil=True, error_model="numpy")
+_once = njit(nogil=True, error_model="numpy", inline="always")  # called in one place: not compiled by itself
 
 
 class Teacher(NamedTuple):
@@ -64,7 +65,7 @@ class Block(NamedTuple):
     """Scratch of the teacher, (M, 9 + 3 M, WIDTH)."""
 
 
-@_compiled
+@_once
 def teacher_given(teacher_kind, L, K, c):
     """Return the teacher of output weights c, L that of all fields."""
     M = c.size
@@ -80,7 +81,7 @@ def teacher_given(teacher_kind, L, K, c):
     return Teacher(size, inner, given, later, turned)
 
 
-@_compiled
+@_once
 def block_of(K, M):
     """Return an empty block."""
     of_units, moments = (4, K, WIDTH), (2, 3 + 2 * M, WIDTH)
@@ -200,7 +201,7 @@ def _collect(kind, d, Q, c, b, block, moments, sums):
                 out[lane] += s[lane] * (phi[lane] * z[lane] - tau_z[lane])
 
 
-@_compiled
+@_once
 def _erf_sides(T, cuts, rule, block):
     """Fill the moments of a teacher of erf units on the sides of the threshold; without `cuts`, all are over it."""
     M = T.c.size
@@ -233,7 +234,7 @@ def _erf_sides(T, cuts, rule, block):
                     over[row, lane] *= -1.0
 
 
-@_compiled
+@_once
 def _relu_sides(T, cuts, rule, block):
     """Fill the same of a teacher of ReLU units."""
     M = T.c.size
