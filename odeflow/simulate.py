@@ -91,6 +91,7 @@ def simulate(
 
     Examples
     --------
+    >>> from odeflow import GaussianMixture
     >>> runs = simulate(GaussianMixture(), LearningRule(), Adversary(1.0), N=100, alpha=[1.0, 10.0], runs=5, rng=1)
     >>> dict(runs.sizes)
     {'run': 5, 'alpha': 2}

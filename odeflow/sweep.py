@@ -140,6 +140,7 @@ def sweep(
 
     Examples
     --------
+    >>> from odeflow import GaussianMixture
     >>> over = {"rho": [1.0, 2.0, 3.0], "epsilon": [0.0, 0.5]}
     >>> result = sweep(GaussianMixture(p=0.7), LearningRule(), Adversary(), over=over, alpha=[10.0, 100.0])
     >>> dict(result.sizes)

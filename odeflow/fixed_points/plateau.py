@@ -33,7 +33,7 @@ def units_apart(overlaps: npt.ArrayLike) -> Array:
 
     Examples
     --------
-    >>> units_apart([[0.5, 0.1], [0.2, 0.4]]).item()
+    >>> round(units_apart([[0.5, 0.1], [0.2, 0.4]]).item(), 6)
     0.3
     """
     values = np.asarray(overlaps, np.float64)
