@@ -194,6 +194,7 @@ def _predictions(data: xr.Dataset) -> Figure:
 def _committees(data: xr.Dataset) -> Figure:
     """Draw M and Q of nets by the theory's own rule beside it, the differences in standard errors, and nets of many units."""
     figure, axes = new_figure(1, 4, width="double", height=2.5)
+    data = data.drop_dims([dim for dim in ("alpha", "run") if dim in data.dims])  # of the other nets
     shown = int(np.flatnonzero(data.hidden.values == data.hidden.values.max())[0])
     one = (
         data.isel(committee=shown)

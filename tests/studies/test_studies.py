@@ -46,8 +46,8 @@ def _simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "simulate", remembered)
 
 
-# Those that train nets, and xor, take minutes each even so; in small form they are in the tests of each of them.
-MINUTES = {name for name, study in STUDIES.items() if study.long} | {"xor"}
+# Those that train nets take minutes each even so; in small form they are in the tests of each of them.
+MINUTES = {name for name, study in STUDIES.items() if study.long} | {"xor", "deep_on_mixture"}
 
 
 @pytest.mark.parametrize(
