@@ -32,8 +32,8 @@ CARRIED = 64 << 20
 PARTS = 2
 
 PACKAGES = (
-    "adversarial-robustness-toolbox", "docstring_parser", "eagerpy", "filelock", "foolbox", "h5netcdf", "platformdirs",
-    "pooch", "torchattacks", "typeguard", "typing_extensions", "tyro",
+    "adversarial-robustness-toolbox", "docstring_parser", "eagerpy", "filelock", "foolbox", "gitdb", "gitpython", "h5netcdf",
+    "platformdirs", "pooch", "smmap", "torchattacks", "typeguard", "typing_extensions", "tyro",
 )  # fmt: skip
 """Wheels that the machine lacks; none is compiled."""
 SPARE = ("h5py",)

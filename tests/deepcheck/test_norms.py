@@ -266,7 +266,7 @@ def test_uniform_in_the_ball_by_length(of: Norm) -> None:
         (L2(), stats.beta((DIMENSION + 1) / 2, (DIMENSION + 1) / 2, loc=-1, scale=2).cdf),
         (L1(), lambda x: (1 + (abs(x) / x) * (1 - (1 - abs(x)) ** DIMENSION)) / 2),
     ],
-    ids=repr,
+    ids=["linf", "l2", "l1"],
 )
 def test_uniform_in_the_ball_by_entry(of: Norm, law: Callable[[object], object]) -> None:
     entries = drawn(of, 0.6).flatten(1) / 0.6
