@@ -13,6 +13,7 @@ from odeflow.laws import quadratures
 from odeflow.model import Adversary, Data, GaussianClusters, GaussianMixture, LearningRule, TeacherStudent, check_parts
 from odeflow.order_parameters.base import Array, Network, OrderParameter, Points, System, flat, unflat
 from odeflow.order_parameters.committee.states import (
+    check_lengths,
     check_starts,
     cluster_numbers,
     columns,
@@ -34,6 +35,8 @@ _WIDTH, _REACH = 0.2, 10.0
 _FINER = 0.01  # of the tolerance: of the quadrature that tells the error of another
 _SHARP = 1e-9  # tolerance where zeros of the rates are looked for
 
+_ERRORS = ("error", "fgsm_error", "adversarial_error", "loss", "adversarial_loss")
+
 _LOOKED_AT = 4  # states of a trajectory at which that is told
 
 
@@ -49,7 +52,12 @@ class Committee(Network):
     case (see `Adversary.attack`).
 
     Where the output can just reach the label and v Q > 1, FGSM turns round on a share of the examples that grows with an
-    infinite slope: such a trajectory can be stiff, and ends with the status 1 if it takes more than 20,000 steps.
+    infinite slope: such a trajectory can be stiff, and ends with the status 1 if it takes more than 20,000 steps. So does one
+    that is held where an output weight that learns crosses 0, and the attack turns round.
+
+    Units of ReLU that are the same at the start, with the same output weights, stay so in any network, but their theory does
+    not say so: their difference grows as its root, of which 0 is one solution and not the one that rounding finds. Start
+    with one unit instead, or with ones that differ. Where a ReLU stands on its kink its derivative is 0, as in PyTorch.
 
     Raises
     ------
@@ -66,6 +74,11 @@ class Committee(Network):
 
     without: ClassVar[tuple[str, ...]] = ("loss", "activation", "update", "normalised")
     random_starts: ClassVar[bool] = True
+    advice: ClassVar[Mapping[int, str]] = {
+        1: "of two layers a trajectory is stiff where the output can just reach the label, and stays where an output weight "
+        "crosses 0 under attack",
+        3: "or whether a unit's weights vanished",
+    }
 
     hidden: int = thing(1, "number of hidden units", "At least 1.")
     activation: Literal["erf", "erf-x", "relu"] = choice(
@@ -91,6 +104,9 @@ class Committee(Network):
         given: Any = self.errors
         if given is not None:
             names = (given,) if isinstance(given, str) else tuple(given)
+            for name in names:
+                if name not in _ERRORS:
+                    raise ValueError(f"errors has {name!r}: allowed are {', '.join(_ERRORS)}")
             object.__setattr__(self, "errors", names)
         object.__setattr__(self, "tolerance", checked_number("tolerance", self.tolerance, least=1e-10, most=0.01))
 
@@ -141,6 +157,7 @@ class Committee(Network):
         from odeflow.order_parameters.committee import batch
 
         check_starts(self.hidden, mixture, cluster_numbers(mixture, points)[0], start)
+        check_lengths(self.hidden, mixture, start)
         return [
             System(rows, model, batch.constants(model), 1 if self.hidden > 1 else None)
             for rows, model in self._models(mixture, adversary, points, start, self._aim)
