@@ -37,12 +37,11 @@ from odeflow.order_parameters.committee.quadrature.erf_panels import (
     Rule,
     ends,
     is_broken_at,
-    pinch,
     place,
     tables,
-    turn,
     value,
 )
+from odeflow.order_parameters.committee.quadrature.erf_turns import find_turns, most_turns
 from odeflow.order_parameters.committee.quadrature.sums import MARGIN
 
 __all__ = ["Rule", "add_averages_erf", "rule", "scratch"]
@@ -66,7 +65,7 @@ def rule(K: int, tolerance: float) -> Rule:
 @inlined
 def scratch(K, rule):
     """Return the size of the array `work`."""
-    return n_rows(K) * BLOCK + 2 * K * NODES + EDGES + 3 * K * K + 8 * K + block_scratch(K)
+    return n_rows(K) * BLOCK + 2 * K * NODES + EDGES + 3 * K * K + 8 * K + 2 * most_turns(K) + block_scratch(K)
 
 
 @inlined
@@ -114,6 +113,8 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
     y, factor, digits, target, limit = vectors[0], vectors[1], vectors[2], vectors[3], vectors[4]
     length, position, x = vectors[5], vectors[6], vectors[7]
     start += 8 * K
+    turns = work[start : start + 2 * most_turns(K)].reshape((2, most_turns(K)))  # of a level: their y, and their distance
+    start += 2 * most_turns(K)
 
     root = math.sqrt(v)
     for i in range(K):
@@ -131,15 +132,12 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
     is_new = True
     while level >= 0:
         if is_new:
-            near, far = 0.0, 1e300
+            n_turns = 0
             if epsilon > 0.0:
-                near, far = turn(level, x, Q, c)
-                one, other = pinch(level, Q, c)
-                if other < far:
-                    near, far = one, other
+                n_turns = find_turns(level, x, Q, c, rule, mean, A, spread, limit, turns)
             reach = math.sqrt(2.0 * max(digits[level], 0.0))
             n_edges, jump = ends(
-                level, is_split, target[level], reach, near, far, rule, mean, A, c, spread, limit, edges
+                level, is_split, target[level], reach, turns, n_turns, rule, mean, A, c, spread, limit, edges
             )
             has_powers = False  # 1/(v Q) so small that the ends of panels are felt
             for i in range(level + 1, K):
@@ -181,8 +179,8 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
                     is_graded,
                     level,
                     digits[level],
-                    near,
-                    far,
+                    turns,
+                    n_turns,
                     factor[level],
                     rule,
                     mean,
