@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from odeflow.numerics.compilation import inlined
 from odeflow.order_parameters.committee.quadrature.erf_block import BLOCK, add_block, block_scratch, n_rows
+from odeflow.order_parameters.committee.quadrature.erf_jumps import cut, is_cut_at, jumps_scratch
 from odeflow.order_parameters.committee.quadrature.erf_panels import (
     EDGES,
     MOST,
@@ -42,7 +43,7 @@ from odeflow.order_parameters.committee.quadrature.erf_panels import (
     value,
 )
 from odeflow.order_parameters.committee.quadrature.erf_turns import find_turns, most_turns
-from odeflow.order_parameters.committee.quadrature.sums import MARGIN
+from odeflow.order_parameters.committee.quadrature.sums import MARGIN, WORST
 
 __all__ = ["Rule", "add_averages_erf", "rule", "scratch"]
 
@@ -65,7 +66,16 @@ def rule(K: int, tolerance: float) -> Rule:
 @inlined
 def scratch(K, rule):
     """Return the size of the array `work`."""
-    return n_rows(K) * BLOCK + 2 * K * NODES + EDGES + 3 * K * K + 8 * K + 2 * most_turns(K) + block_scratch(K)
+    return (
+        n_rows(K) * BLOCK
+        + 2 * K * NODES
+        + EDGES
+        + 3 * K * K
+        + 8 * K
+        + 2 * most_turns(K)
+        + jumps_scratch(K)
+        + block_scratch(K)
+    )
 
 
 @inlined
@@ -97,6 +107,7 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
     K = c.size
     last = K - 1
     is_split = epsilon > 0.0 and how.kind != MARGIN
+    is_searched = is_split and how.kind == WORST
     size = n_rows(K) * BLOCK
     rows = work[:size].reshape((n_rows(K), BLOCK))
     start = size
@@ -113,8 +124,12 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
     y, factor, digits, target, limit = vectors[0], vectors[1], vectors[2], vectors[3], vectors[4]
     length, position, x = vectors[5], vectors[6], vectors[7]
     start += 8 * K
-    turns = work[start : start + 2 * most_turns(K)].reshape((2, most_turns(K)))  # of a level: their y, and their distance
+    turns = work[start : start + 2 * most_turns(K)].reshape(
+        (2, most_turns(K))
+    )  # of a level: their y, and their distance
     start += 2 * most_turns(K)
+    search = work[start : start + jumps_scratch(K)]
+    start += jumps_scratch(K)
 
     root = math.sqrt(v)
     for i in range(K):
@@ -136,9 +151,14 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
             if epsilon > 0.0:
                 n_turns = find_turns(level, x, Q, c, rule, mean, A, spread, limit, turns)
             reach = math.sqrt(2.0 * max(digits[level], 0.0))
+            by_formula = is_split and not (is_searched and level >= last - 1)
             n_edges, jump = ends(
-                level, is_split, target[level], reach, turns, n_turns, rule, mean, A, c, spread, limit, edges
+                level, by_formula, target[level], reach, turns, n_turns, rule, mean, A, c, spread, limit, edges
             )
+            if is_searched and not by_formula:
+                n_edges = cut(
+                    level, digits[level], reach, x, mean, A, Q, c, b, tau, epsilon, how, search, edges, n_edges
+                )
             has_powers = False  # 1/(v Q) so small that the ends of panels are felt
             for i in range(level + 1, K):
                 has_powers = has_powers or spread[level, i] > WEAK * rule.reach
@@ -168,7 +188,13 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
                         count = 0
                     y_at, weight_at = last * BLOCK + count, K * BLOCK + count
                 else:
-                    is_broken = is_split and is_broken_at(level, 0.5 * (low + high), target[level], mean, A, c, spread)
+                    middle = 0.5 * (low + high)
+                    if by_formula:
+                        is_broken = is_broken_at(level, middle, target[level], mean, A, c, spread)
+                    elif is_searched:
+                        is_broken = is_cut_at(
+                            middle, level, digits[level], x, mean, A, Q, c, b, tau, epsilon, how, search
+                        )
                     is_graded = is_broken and has_powers and (low > -reach or high < reach)
                     y_at = nodes + 2 * level * NODES + total
                     weight_at = y_at + NODES
@@ -194,9 +220,9 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
                 total += n
                 if level == last:
                     sign = -tau
-                    if is_split and jump == math.inf:
+                    if by_formula and jump == math.inf:
                         sign = -1.0 if target[level] > 0.0 else 1.0
-                    elif is_split:
+                    elif by_formula:
                         sign = 1.0 if (low + high > 2.0 * jump) == (c[last] > 0.0) else -1.0
                     for k in range(last):
                         _fill(work, k * BLOCK + count, n, y[k])

@@ -27,6 +27,7 @@ __all__ = [
     "WEAK",
     "Rule",
     "ends",
+    "insert",
     "is_broken_at",
     "place",
     "tables",
@@ -108,7 +109,7 @@ def _inverse(z):
 
 
 @inlined
-def _insert(edges, count, y, reach):
+def insert(edges, count, y, reach):
     """Insert y into the ends of panels edges[:count], which are in order, if it is within the reach."""
     if not (-reach < y < reach) or count >= EDGES:
         return count
@@ -156,7 +157,7 @@ def _insert_roots(level, target, reach, mean, A, c, spread, edges, count):
                         side = -1
                     if abs(f) < 1e-13 or b - a < 1e-13:
                         break
-                count = _insert(edges, count, y, reach)
+                count = insert(edges, count, y, reach)
             low, f_low = high, f_high
     return count
 
@@ -186,16 +187,16 @@ def ends(level, is_split, target, reach, turns, n_turns, rule, mean, A, c, sprea
     if level == c.size - 1:
         if is_split and abs(target) < abs(c[level]):
             jump = (_inverse(target / c[level]) - mean[level, level]) / scale
-            count = _insert(edges, count, jump, reach)
+            count = insert(edges, count, jump, reach)
     elif is_split:
         count = _insert_roots(level, target, reach, mean, A, c, spread, edges, count)
     for i in range(level, c.size):
         if _distance(i, level, rule, A, spread) < rule.smooth:
             end = _end(i, level, spread, limit)
-            count = _insert(edges, count, (-mean[level, i] - end) / A[i, level], reach)
-            count = _insert(edges, count, (-mean[level, i] + end) / A[i, level], reach)
+            count = insert(edges, count, (-mean[level, i] - end) / A[i, level], reach)
+            count = insert(edges, count, (-mean[level, i] + end) / A[i, level], reach)
     for i in range(n_turns - 1):
-        count = _insert(edges, count, 0.5 * (turns[0, i] + turns[0, i + 1]), reach)
+        count = insert(edges, count, 0.5 * (turns[0, i] + turns[0, i + 1]), reach)
     return count, jump
 
 

@@ -39,7 +39,7 @@ def _root(a, psi):
 
 @inlined
 def _alike(x, level, Q, c):
-    """Return ln(|u w|^2/|r|^2) at x = 0, and psi, of this level's unit and r = sum_{j<level} u_j w_j; nan if there is no r.
+    """Return ln(|u w|^2/|r|^2) at x = 0, and psi, of this level's unit and r = sum_{j<level} u_j w_j; psi = -1 if there is no r.
 
     With r, P = r.r and C = r.w, the direction is singular where |r + u w|^2 = P + 2 u C + u^2 Q = 0: at u = sqrt(P/Q)
     exp(+-i(pi - psi)), cos psi = -sgn(c) C/sqrt(P Q), so that x^2 = ln(c^2 Q/P) -+ 2 i psi; exp(-x_0^2/2) is taken out of r.
@@ -49,7 +49,7 @@ def _alike(x, level, Q, c):
         if c[j] != 0.0:
             nearest = min(nearest, x[j] * x[j])
     if nearest == 1e300 or c[level] == 0.0:
-        return math.nan, math.nan
+        return 0.0, -1.0
     P, C = 0.0, 0.0
     for j in range(level):
         u = c[j] * math.exp(0.5 * (nearest - x[j] * x[j]))
@@ -88,7 +88,7 @@ def find_turns(level, x, Q, c, rule, mean, A, spread, limit, turns):
     count = 0
     scale = A[level, level]
     real, psi = _alike(x, level, Q, c)
-    if real == real:
+    if psi >= 0.0:
         near, far = _root(real, psi)
         if far < rule.smooth * scale:
             count = _add(turns, count, near, far, scale, mean[level, level], limit[level])
@@ -140,7 +140,7 @@ def _add_crossings(level, i, j, ratio, psi, rule, mean, A, spread, limit, turns,
         s_i, s_j = spread[level, i] / rule.reach, spread[level, j] / rule.reach
         smear = math.sqrt(((p + d_p * y) * s_i) ** 2 + ((q + d_q * y) * s_j) ** 2)
         h = math.sqrt(h * h + (_SMEARED * smear / max(slope, 1e-300)) ** 2)
-        if h < rule.smooth and abs(y) < rule.reach:
-            if abs(p + d_p * y) < limit[i] + spread[level, i] and abs(q + d_q * y) < limit[j] + spread[level, j]:
-                count = _insert(turns, count, y, h)
+        is_felt = abs(p + d_p * y) < limit[i] + spread[level, i] and abs(q + d_q * y) < limit[j] + spread[level, j]
+        if is_felt and h < rule.smooth and abs(y) < rule.reach:
+            count = _insert(turns, count, y, h)
     return count
