@@ -1,7 +1,7 @@
 r"""Averages over the fields of units :math:`g(x) = \mathrm{erf}(x/\sqrt2)`, by nested quadrature split where an integrand breaks.
 
 The fields are :math:`x = m + \sqrt v\,L y`, :math:`y \sim N(0, I_K)`, the innermost integral is over :math:`y_K`. The
-integrand is smooth except on :math:`\phi = \tau`, where FGSM changes its side. The last integral is split there: :math:`x_K
+integrand is smooth except where the attack jumps: FGSM on :math:`\phi = \tau`. The last integral is split there: :math:`x_K
 = g^{-1}((\tau - b_0 - \sum_{k<K} c_k g(x_k))/c_K)`. As a function of an outer coordinate what is left breaks where that
 point leaves the range of the inner ones: at
 
@@ -11,6 +11,9 @@ point leaves the range of the inner ones: at
 the panels of :math:`y_l` end. Between such ends the outer integrand is a Gaussian tail or, where the tail runs into the
 saturation of g, has powers :math:`\delta^{1/(v Q)}` of the distance to them: those panels are graded, y =
 S(u) with S' of second order zeros at both ends, in which Gauss-Legendre converges fast.
+
+The worst case jumps elsewhere: for one or two units its ends are found by halving, see
+`odeflow.order_parameters.committee.quadrature.erf_jumps`. PGD, and the worst case of more, are averaged over the nodes of FGSM.
 
 Nodes: the ball :math:`|y| < R`, which is :math:`\sqrt{2 D}` of :math:`D = \ln(1/\mathrm{tolerance})` + a constant; a panel of
 length h gets :math:`D'/(2\,\mathrm{arsinh}(2\delta/h))` nodes, which is what Gauss-Legendre needs to gain exp(-D') with
@@ -107,7 +110,7 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
     K = c.size
     last = K - 1
     is_split = epsilon > 0.0 and how.kind != MARGIN
-    is_searched = is_split and how.kind == WORST
+    is_searched = is_split and how.kind == WORST and K <= 2  # beyond that it would take three times as long
     size = n_rows(K) * BLOCK
     rows = work[:size].reshape((n_rows(K), BLOCK))
     start = size
@@ -151,11 +154,11 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
             if epsilon > 0.0:
                 n_turns = find_turns(level, x, Q, c, rule, mean, A, spread, limit, turns)
             reach = math.sqrt(2.0 * max(digits[level], 0.0))
-            by_formula = is_split and not (is_searched and level >= last - 1)
+            by_formula = is_split and not is_searched
             n_edges, jump = ends(
                 level, by_formula, target[level], reach, turns, n_turns, rule, mean, A, c, spread, limit, edges
             )
-            if is_searched and not by_formula:
+            if is_searched:
                 n_edges = cut(
                     level, digits[level], reach, x, mean, A, Q, c, b, tau, epsilon, how, search, edges, n_edges
                 )

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import math
 
+import numba
+
 from odeflow.numerics.compilation import inlined
 
 __all__ = ["find_turns", "most_turns"]
 
 _SMEARED = 1.0  # how much of the deviation of a root counts as its distance
+_compiled = numba.njit(nogil=True, error_model="numpy")
 
 
 @inlined
@@ -63,7 +66,7 @@ def _alike(x, level, Q, c):
     return nearest + math.log(c[level] * c[level] * own / P), math.acos(cosine)
 
 
-@inlined
+@_compiled
 def _insert(turns, count, centre, distance):
     """Insert a singularity among those in order of their y; of two that are nearer than the wider, the sharper stays."""
     kept = 0
@@ -82,7 +85,7 @@ def _insert(turns, count, centre, distance):
     return kept + 1
 
 
-@inlined
+@_compiled
 def find_turns(level, x, Q, c, rule, mean, A, spread, limit, turns):
     """Set turns to y and the distance of a level's singularities that are nearer than the Gaussian's; return their number."""
     count = 0
