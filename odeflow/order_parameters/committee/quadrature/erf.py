@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from odeflow.numerics.compilation import inlined
 from odeflow.order_parameters.committee.quadrature.erf_block import BLOCK, add_block, block_scratch, n_rows
-from odeflow.order_parameters.committee.quadrature.erf_jumps import cut, is_cut_at, jumps_scratch
+from odeflow.order_parameters.committee.quadrature.erf_jumps import cut, jumps_scratch
 from odeflow.order_parameters.committee.quadrature.erf_panels import (
     EDGES,
     MOST,
@@ -191,13 +191,9 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
                         count = 0
                     y_at, weight_at = last * BLOCK + count, K * BLOCK + count
                 else:
-                    middle = 0.5 * (low + high)
+                    is_broken = is_searched  # perhaps
                     if by_formula:
-                        is_broken = is_broken_at(level, middle, target[level], mean, A, c, spread)
-                    elif is_searched:
-                        is_broken = is_cut_at(
-                            middle, level, digits[level], x, mean, A, Q, c, b, tau, epsilon, how, search
-                        )
+                        is_broken = is_broken_at(level, 0.5 * (low + high), target[level], mean, A, c, spread)
                     is_graded = is_broken and has_powers and (low > -reach or high < reach)
                     y_at = nodes + 2 * level * NODES + total
                     weight_at = y_at + NODES

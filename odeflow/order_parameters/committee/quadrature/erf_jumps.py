@@ -15,10 +15,9 @@ from odeflow.order_parameters.committee.attacks import attack, attack_scratch
 from odeflow.order_parameters.committee.quadrature.erf_panels import insert
 from odeflow.order_parameters.committee.units import ERF
 
-__all__ = ["cut", "is_cut_at", "jumps_scratch"]
+__all__ = ["cut", "jumps_scratch"]
 
 _SCAN = 16  # intervals along a coordinate
-_MOST = _SCAN
 _SUSPECT = 0.1  # change of an attack, over epsilon, in one of them beyond which a jump is looked for
 _SMOOTH = 0.02  # a change that falls below this is no jump
 _FINE, _COARSE = 1e-10, 1e-3  # to which a jump is found, and to which only counted
@@ -29,7 +28,7 @@ _compiled = numba.njit(nogil=True, error_model="numpy")
 @inlined
 def jumps_scratch(K):
     """Return the size of the array `work`."""
-    return _MOST + 6 * K + attack_scratch(K)
+    return _SCAN + 6 * K + attack_scratch(K)
 
 
 @_compiled
@@ -52,57 +51,46 @@ def _apart(one, two, Q, epsilon):
 
 
 @_compiled
-def _jumps(point, scale, reach, width, Q, c, b, tau, epsilon, how, work, found):
-    """Return how many jumps are at abs(y) < reach, x = point but for the last field, which is more by scale y.
+def _jumps(y, level, digits, width, x, mean, A, Q, c, b, tau, epsilon, how, work, found):
+    """Fill `found` with the jumps along the last field, to within the width, and return how many they are.
 
-    They are found to within the width, and `found` is filled with them.
+    Of the last level y is 0; of that before it, its coordinate.
     """
     K = c.size
-    x, low, high, middle = work[:K], work[K : 2 * K], work[2 * K : 3 * K], work[3 * K : 4 * K]
-    after, rest = work[4 * K : 5 * K], work[5 * K :]
+    point, low, high, middle = work[:K], work[K : 2 * K], work[2 * K : 3 * K], work[3 * K : 4 * K]
+    after, moved, rest = work[4 * K : 5 * K], work[5 * K : 6 * K], work[6 * K :]
+    for k in range(K):
+        point[k] = x[k] if k < level else mean[level, k] + A[k, level] * y
+    scale = A[K - 1, K - 1]
+    reach = math.sqrt(max(2.0 * digits - y * y, 1e-6))
     count = 0
-    _attack_at(-reach, point, scale, Q, c, b, tau, epsilon, how, x, rest, after)
-    for interval in range(_SCAN):
-        start, stop = reach * (2.0 * interval / _SCAN - 1.0), reach * (2.0 * (interval + 1) / _SCAN - 1.0)
+    stop = -reach
+    for interval in range(_SCAN + 1):
+        start, stop = stop, reach * (2.0 * interval / _SCAN - 1.0)
         for k in range(K):
             low[k] = after[k]
-        _attack_at(stop, point, scale, Q, c, b, tau, epsilon, how, x, rest, after)
-        change = _apart(low, after, Q, epsilon)
+        _attack_at(stop, point, scale, Q, c, b, tau, epsilon, how, moved, rest, after)
+        change = _apart(low, after, Q, epsilon) if interval > 0 else 0.0
         if change < _SUSPECT:
             continue
+        left, right = start, stop
         for k in range(K):
             high[k] = after[k]
-        while change > _SMOOTH and stop - start > width:
-            y = 0.5 * (start + stop)
-            _attack_at(y, point, scale, Q, c, b, tau, epsilon, how, x, rest, middle)
+        while change > _SMOOTH and right - left > width:
+            z = 0.5 * (left + right)
+            _attack_at(z, point, scale, Q, c, b, tau, epsilon, how, moved, rest, middle)
             first, second = _apart(low, middle, Q, epsilon), _apart(middle, high, Q, epsilon)
             if first > second:
-                stop, change = y, first
+                right, change = z, first
             else:
-                start, change = y, second
+                left, change = z, second
             side = high if first > second else low
             for k in range(K):
                 side[k] = middle[k]
-        if change > _SMOOTH and count < found.size:
-            found[count] = 0.5 * (start + stop)
+        if change > _SMOOTH:
+            found[count] = 0.5 * (left + right)
             count += 1
     return count
-
-
-@_compiled
-def _jumps_across(y, level, digits, width, mean, A, Q, c, b, tau, epsilon, how, work, found, point):
-    """`_jumps` along the last field at y of the one before it; the fields before that stand in `point`."""
-    last = c.size - 1
-    for k in range(level, c.size):
-        point[k] = mean[level, k] + A[k, level] * y
-    reach = math.sqrt(max(2.0 * digits - y * y, 1e-6))
-    return _jumps(point, A[last, last], reach, width, Q, c, b, tau, epsilon, how, work, found)
-
-
-@inlined
-def _parts(K, work):
-    """Return found, point and the rest of the work."""
-    return work[:_MOST], work[_MOST : _MOST + K], work[_MOST + K :]
 
 
 @_compiled
@@ -111,38 +99,24 @@ def cut(level, digits, reach, x, mean, A, Q, c, b, tau, epsilon, how, work, edge
 
     Of the last these are the jumps; of that before it, where the number of them changes.
     """
-    K = c.size
-    found, point, rest = _parts(K, work)
-    for k in range(level):
-        point[k] = x[k]
-    if level == K - 1:
-        point[level] = mean[level, level]
-        n = _jumps(point, A[level, level], reach, _FINE, Q, c, b, tau, epsilon, how, rest, found)
-        for i in range(n):
+    found, rest = work[:_SCAN], work[_SCAN:]
+    if level == c.size - 1:
+        for i in range(_jumps(0.0, level, digits, _FINE, x, mean, A, Q, c, b, tau, epsilon, how, rest, found)):
             count = insert(edges, count, found[i], reach)
         return count
-    before = _jumps_across(-reach, level, digits, _COARSE, mean, A, Q, c, b, tau, epsilon, how, rest, found, point)
-    for interval in range(_SCAN):
-        start, stop = reach * (2.0 * interval / _SCAN - 1.0), reach * (2.0 * (interval + 1) / _SCAN - 1.0)
-        after = _jumps_across(stop, level, digits, _COARSE, mean, A, Q, c, b, tau, epsilon, how, rest, found, point)
-        if after != before:
-            while stop - start > _ACROSS:
-                y = 0.5 * (start + stop)
-                n = _jumps_across(y, level, digits, _COARSE, mean, A, Q, c, b, tau, epsilon, how, rest, found, point)
+    before, stop = 0, -reach
+    for interval in range(_SCAN + 1):
+        start, stop = stop, reach * (2.0 * interval / _SCAN - 1.0)
+        after = _jumps(stop, level, digits, _COARSE, x, mean, A, Q, c, b, tau, epsilon, how, rest, found)
+        if interval > 0 and after != before:
+            left, right = start, stop
+            while right - left > _ACROSS:
+                y = 0.5 * (left + right)
+                n = _jumps(y, level, digits, _COARSE, x, mean, A, Q, c, b, tau, epsilon, how, rest, found)
                 if n == before:
-                    start = y
+                    left = y
                 else:
-                    stop = y
-            count = insert(edges, count, 0.5 * (start + stop), reach)
+                    right = y
+            count = insert(edges, count, 0.5 * (left + right), reach)
         before = after
     return count
-
-
-@_compiled
-def is_cut_at(y, level, digits, x, mean, A, Q, c, b, tau, epsilon, how, work):
-    """Return whether there are jumps along the last field at y of the level before it."""
-    found, point, rest = _parts(c.size, work)
-    for k in range(level):
-        point[k] = x[k]
-    n = _jumps_across(y, level, digits, _COARSE, mean, A, Q, c, b, tau, epsilon, how, rest, found, point)
-    return n > 0

@@ -19,7 +19,7 @@ from odeflow.numerics.compilation import inlined
 
 __all__ = ["find_turns", "most_turns"]
 
-_SMEARED = 1.0  # how much of the deviation of a root counts as its distance
+_SMEARED = 0.7  # how much of the deviation of a root counts as its distance
 _compiled = numba.njit(nogil=True, error_model="numpy")
 
 
