@@ -89,7 +89,8 @@ class Committee(Network):
     tolerance: float = thing(
         1e-6,
         "error of the right-hand side that the quadrature aims at",
-        "In [1e-10, 0.01]. What it reaches is reported as quadrature_error.",
+        "In [1e-10, 0.01]. What it reaches is reported as quadrature_error, but for pgd and worst of ReLU, which have an "
+        "error of about 5e-4 of their own.",
     )
     errors: tuple[str, ...] | None = thing(
         None,
@@ -259,7 +260,11 @@ class Committee(Network):
     def accuracy(
         self, y: Array, mixture: Data, rule: LearningRule, adversary: Adversary, points: Points
     ) -> dict[str, Array]:
-        """Return the quadrature's error at some of the states: the largest change of a rate by a much finer one."""
+        """Return the quadrature's error at some of the states: the largest change of a rate by a much finer one.
+
+        It does not see what both have in common: the points of pgd and worst of ReLU, and the cuts of FGSM with which pgd of
+        erf units, and worst of more than two, are averaged.
+        """
         count, times, width = y.shape
         seen = np.unique(np.linspace(0, times - 1, min(times, _LOOKED_AT)).round().astype(int))
         states = np.ascontiguousarray(y[:, seen].reshape(-1, width))
