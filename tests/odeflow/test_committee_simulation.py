@@ -303,18 +303,19 @@ def deviations(
 def trajectory(name: str, epsilon: float) -> tuple[tuple[Any, Any, Any], Committee, dict[str, Any]]:
     """Return the data, the rule and the adversary, the network, and the start of a scenario of section 5.8."""
     if name == "mixture":
-        network = Committee(2, eta_c=0.2, eta_theta=0.3)
+        network = Committee(2, eta_c=0.2, eta_theta=0.3, errors=())
         start = {"M": [0.2, 0.05], "Q": [[0.5, 0.1], [0.1, 0.3]]}
         return (GaussianMixture(p=0.7), LearningRule(1.0, 0.5), Adversary(epsilon)), network, start
     if name == "teacher":
         start = {"R": [[0.3, 0.1], [0.05, 0.25]], "Q": [[0.4, 0.1], [0.1, 0.3]]}
-        return (TeacherStudent(2), LearningRule(1.0, 0.3), Adversary(epsilon)), Committee(2, tolerance=1e-5), start
+        network = Committee(2, tolerance=1e-5, errors=())
+        return (TeacherStudent(2), LearningRule(1.0, 0.3), Adversary(epsilon)), network, start
     means = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     M = 0.3 * means @ means.T + 0.05 * np.array([1.0, -1.0, 0.5, -0.5])
     Q = M[:, [0, 2]] @ M[:, [0, 2]].T + 0.1 * np.eye(4)
     # output weights that learn vary so little that the mean's deviation of order 1/N shows: see the next test
     kind: Any = name.removeprefix("xor, ")
-    network = Committee(4, kind, eta_theta=0.1, tolerance=1e-5)
+    network = Committee(4, kind, eta_theta=0.1, tolerance=1e-5, errors=())
     rule = LearningRule(0.5, 0.3)
     return (data_xor(2.0, 0.2), rule, Adversary(epsilon)), network, {"M": M, "Q": Q, "c": [1.0, 1.0, -1.0, -1.0]}
 
@@ -339,13 +340,17 @@ def test_the_deviation_from_the_theory_is_the_standard_error(name: str, epsilon:
 
 @pytest.mark.whole
 def test_what_the_mean_output_weights_deviate_falls_as_one_over_the_dimension() -> None:
+    """And their noise as one over its root, so that in standard errors it falls as that."""
     parts, network, start = trajectory("xor, erf", 0.3)
     network = replace(network, eta_c=0.2)
     expected = integrate(*parts, network=network, start=start, alpha=[10.0]).c.values[0]
-    scaled, errors = [], []
-    for N in (250, 2000):
-        found = simulate(*parts, network=network, start=start, alpha=[10.0], N=N, runs=400, rng=1).c.values[:, 0]
-        scaled.append(N * (np.abs(found).mean(1).mean() - np.abs(expected).mean()))
-        errors.append(N * np.abs(found).mean(1).std() / 20)
+    runs, scaled, errors, z = 100, [], [], []
+    for N in (1000, 8000):
+        found = simulate(*parts, network=network, start=start, alpha=[10.0], N=N, runs=runs, rng=1)
+        c = found.c.transpose("run", "alpha", "unit").values[:, 0]
+        scaled.append(N * (np.abs(c).mean() - np.abs(expected).mean()))
+        errors.append(N * np.abs(c).mean(1).std() / np.sqrt(runs))
+        z.append(np.sqrt(np.mean(((c.mean(0) - expected) / (c.std(0, ddof=1) / np.sqrt(runs))) ** 2)))
     assert scaled[0] < -4 * errors[0]
-    assert abs(scaled[0] - scaled[1]) < 4 * np.hypot(*errors) + 0.3 * abs(scaled[0])
+    assert abs(scaled[0] - scaled[1]) < 4 * np.hypot(*errors)
+    assert z[1] < 0.6 * z[0]  # 1 / sqrt(8) of the bias, and 1 of the noise
