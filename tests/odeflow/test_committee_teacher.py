@@ -13,8 +13,9 @@ from scipy.stats import qmc
 
 from odeflow import Adversary, Committee, LearningRule, TeacherStudent, integrate
 from odeflow.order_parameters.committee import saad_solla
+from odeflow.order_parameters.committee.attacks import attack, attack_scratch
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, PGD, WORST, Attack, layout
-from odeflow.order_parameters.committee.quadrature.teacher import rule
+from odeflow.order_parameters.committee.quadrature.teacher import _thresholds, rule
 from odeflow.order_parameters.committee.quadrature.teacher_states import averages, losses
 from odeflow.order_parameters.committee.units import ERF, RELU
 
@@ -205,12 +206,38 @@ def test_a_bias_or_a_threshold_alone_has_no_mirror(theta: float, b: float) -> No
     assert np.max(np.abs(found[:2])) > 1e-2
 
 
+def test_the_thresholds_of_pgd_are_the_labels_at_which_it_changes() -> None:
+    """Weights of both signs, so long that whole steps overshoot, on either side of the output at some points."""
+    Q, c, b, epsilon = (
+        3 * np.array([[4.4, 3.8, -0.8], [3.8, 4.8, 0.4], [-0.8, 0.4, 3.6]]),
+        np.array([1.2, -1.1, 0.4]),
+        0.0,
+        3.0,
+    )
+    how, rng, counts = Attack(PGD, 3, 1.0), np.random.default_rng(0), []
+    labels = np.linspace(-2.5, 2.5, 301) + 1e-4
+    work, moved, d, values = np.empty(attack_scratch(3)), np.empty(3), np.empty(3), np.empty(16)
+    for _ in range(150):
+        x = 0.5 * np.linalg.cholesky(Q) @ rng.standard_normal(3)
+        count = _thresholds(ERF, x, Q, c, b, epsilon, how, work, moved, d, values)
+        found = []
+        for tau in labels:
+            attack(ERF, x, Q, c, b, tau, epsilon, how, work, d)
+            found.append(d.copy())
+        changes = np.flatnonzero(np.abs(np.diff(found, axis=0)).max(axis=1) > 1e-9)
+        # two thresholds between two labels are one change
+        assert {int(cell) for cell in np.searchsorted(labels, values[:count]) - 1} >= set(changes.tolist())
+        assert count >= len(changes)
+        counts.append(len(changes))
+    assert {1, 2, 3} <= set(counts)
+
+
 def test_where_later_steps_turn_the_averages_are_those_of_many_points() -> None:
     """Weights of both signs, so long that a whole step of PGD comes to where the error has the other sign."""
     Q = np.array([[4.4, 3.8, -0.8], [3.8, 4.8, 0.4], [-0.8, 0.4, 3.6]])
-    R, T, c, teacher_c = np.array([[0.5], [-0.4], [0.3]]), np.eye(1), np.array([1.2, -1.1, 0.7]), np.array([0.8])
-    how, b = Attack(PGD, 3, 1.0), 0.2
-    found = averages(R, Q, T, c, teacher_c, b=b, epsilon=1.0, how=how, tolerance=1e-3)
+    R, T, c, teacher_c = np.array([[0.5], [-0.4], [0.3]]), np.eye(1), np.array([1.2, -1.1, 0.4]), np.array([0.8])
+    how, b, epsilon = Attack(PGD, 3, 1.0), 0.2, 1.5
+    found = averages(R, Q, T, c, teacher_c, b=b, epsilon=epsilon, how=how, tolerance=1e-6)
     L = np.linalg.cholesky(np.block([[Q, R], [R.T, T]]))
     means = []
     turned = 0.0
@@ -220,8 +247,8 @@ def test_where_later_steps_turn_the_averages_are_those_of_many_points() -> None:
         ]
         fields = np.tensordot(L, y, 1)
         x, tau = fields[:3], unit(ERF, fields[3]) * teacher_c[0]
-        d = attacked(how, ERF, x, tau, Q, c, b, 1.0)
-        first = attacked(Attack(PGD, 1, 1.0), ERF, x, tau, Q, c, b, 1.0)
+        d = attacked(how, ERF, x, tau, Q, c, b, epsilon)
+        first = attacked(Attack(PGD, 1, 1.0), ERF, x, tau, Q, c, b, epsilon)
         moved = [b + np.tensordot(c, unit(ERF, x + np.tensordot(Q, one, 1)), 1) - tau for one in (0 * d, first)]
         turned += np.mean(np.sign(moved[0]) != np.sign(moved[1])) / 16
         x = x + np.tensordot(Q, d, 1)
@@ -230,9 +257,9 @@ def test_where_later_steps_turn_the_averages_are_those_of_many_points() -> None:
         s = -e * c[:, None, None] * slope(ERF, x)
         pairs = [np.einsum("kab,lab->klab", s, other).reshape(-1, *e.shape) for other in (y, d, s)]
         means.append(np.concatenate([s, *pairs, e * g, e[None], e[None] ** 2]).mean(axis=(1, 2)))
-    assert turned > 0.01
+    assert turned > 0.03
     error = np.std(means, axis=0, ddof=1) / 4
-    np.testing.assert_array_less(np.abs(np.mean(means, axis=0) - found), 6 * error + 2e-3)
+    np.testing.assert_array_less(np.abs(np.mean(means, axis=0) - found), 6 * error + 3e-3)
 
 
 @pytest.mark.parametrize("how", [FGSM_1, PGD_3, WORST_1])
