@@ -125,16 +125,27 @@ class Plain:
             total = total + sum(p * share * self._step(xi, tau, v, size) for share, size in parts)
         return np.asarray(total)
 
+    def _output(self, xi: Array) -> tuple[Array, Array]:
+        x = xi @ self.w.T - self.theta
+        return x, np.asarray(self.b + unit(self.network.activation, x) @ self.c)
+
+    def _attacked(self, xi: Array, tau: Array, size: float) -> Array:
+        x, phi = self._output(xi)
+        error = phi - tau if self.adversary.attack == "fgsm" else -tau
+        gradient = (self.c * slope(self.network.activation, x)) @ self.w
+        length = np.linalg.norm(gradient, axis=1, keepdims=True)
+        return np.asarray(xi + size * np.sign(error)[:, None] * gradient / np.where(length > 0, length, 1.0))
+
+    def loss(self, z: Array, size: float) -> float:
+        """Return the mean loss on examples of normal coordinates z, with a teacher."""
+        tau = unit(self.data.activation, z[:, :2] @ self.directions.T) @ np.array(self.data.weights)
+        return float(np.mean((self._output(self._attacked(z, tau, size))[1] - tau) ** 2) / 2)
+
     def _step(self, xi: Array, tau: Array, v: float, size: float) -> Array:
         net, w, c, n = self.network, self.w, self.c, len(xi)
-        x = xi @ w.T - self.theta
-        error = self.b + unit(net.activation, x) @ c - tau if self.adversary.attack == "fgsm" else -tau
-        gradient = (c * slope(net.activation, x)) @ w
-        length = np.linalg.norm(gradient, axis=1, keepdims=True)
-        xi = xi + size * np.sign(error)[:, None] * gradient / np.where(length > 0, length, 1.0)
-        x = xi @ w.T - self.theta
-        g = unit(net.activation, x)
-        e = self.b + g @ c - tau
+        xi = self._attacked(xi, tau, size)
+        x, phi = self._output(xi)
+        e = phi - tau
         s = -e[:, None] * c * slope(net.activation, x)
         mean = s.T @ xi / n
         dw = RULE.eta_w * mean
@@ -142,7 +153,7 @@ class Plain:
         noise = RULE.eta_w**2 * v * s.T @ s / n
         dM = dw[:, : self.directions.shape[1]] @ self.directions.T
         dM = dM[:, 0] if isinstance(self.data, GaussianMixture) else dM
-        dc, dtheta = -net.eta_c * e @ g / n, -net.eta_theta * s.mean(0)
+        dc, dtheta = -net.eta_c * e @ unit(net.activation, x) / n, -net.eta_theta * s.mean(0)
         return np.concatenate([dM.ravel(), (change + change.T + noise).ravel(), dc, dtheta, [-RULE.eta_b * e.mean()]])
 
 
@@ -179,3 +190,12 @@ def test_the_mean_step_of_simulate_has_these_rates(name: str) -> None:
     expected = np.mean([plain.rates(z) for z in points(plain.axes, 13, 4)], axis=0)
     error = steps.std(axis=0) / math.sqrt(runs)
     np.testing.assert_array_less(np.abs(steps.mean(axis=0) - expected), 4.5 * error + 10 / N)
+
+
+def test_the_losses_with_a_teacher_are_those_of_points_in_input_space() -> None:
+    plain = Plain(*CASES["teacher, erf-x of erf-x"])
+    found = plain.network.measured(plain.state, plain.data, {"scale": np.array(plain.data.scale)}, 0.3)
+    for name, size in (("loss", 0.0), ("adversarial_loss", 0.3)):
+        drawn = [plain.loss(z, size) for z in points(plain.axes, 13, 16)]
+        assert float(found[name]) == pytest.approx(np.mean(drawn), abs=6 * float(np.std(drawn, ddof=1)) / 4 + 1e-5)
+        assert np.std(drawn, ddof=1) < 2e-3

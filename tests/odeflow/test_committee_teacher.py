@@ -15,7 +15,8 @@ from odeflow import Adversary, Committee, LearningRule, TeacherStudent, integrat
 from odeflow.order_parameters.committee import saad_solla
 from odeflow.order_parameters.committee.attacks import attack, attack_scratch
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, PGD, WORST, Attack, layout
-from odeflow.order_parameters.committee.quadrature.teacher import _thresholds, rule
+from odeflow.order_parameters.committee.quadrature.teacher import _levels, _thresholds, rule
+from odeflow.order_parameters.committee.quadrature.teacher_relu import relu_below, rows
 from odeflow.order_parameters.committee.quadrature.teacher_states import averages, losses
 from odeflow.order_parameters.committee.units import ERF, RELU
 
@@ -204,6 +205,20 @@ def test_a_bias_or_a_threshold_alone_has_no_mirror(theta: float, b: float) -> No
     whole = averages(R, Q, T, c, teacher_c, theta=[theta, 1e-9], b=b or 1e-9, **options)
     np.testing.assert_allclose(found, whole, rtol=0, atol=2e-5)
     assert np.max(np.abs(found[:2])) > 1e-2
+
+
+@pytest.mark.parametrize("M", [2, 3])
+def test_the_moments_of_a_relu_teacher_below_a_threshold_are_those_of_points(M: int) -> None:
+    L = np.array([[0.9, 0.0, 0.0], [0.4, 0.7, 0.0], [-0.3, 0.2, 0.8]])[:M, :M]
+    c, mean = np.array([1.1, -0.7, 0.6])[:M], np.array([0.3, -0.2, 0.4])[:M]
+    z = ndtri(np.clip(qmc.Sobol(M, rng=np.random.default_rng(0)).random_base2(16), 1e-12, 1 - 1e-12))
+    tau = unit(RELU, mean + z @ L.T) @ c
+    levels, out = _levels(L, rule(1, M, 1e-5)), np.zeros(3 + 2 * M)
+    for phi in (-0.3, 0.2, 0.8):
+        relu_below(phi, mean, L, c, levels, np.zeros((rows(M), 3 + 2 * M)), out)
+        below = (tau < phi).astype(float)
+        wanted = [below, below * tau, below * tau**2, *(below * z.T), *(below * tau * z.T)]
+        np.testing.assert_allclose(out, np.mean(wanted, axis=1), atol=1e-3)
 
 
 def test_the_thresholds_of_pgd_are_the_labels_at_which_it_changes() -> None:
