@@ -83,11 +83,16 @@ class Plain:
 
     def __post_init__(self) -> None:
         data = self.data
+        self.p: tuple[float, ...]
+        self.v: tuple[float, ...]
+        self.labels: tuple[float, ...]
+        self.centres: Array
+        self.directions: Array
         if isinstance(data, GaussianMixture):
             self.centres, self.labels = np.array([[0.5], [-0.5]]) * data.rho, (1.0, -1.0)
             self.p, self.v, self.directions = (data.p, 1 - data.p), (data.v1, data.v2), self.centres[:1]
         elif isinstance(data, TeacherStudent):
-            self.directions = np.linalg.cholesky(data.products())
+            self.directions = np.asarray(np.linalg.cholesky(data.products()), np.float64)
             self.centres, self.labels, self.p, self.v = np.zeros((1, 2)), (0.0,), (1.0,), (1.0,)
         else:
             self.directions = self.centres = data.scale * np.array(data.means)
@@ -109,7 +114,7 @@ class Plain:
     def rates(self, z: Array) -> Array:
         """Return N times the mean change in a step, by the state's entries, for examples of normal coordinates z."""
         adversary = self.adversary
-        law = adversary.law or Discrete()
+        law: Any = adversary.law or Discrete()
         parts = [(1 - adversary.fraction, 0.0)]
         parts += [
             (adversary.fraction * q, adversary.epsilon * f) for f, q in zip(law.values, law.probabilities, strict=True)
