@@ -99,8 +99,10 @@ def fixed_points(
     Of the seed's model all, with R in [-1, 1] and b finite: found by bracketing, see the module's docstring for what is
     proved. In the limit of small learning rates (``second_order=False``) the fixed points with R = 1 come first and those
     with R = -1, always unstable, last. Of the variants and of other networks those that Newton's method finds from a grid
-    of guesses (`odeflow.fixed_points.search`): one can be missed. Of those that differ in the order of a network's units alone,
-    one is returned. At the edge of the possible states, as where a student has learned its teacher to perfection, the rates have
+    of guesses (`odeflow.fixed_points.search`): one can be missed. Of more than two units, whose rates take long, fewer guesses are
+    followed, with a coarser quadrature before the last steps, and more is missed: the end of a trajectory as `start` is among the
+    guesses. (Four ReLU units on `xor` took a minute of one core at a tolerance of 1e-3; of erf, several times as long.) Of those that
+    differ in the order of a network's units alone, one is returned. At the edge of the possible states, as where a student has learned its teacher to perfection, the rates have
     no derivatives on one side, and no fixed point is found.
 
     A stable fixed point far out, say |b| > 8 at unit variance, exists but is not reached in practice: the forces there

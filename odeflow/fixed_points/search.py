@@ -27,7 +27,11 @@ ROUGH = 1e-5
 """Size of the last of Newton's steps where the fixed point is polished afterwards."""
 _SAME = 1e-7  # distance of what counts as one
 _ASIDE = (-0.5, -0.2, -0.05, 0.05, 0.2, 0.5)  # relative distances from an unstable fixed point, on its ways out
+_NEAR = 0.2  # the same, of more units
 _HALVINGS = 8  # of a step that leaves the states that are possible
+_FEW = 2  # units up to which a search is thorough: with each more all rates take some 20 times as long
+_PATIENCE = 15  # iterations after which, of more units, states are given up whose steps are still longer than _LONG
+_LONG = 0.1
 _MOST_PERMUTED = 5  # units of which all orders are looked at
 
 
@@ -76,6 +80,10 @@ class Flow:
         values = np.linalg.eigvals(self.jacobian(y)).astype(np.complex128)
         return np.take_along_axis(values, np.argsort(-values.real, axis=-1, kind="stable"), axis=-1)
 
+    def roughened(self) -> Flow:
+        """Return the same with the network's rates as they are good enough to look around."""
+        return replace(self, network=self.network.roughened())
+
     def sharpened(self) -> Flow:
         """Return the same with the network's most accurate rates."""
         return replace(self, network=self.network.sharpened())
@@ -111,48 +119,56 @@ def search(
     """Return the fixed points that Newton's method finds from the network's guesses, in rising order of the second entry.
 
     Entries of the state whose rate is always 0, such as output weights with the learning rate 0, stay at the guess. Those
-    given by `start` are among the guesses. Of fixed points that differ in the order of their units, one is returned.
+    given by `start` are among the guesses. Of fixed points that differ in the order of their units, one is returned. Of more than
+    two units fewer guesses are followed, and not as long: see `_FEW`.
     """
     given = None if start is None else start_state(network, mixture, rule, start)
     y = network.guesses(mixture, rule, adversary, given)
     if given is not None:
         y = np.concatenate([flat(given, network.variables(rule, mixture))[None], y])
     flow = flow_at(network, mixture, rule, adversary, y)
-    rough = distinct(flow, newton(flow, y, converged=ROUGH), near=1e2 * ROUGH)
-    beside = _beside_unstable(flow, rough)
-    rough = distinct(flow, np.concatenate([rough, newton(flow, beside, converged=ROUGH)]), near=1e2 * ROUGH)
+    few = units_of(flow.variables) <= _FEW
+    coarse, patience = flow.roughened(), _ITERATIONS if few else _PATIENCE
+    rough = distinct(coarse, newton(coarse, y, converged=ROUGH, patience=patience), near=1e2 * ROUGH)
+    beside = newton(coarse, _beside_unstable(coarse, rough, few), converged=ROUGH, patience=patience)
+    rough = distinct(coarse, np.concatenate([rough, beside]), near=1e2 * ROUGH)
     flow = flow.sharpened()
     found = flow.regular(distinct(flow, newton(flow, rough)))
     found = found[np.argsort(found[:, min(1, found.shape[1] - 1)], kind="stable")]
     return Found(found, flow.eigenvalues(found))
 
 
-def _beside_unstable(flow: Flow, states: Array) -> Array:
-    """Return states on the ways out of unstable fixed points, where there may be others."""
+def _beside_unstable(flow: Flow, states: Array, every: bool) -> Array:
+    """Return states on the ways out of unstable fixed points, where there may be others: on every way, or near the steepest."""
     found = [states[:0]]
     for state, (values, vectors) in zip(states, map(np.linalg.eig, flow.jacobian(states, order=1)), strict=True):
-        for direction in vectors[:, values.real > 0].real.T @ flow.basis.T:
+        grow = np.flatnonzero(values.real > 0)
+        if not every:
+            grow = grow[np.argsort(-values.real[grow])][:1]
+        for direction in vectors[:, grow].real.T @ flow.basis.T:
             scale = (1 + np.max(np.abs(state))) * direction / np.max(np.abs(direction))
-            found.append(state + np.multiply.outer(_ASIDE, scale))
+            found.append(state + np.multiply.outer(_ASIDE if every else (-_NEAR, _NEAR), scale))
     return np.concatenate(found)
 
 
-def newton(flow: Flow, y: Array, *, converged: float = _CONVERGED) -> Array:
+def newton(flow: Flow, y: Array, *, converged: float = _CONVERGED, patience: int = _ITERATIONS) -> Array:
     """Return the zeros of the rates to which Newton's method converges from states, shape (states, width).
 
     A step that leads to no possible state is halved. The rates have an error, of their quadrature: where the steps have come
-    down to it, they are no longer halved from one to the next, and the search is over.
+    down to it, they are no longer halved from one to the next, and the search is over. After as many iterations as the patience
+    is, states whose steps are still long are given up.
     """
     low = np.concatenate([np.full(v.size, max(v.range.above, v.range.least)) for v in flow.variables])
     high = np.concatenate([np.full(v.size, min(v.range.below, v.range.most)) for v in flow.variables])
     ends = []
     f = flow.rates(y)
     last = np.full(len(y), np.inf)
-    for _ in range(_ITERATIONS):
+    for iteration in range(_ITERATIONS):
         J = flow.jacobian(y, order=1)
         with np.errstate(all="ignore"):
             good = np.all(np.isfinite(f), axis=1) & np.all(np.isfinite(J), axis=(1, 2))
             good[good] = np.abs(np.linalg.det(J[good])) > 0
+        good &= (iteration < patience) | (last < _LONG)
         y, f, J, last = y[good], f[good], J[good], last[good]
         if not len(y):
             break

@@ -8,8 +8,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy.special import erf, erfinv
-from scipy.stats import multivariate_normal
+from scipy.special import erf, erfinv, ndtri
+from scipy.stats import multivariate_normal, qmc
 
 from odeflow.order_parameters.committee.attacks import attack, attack_scratch, worst_output
 from odeflow.order_parameters.committee.closed_forms import averages_without_attack, bivariate_normal
@@ -353,3 +353,42 @@ def test_a_full_step_of_pgd_is_fgsm_and_the_worst_case_is_worse() -> None:
     fgsm, step, worst = (averages(*state, kind, 1e-5) for kind in (FGSM, PGD, WORST))
     assert step == pytest.approx(fgsm, abs=1e-12)
     assert worst[-1] > fgsm[-1] + 1e-3
+
+
+def under_pgd(y: Array, v: float, Q: Array, state: tuple[Any, ...], epsilon: float, how: Attack, turns: bool) -> Array:
+    """Return the integrand at y, shape (points, K), under PGD, whose signs are those of the first step unless it turns."""
+    m, c, b, tau = state
+    x = m + math.sqrt(v) * y @ np.linalg.cholesky(Q).T
+    first, d = np.sign(b + erf(x / math.sqrt(2)) @ c - tau), np.zeros_like(x)
+    for _ in range(how.steps):
+        moved = x + d @ Q
+        side = np.sign(b + erf(moved / math.sqrt(2)) @ c - tau) if turns else first
+        u = c * np.exp(-(moved**2) / 2)
+        d = d + (how.step * epsilon * side / np.sqrt(np.einsum("nk,kl,nl->n", u, Q, u)))[:, None] * u
+        d /= np.maximum(1.0, np.sqrt(np.einsum("nk,kl,nl->n", d, Q, d)) / epsilon)[:, None]
+    moved = x + d @ Q
+    g = erf(moved / math.sqrt(2))
+    e = (b + g @ c - tau)[:, None]
+    s = -e * c * math.sqrt(2 / math.pi) * np.exp(-(moved**2) / 2)
+    pairs = [(s[:, :, None] * other[:, None, :]).reshape(len(y), -1) for other in (y, d, s)]
+    return np.concatenate([s, *pairs, e * g, e, e * e], axis=1)
+
+
+def test_under_pgd_they_are_those_of_many_points() -> None:
+    """Weights of both signs, so long that a whole step over a unit's bend comes to where the error has the other sign."""
+    Q = np.array([[4.4, 3.8, -0.8], [3.8, 4.8, 0.4], [-0.8, 0.4, 3.6]])
+    m, c, b, tau, v = np.array([0.4, -0.8, 0.2]), np.array([1.2, -1.1, 0.7]), 0.2, 1.0, 0.4
+    how = Attack(PGD, 3, 1.0)
+    found = np.asarray(_averages(m, v, np.linalg.cholesky(Q), Q, c, b, tau, 1.0, how, rule(3, 1e-4)))
+    sets = [
+        ndtri(np.clip(qmc.Sobol(3, rng=np.random.default_rng(seed)).random_base2(13), 1e-12, 1 - 1e-12))
+        for seed in range(16)
+    ]
+    means, stubborn = (
+        np.array([under_pgd(y, v, Q, (m, c, b, tau), 1.0, how, turns).mean(axis=0) for y in sets])
+        for turns in (True, False)
+    )
+    # the steps after the first jump at places that have no panels of their own
+    allowed = 6 * means.std(axis=0, ddof=1) / 4 + 1e-3
+    np.testing.assert_array_less(np.abs(means.mean(axis=0) - found), allowed)
+    assert np.max(np.abs(stubborn.mean(axis=0) - found) - allowed) > 2e-3  # if later steps kept the first one's sign

@@ -3,12 +3,14 @@
 import math
 from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy.special import erf
 from scipy.stats import norm
 
+from odeflow.order_parameters.committee.attacks import attack_scratch, worst_output
 from odeflow.order_parameters.committee.errors import (
     adversarial_error,
     adversarial_error_bound,
@@ -117,6 +119,33 @@ def test_they_are_the_shares_of_drawn_examples(kind: int, K: int) -> None:
             deviations.append((np.mean(wrong) - share) / math.sqrt(max(share * (1 - share), 1 / n) / n))
     assert np.max(np.abs(deviations)) < 4
     assert np.sqrt(np.mean(np.square(deviations))) < 1.8
+
+
+@numba.njit(error_model="numpy")
+def _largest(x, Q, c, b, sign, epsilon, out):  # type: ignore[no-untyped-def]
+    work, d = np.empty(attack_scratch(c.size)), np.empty(c.size)
+    for i in range(len(x)):
+        out[i] = worst_output(RELU, x[i], Q, c, b, sign[i], epsilon, work, d)
+
+
+@pytest.mark.parametrize("K", [3, 4])
+def test_of_more_relu_units_the_worst_case_is_that_of_drawn_examples(K: int) -> None:
+    """Each example's worst move is found by itself; that it is the worst is a test of the attacks."""
+    rng = np.random.default_rng(K)
+    n, epsilon, deviations = 40_000, 0.8, []
+    for scale in (0.7, 1.5):
+        state = drawn_state(rng, K, 3, scale)
+        L = np.linalg.cholesky(state["Q"])
+        a = rng.choice(3, n, p=state["p"])
+        x = state["M"].T[a] - state["theta"]
+        x += np.sqrt(state["v"][a])[:, None] * (rng.standard_normal((n, K)) @ L.T)
+        largest = np.empty(n)
+        _largest(x, state["Q"], state["c"], state["b"], -state["tau"][a], epsilon, largest)
+        S = float(adversarial_error(RELU, **state, epsilon=epsilon, tolerance=3e-4))
+        error = math.sqrt(S * (1 - S) / n)
+        deviations.append((np.mean(largest >= 0) - S) / error)
+        assert float(clean_error(RELU, **state, tolerance=1e-3)) + 20 * error < S
+    assert np.max(np.abs(deviations)) < 4
 
 
 @pytest.mark.parametrize("kind", [ERF, RELU])

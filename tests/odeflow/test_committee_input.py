@@ -74,14 +74,21 @@ def test_impossible_overlaps_are_refused_before_any_work(mixture: Data, start: d
 
 
 def test_what_is_too_large_for_the_seeds_mixture_is_so_for_its_clusters() -> None:
-    for size, possible in ((0.999, True), (1.001, False)):  # |M| <= |mu| |w| = 1
-        for mixture, start in ((MIXTURE, [size, 0.0]), (MIXTURE.clusters(), [[size, -size], [0.0, 0.0]])):
-            arguments: Any = {"network": Committee(2), "alpha": [0.0], "N": 9, "runs": 1, "start": {"M": start}}
-            if possible:
-                simulate(mixture, RULE, ADVERSARY, **arguments)
-            else:
-                with pytest.raises(ValueError, match=r"M0 = .* is out of range"):
+    for rho in (2.0, 3.0, 0.5):
+        seed, half = GaussianMixture(0.7, rho=rho), rho / 2
+        for size, possible in ((0.999 * half, True), (1.001 * half, False)):  # |M| <= |mu| |w|, |w| = 1
+            cases: list[tuple[Data, str, Any]] = [
+                (seed, "M", [size, 0.0]),
+                (seed.clusters(), "M", [[size, -size], [0.0, 0.0]]),
+                (TeacherStudent(1, scale=half), "R", [[size], [0.0]]),
+            ]
+            for mixture, name, start in cases:
+                arguments: Any = {"network": Committee(2), "alpha": [0.0], "N": 9, "runs": 1, "start": {name: start}}
+                if possible:
                     simulate(mixture, RULE, ADVERSARY, **arguments)
+                else:
+                    with pytest.raises(ValueError, match=rf"{name}0 = .* is out of range"):
+                        simulate(mixture, RULE, ADVERSARY, **arguments)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy.special import erf, erfinv
+from scipy.special import erf, erfinv, ndtri
+from scipy.stats import qmc
 
+from odeflow import Adversary, Committee, LearningRule, TeacherStudent, integrate
 from odeflow.order_parameters.committee import saad_solla
+from odeflow.order_parameters.committee.attacks import attack, attack_scratch
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, PGD, WORST, Attack, layout
-from odeflow.order_parameters.committee.quadrature.teacher import rule
+from odeflow.order_parameters.committee.quadrature.teacher import _levels, _thresholds, rule
+from odeflow.order_parameters.committee.quadrature.teacher_relu import relu_below, rows
 from odeflow.order_parameters.committee.quadrature.teacher_states import averages, losses
 from odeflow.order_parameters.committee.units import ERF, RELU
 
@@ -192,6 +196,87 @@ def test_under_attack_the_averages_are_those_of_a_dense_rule(
     assert np.abs(wanted - clean).max() > 20 * atol  # or else the attack is not seen
 
 
+@pytest.mark.parametrize(("theta", "b"), [(0.0, 0.2), (0.3, 0.0)])
+def test_a_bias_or_a_threshold_alone_has_no_mirror(theta: float, b: float) -> None:
+    """Where all is odd half of the fields are integrated over; a number next to nothing has the whole integrated over."""
+    R, Q, T, c, teacher_c = random_state(2, 2, 6)
+    options: dict[str, Any] = {"epsilon": 0.3, "tolerance": 1e-5}
+    found = averages(R, Q, T, c, teacher_c, theta=[theta, 0.0], b=b, **options)
+    whole = averages(R, Q, T, c, teacher_c, theta=[theta, 1e-9], b=b or 1e-9, **options)
+    np.testing.assert_allclose(found, whole, rtol=0, atol=2e-5)
+    assert np.max(np.abs(found[:2])) > 1e-2
+
+
+@pytest.mark.parametrize("M", [2, 3])
+def test_the_moments_of_a_relu_teacher_below_a_threshold_are_those_of_points(M: int) -> None:
+    L = np.array([[0.9, 0.0, 0.0], [0.4, 0.7, 0.0], [-0.3, 0.2, 0.8]])[:M, :M]
+    c, mean = np.array([1.1, -0.7, 0.6])[:M], np.array([0.3, -0.2, 0.4])[:M]
+    z = ndtri(np.clip(qmc.Sobol(M, rng=np.random.default_rng(0)).random_base2(16), 1e-12, 1 - 1e-12))
+    tau = unit(RELU, mean + z @ L.T) @ c
+    levels, out = _levels(L, rule(1, M, 1e-5)), np.zeros(3 + 2 * M)
+    for phi in (-0.3, 0.2, 0.8):
+        relu_below(phi, mean, L, c, levels, np.zeros((rows(M), 3 + 2 * M)), out)
+        below = (tau < phi).astype(float)
+        wanted = [below, below * tau, below * tau**2, *(below * z.T), *(below * tau * z.T)]
+        np.testing.assert_allclose(out, np.mean(wanted, axis=1), atol=1e-3)
+
+
+def test_the_thresholds_of_pgd_are_the_labels_at_which_it_changes() -> None:
+    """Weights of both signs, so long that whole steps overshoot, on either side of the output at some points."""
+    Q, c, b, epsilon = (
+        3 * np.array([[4.4, 3.8, -0.8], [3.8, 4.8, 0.4], [-0.8, 0.4, 3.6]]),
+        np.array([1.2, -1.1, 0.4]),
+        0.0,
+        3.0,
+    )
+    how, rng, counts = Attack(PGD, 3, 1.0), np.random.default_rng(0), []
+    labels = np.linspace(-2.5, 2.5, 301) + 1e-4
+    work, moved, d, values = np.empty(attack_scratch(3)), np.empty(3), np.empty(3), np.empty(16)
+    for _ in range(150):
+        x = 0.5 * np.linalg.cholesky(Q) @ rng.standard_normal(3)
+        count = _thresholds(ERF, x, Q, c, b, epsilon, how, work, moved, d, values)
+        found = []
+        for tau in labels:
+            attack(ERF, x, Q, c, b, tau, epsilon, how, work, d)
+            found.append(d.copy())
+        changes = np.flatnonzero(np.abs(np.diff(found, axis=0)).max(axis=1) > 1e-9)
+        # two thresholds between two labels are one change
+        assert {int(cell) for cell in np.searchsorted(labels, values[:count]) - 1} >= set(changes.tolist())
+        assert count >= len(changes)
+        counts.append(len(changes))
+    assert {1, 2, 3} <= set(counts)
+
+
+def test_where_later_steps_turn_the_averages_are_those_of_many_points() -> None:
+    """Weights of both signs, so long that a whole step of PGD comes to where the error has the other sign."""
+    Q = np.array([[4.4, 3.8, -0.8], [3.8, 4.8, 0.4], [-0.8, 0.4, 3.6]])
+    R, T, c, teacher_c = np.array([[0.5], [-0.4], [0.3]]), np.eye(1), np.array([1.2, -1.1, 0.4]), np.array([0.8])
+    how, b, epsilon = Attack(PGD, 3, 1.0), 0.2, 1.5
+    found = averages(R, Q, T, c, teacher_c, b=b, epsilon=epsilon, how=how, tolerance=1e-6)
+    L = np.linalg.cholesky(np.block([[Q, R], [R.T, T]]))
+    means = []
+    turned = 0.0
+    for seed in range(16):
+        y = ndtri(np.clip(qmc.Sobol(4, rng=np.random.default_rng(seed)).random_base2(13), 1e-12, 1 - 1e-12)).T[
+            ..., None
+        ]
+        fields = np.tensordot(L, y, 1)
+        x, tau = fields[:3], unit(ERF, fields[3]) * teacher_c[0]
+        d = attacked(how, ERF, x, tau, Q, c, b, epsilon)
+        first = attacked(Attack(PGD, 1, 1.0), ERF, x, tau, Q, c, b, epsilon)
+        moved = [b + np.tensordot(c, unit(ERF, x + np.tensordot(Q, one, 1)), 1) - tau for one in (0 * d, first)]
+        turned += np.mean(np.sign(moved[0]) != np.sign(moved[1])) / 16
+        x = x + np.tensordot(Q, d, 1)
+        g = unit(ERF, x)
+        e = b + np.tensordot(c, g, 1) - tau
+        s = -e * c[:, None, None] * slope(ERF, x)
+        pairs = [np.einsum("kab,lab->klab", s, other).reshape(-1, *e.shape) for other in (y, d, s)]
+        means.append(np.concatenate([s, *pairs, e * g, e[None], e[None] ** 2]).mean(axis=(1, 2)))
+    assert turned > 0.03
+    error = np.std(means, axis=0, ddof=1) / 4
+    np.testing.assert_array_less(np.abs(np.mean(means, axis=0) - found), 6 * error + 3e-3)
+
+
 @pytest.mark.parametrize("how", [FGSM_1, PGD_3, WORST_1])
 def test_signs_and_order_of_units_do_not_matter(how: Attack) -> None:
     R, Q, T, c, teacher_c = random_state(2, 2, 3)
@@ -255,6 +340,25 @@ def test_where_the_student_is_the_teacher_there_is_no_nan() -> None:
     nearly = averages((1 - 1e-5) * one, one, one, np.ones(2), np.ones(2), epsilon=0.3)
     assert np.all(np.isfinite(attacked))
     np.testing.assert_allclose(attacked[[-1, 2]], nearly[[-1, 2]], atol=5e-3)
+
+
+@pytest.mark.parametrize("K", [1, 2])
+def test_a_student_finds_its_teacher_and_stays_there(K: int) -> None:
+    """C becomes singular on the way, and learning goes on: the loss falls to what the least variance of a field leaves of it."""
+    start = {"R": 0.3 * np.eye(K) + 0.02 * np.arange(K * K).reshape(K, K), "Q": 0.3 * np.eye(K) + 0.05}
+    seen = integrate(
+        TeacherStudent(K),
+        LearningRule(0.3, 0.3),
+        Adversary(),
+        network=Committee(K),
+        start=start,
+        alpha=[10.0, 1e3, 1e4],
+    )
+    assert float(seen.loss[0]) > 1e-2
+    assert np.all(seen.loss.values[1:] < [2e-4, 1e-7])
+    assert np.all(np.isfinite(seen.Q.values))
+    np.testing.assert_allclose(np.abs(seen.R.values[-1]).round(4) @ np.ones(K), 1.0, atol=1e-3)
+    np.testing.assert_allclose(seen.Q.values[-1], np.eye(K), atol=1e-3)
 
 
 @pytest.mark.parametrize(("K", "M"), [(5, 2), (2, 4), (0, 1)])

@@ -35,6 +35,8 @@ _WIDTH, _REACH = 0.2, 10.0
 _FINER = 0.01  # of the tolerance: of the quadrature that tells the error of another
 _SHARP = 1e-9  # tolerance where zeros of the rates are looked for
 
+_COARSE = 1e-3  # where many states are tried
+
 _ERRORS = ("error", "fgsm_error", "adversarial_error", "loss", "adversarial_loss")
 
 _LOOKED_AT = 4  # states of a trajectory at which that is told
@@ -293,6 +295,10 @@ class Committee(Network):
     def coordinates(self, rule: LearningRule, mixture: Data = _SEED) -> Array:
         """Return a basis of the possible states: Q is symmetric, and overlaps with centres that sum to 0 sum to 0."""
         return coordinates(self.hidden, mixture)
+
+    def roughened(self) -> Committee:
+        """Return the same network with a coarser quadrature, of more than two units, where a fine one is dear."""
+        return self if self.hidden <= 2 else replace(self, tolerance=max(self.tolerance, _COARSE))
 
     def sharpened(self) -> Committee:
         """Return the same network with a finer quadrature, of up to two units, where it is cheap."""

@@ -285,7 +285,9 @@ def _thresholds(kind, x, Q, c, b, epsilon, how, work, moved, d, values):
     values[0] = output(kind, x, c, b)
     count = 1
     for steps in range(1, how.steps):
-        for part in range(count + 1):
+        before = count
+        for down in range(before + 1):  # from the last part: a new threshold moves those above it
+            part = before - down
             tau = _inside(values, count, part)
             attack(kind, x, Q, c, b, tau, epsilon, Attack(how.kind, steps, how.step), work, d)
             for k in range(K):
