@@ -71,8 +71,12 @@ def _gradient(n, rows, K, x, u, r, f, Q, c, epsilon):
                 rows[r + k, i] = fma(q, rows[u + j, i], rows[r + k, i])
         for i in range(n):
             rows[f, i] = fma(rows[u + k, i], rows[r + k, i], rows[f, i])
-    for i in range(n):
-        rows[f, i] = epsilon * rows[K + 1, i] / math.sqrt(max(rows[f, i], 1e-300))
+    least = 1e-300
+    for k in range(K):
+        least = max(least, 1e-20 * Q[k, k])
+    for i in range(n):  # an output that does not depend on the example is not attacked
+        push = epsilon * rows[K + 1, i] / math.sqrt(max(rows[f, i], least))
+        rows[f, i] = push if rows[f, i] > least else 0.0
 
 
 @_compiled

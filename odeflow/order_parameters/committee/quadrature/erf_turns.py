@@ -19,6 +19,7 @@ from odeflow.numerics.compilation import inlined
 
 __all__ = ["find_turns", "most_turns"]
 
+_LEAST = 1e-7  # distance: weights that cancel have a singularity on the axis itself
 _SMEARED = 0.7  # how much of the deviation of a root counts as its distance
 _compiled = numba.njit(nogil=True, error_model="numpy")
 
@@ -69,6 +70,7 @@ def _alike(x, level, Q, c):
 @_compiled
 def _insert(turns, count, centre, distance):
     """Insert a singularity among those in order of their y; of two that are nearer than the wider, the sharper stays."""
+    distance = max(distance, _LEAST)
     kept = 0
     for i in range(count):
         gap = abs(turns[0, i] - centre)
