@@ -12,14 +12,14 @@ import math
 
 import numpy as np
 
-from odeflow.order_parameters.committee.errors.frame import compiled
+from odeflow.numerics.compilation import called
 from odeflow.order_parameters.committee.errors.roots import output, root
 from odeflow.order_parameters.committee.units import RELU
 
 __all__ = ["flats_of", "worst_line"]
 
 
-@compiled
+@called
 def flats_of(frame, are_wanted):
     """Return the flats: up to K rows of a unit vector of t and its product with the flat's points; first how many rows.
 
@@ -59,7 +59,7 @@ def flats_of(frame, are_wanted):
     return flats
 
 
-@compiled
+@called
 def _add(row, rank, normal, level):
     """Add normal . t = level to the flat, orthonormalised; return whether it is independent of the rows before."""
     K = normal.size
@@ -85,7 +85,7 @@ def _add(row, rank, normal, level):
     return True
 
 
-@compiled
+@called
 def worst_line(frame, flats, start, t, work):
     """Return the probability that an example of the line is wrong, or within reach of what is wrong."""
     K = frame.a.size
