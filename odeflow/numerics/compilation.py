@@ -33,7 +33,8 @@ called = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc
 """Decorator of what is called by compiled code alone: without wrappers, which take time to compile.
 
 Each function is optimised with all that is below it, so that the compiler sees the bottom of a chain of calls once for
-each of its links: keep them few.
+each of its links: keep them few. An argument that is an integer written down, or a variable that began as one, has a type of
+its own, for which all is compiled again: `np.int64(0)` has not.
 """
 
 once = njit(nogil=True, error_model="numpy", inline="always")

@@ -22,10 +22,9 @@ FIRST = SCALE + 1
 """Where p_a of the clusters begin; v_a follow."""
 
 KERNELS: dict[type, Any] = {}
-"""Kind of model to its compiled ``evaluate(model, constants, first, last, states, out)``.
+"""Kind of model to its compiled ``evaluate(model, constants, states, out)``.
 
-That sets ``out[i]`` to the rates at ``states[i]`` with the constants ``constants[i]``, from the first to before the last; nan
-where no weights have these overlaps. A model is a NamedTuple with `parameters`, a row a trajectory: its constants, then its
+That sets ``out[i]`` to the rates at ``states[i]`` with the constants ``constants[i]``; nan where no weights have its overlaps. A model is a NamedTuple with `parameters`, a row a trajectory: its constants, then its
 initial state. The solver calls the same function as Python does, so that what is below it is compiled once.
 """
 
@@ -146,7 +145,7 @@ def _derivative(system, constants, y, dydt):
                 states[count, i] = y[i * LANES + lane]
             lanes[count] = lane
             count += 1
-        kernel(system, numbers, 0, count, states, rates)
+        kernel(system, numbers[:count], states[:count], rates[:count])
         for row in range(count):
             for i in range(n):
                 dydt[i * LANES + lanes[row]] = rates[row, i]

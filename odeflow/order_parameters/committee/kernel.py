@@ -128,10 +128,10 @@ def _rates(model, constants, y, dydt, work):
 
 
 @kept
-def evaluate(model, constants, first, last, states, out):
+def evaluate(model, constants, states, out):
     """Set the rates of many states, see `odeflow.order_parameters.committee.batch.KERNELS`."""
     work = np.empty(scratch(model.units, model.rule))
-    for i in range(first, last):
+    for i in range(len(states)):
         _rates(model, constants[i], states[i], out[i], work)
 
 

@@ -83,7 +83,7 @@ def evaluated(model: Any, constants: Array, states: Array, width: int) -> Array:
     out = np.empty((len(states), width))
 
     def block(first: int, last: int, stop: Flag) -> None:
-        KERNELS[type(model)](model, constants, first, last, states, out)
+        KERNELS[type(model)](model, constants[first:last], states[first:last], out[first:last])
 
     map_blocks(block, len(states), least=4)
     return out

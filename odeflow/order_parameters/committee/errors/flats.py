@@ -32,7 +32,7 @@ def flats_of(frame, are_wanted):
     whole = np.empty(K)
     for choice in range(choices):  # a digit a unit: off, on, at the kink
         row = flats[found]
-        rank, rest, is_good, on = 0, choice, True, 0
+        rank, rest, is_good, on = np.int64(0), choice, True, 0
         level = -frame.B
         for k in range(K):
             whole[k] = 0.0

@@ -331,9 +331,9 @@ def fill_cells(K, S, sign, c, rule, space):
     levels[0, _ATTACKED] = levels[0, CLEAN]
     counts[0, _CUT_PANEL] = counts[0, CUT]
     if K == 1:
-        _add_line(-1, 1, -0.5 * _ROOT_TWO_PI, 0.5 * _ROOT_TWO_PI, K, S, sign, c, rule, space)
+        _add_line(np.int64(-1), np.int64(1), -0.5 * _ROOT_TWO_PI, 0.5 * _ROOT_TWO_PI, K, S, sign, c, rule, space)
         return
-    j = 0
+    j = np.int64(0)
     _open(j, K, S, c, space)
     while j >= 0:
         edges = fields[_EDGES, j]

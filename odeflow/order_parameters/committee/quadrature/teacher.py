@@ -331,7 +331,7 @@ def add_averages_teacher(kind, L, Q, theta, c, b, teacher_kind, teacher_c, epsil
     lanes = np.zeros((width(K, n), WIDTH))
     values = np.zeros(1 << M)
     if teacher_kind == ERF:
-        teacher_moments.extremes(teacher.c, 0, values)
+        teacher_moments.extremes(teacher.c, np.int64(0), values)
     else:
         values = values[:1]
     if epsilon == 0.0:
@@ -352,9 +352,9 @@ def add_averages_teacher(kind, L, Q, theta, c, b, teacher_kind, teacher_c, epsil
     phi, part = np.full(K + 1, b), np.full(K + 1, 2.0 * share if mirrored else share)
     moved, d, thresholds = np.empty(K), np.empty(K), np.empty(_THRESHOLDS)
     exact = how.kind == FGSM or epsilon == 0.0
-    filled, level, enters = 0, 0, True
+    filled, level, enters = 0, np.int64(0), True
     while level >= 0 or filled > 0:
-        count = 0
+        count = np.int64(0)
         if level >= 0:
             if enters:
                 mean[level] = -theta[level]
