@@ -9,6 +9,7 @@ reach is the highest of those at the distance epsilon from a flat whose foot is 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,8 @@ def flats_of(frame, are_wanted):
     whole = np.empty(K)
     for choice in range(choices):  # a digit a unit: off, on, at the kink
         row = flats[found]
-        rank, rest, is_good, on = np.int64(0), choice, True, 0
+        rank: Any = np.int64(0)
+        rest, is_good, on = choice, True, 0
         level = -frame.B
         for k in range(K):
             whole[k] = 0.0

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -354,7 +354,7 @@ def add_averages_teacher(kind, L, Q, theta, c, b, teacher_kind, teacher_c, epsil
     exact = how.kind == FGSM or epsilon == 0.0
     filled, level, enters = 0, np.int64(0), True
     while level >= 0 or filled > 0:
-        count = np.int64(0)
+        count: Any = np.int64(0)
         if level >= 0:
             if enters:
                 mean[level] = -theta[level]
