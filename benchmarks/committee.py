@@ -1,4 +1,4 @@
-"""Networks of two layers: a trajectory, a sweep, four units of ReLU and a step of the simulation, beside plain NumPy."""
+"""Networks of two layers: a trajectory, a sweep and four units of ReLU, beside plain NumPy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from odeflow import (
     LearningRule,
     integrate,
     integrate_batch,
-    simulate,
     sweep,
     xor,
 )
@@ -42,7 +41,6 @@ RELU = Committee(4, "relu", tolerance=1e-4)
 SIGNS = np.array([1.0, 1.0, -1.0, -1.0])
 
 NODES = 48  # of a panel in NumPy
-STEPS, RUNS, N = 50_000, 8, 1000
 
 
 def between(ends: list[Array], nodes: int) -> tuple[Array, Array]:
@@ -149,36 +147,6 @@ def numpy_relu(M: Array, Q: Array, points: int = 2**13, nodes: int = 12) -> Arra
     return s
 
 
-def numpy_steps(rng: np.random.Generator, runs: int, steps: int) -> Array:
-    """Advance all runs of the reduced simulation together with NumPy arrays, one step after the other."""
-    c, theta, b = np.ones((runs, 2)), np.zeros((runs, 2)), np.zeros(runs)
-    W = np.zeros((runs, 2, 4))  # along B, in the frame of the two units, and beyond
-    W[:, :, 0] = START["M"]
-    W[:, :, 1:3] = np.linalg.cholesky(np.array(START["Q"]) - np.outer(START["M"], START["M"]))
-    xi = np.empty((runs, 4))
-    for _ in range(steps):
-        tau = np.where(rng.random(runs) < MIXTURE.p, 1.0, -1.0)
-        xi[:, :3] = rng.standard_normal((runs, 3))
-        xi[:, 0] += tau
-        xi[:, 3] = np.sqrt(rng.chisquare(N - 3, runs))
-        Q = W @ np.swapaxes(W, 1, 2)
-        x = np.einsum("rki,ri->rk", W, xi) - theta
-        u = c * np.sqrt(2 / np.pi) * np.exp(-x * x / 2)
-        side = np.sign((c * erf(x / np.sqrt(2))).sum(1) + b - tau)
-        d = (ADVERSARY.epsilon * side / np.sqrt(np.einsum("rk,rkl,rl->r", u, Q, u)))[:, None] * u
-        x = x + np.einsum("rkl,rl->rk", Q, d)
-        g = erf(x / np.sqrt(2))
-        e = (c * g).sum(1) + b - tau
-        s = -e[:, None] * c * np.sqrt(2 / np.pi) * np.exp(-x * x / 2)
-        W = W + RULE.eta_w / N * s[:, :, None] * (xi + np.einsum("rl,rli->ri", d, W))[:, None, :]
-        W[:, :, 1:3] = np.swapaxes(np.linalg.qr(np.swapaxes(W[:, :, 1:], 1, 2)).R, 1, 2)
-        W[:, :, 3] = 0.0
-        c = c - NET.eta_c / N * e[:, None] * g
-        theta = theta - NET.eta_theta / N * s
-        b = b - RULE.eta_b / N * e
-    return np.concatenate([W[:, :, 0], c, theta, b[:, None]], axis=1)
-
-
 def run() -> str:
     """Measure, and return a section of Markdown."""
     model = (MIXTURE, RULE, ADVERSARY)
@@ -211,15 +179,6 @@ def run() -> str:
         repeats=3,
     )
 
-    rng, cores = np.random.default_rng(1), threads()
-    step = in_turn(
-        {
-            "ours": lambda: simulate(*model, network=NET, start=START, N=N, alpha=[STEPS / N], runs=RUNS, rng=1),
-            "NumPy": lambda: numpy_steps(rng, 128, 300),
-        },
-        repeats=3,
-    )
-    ours_step, numpy_step = step["ours"] * min(cores, RUNS) / RUNS / STEPS, step["NumPy"] / 128 / 300
     rows = [
         ["one trajectory, erf, K = 2, tolerance 1e-6: `integrate`", f"{times['ours']:.3g} s", "1"],
         ["its kernel alone, `integrate_batch`", f"{times['batch']:.3g} s", f"{times['batch'] / times['ours']:.2g}"],
@@ -233,13 +192,10 @@ def run() -> str:
             f"{side['NumPy'] * 1e3:.3g} ms",
             f"{side['NumPy'] / side['ours']:.3g}",
         ],
-        ["a step of `reduced`, K = 2, on one core", f"{ours_step * 1e6:.3g} us", "1"],
-        ["the same in NumPy, 128 runs together", f"{numpy_step * 1e6:.3g} us", f"{numpy_step / ours_step:.3g}"],
     ]
     return (
         "## Networks of two layers\n\n"
         f"The trajectory is that of section 5's check: the seed's mixture, p = 0.7, epsilon = 0.4, to alpha = {ALPHA:g}. Its largest\n"
         f"distance from the known end is {errors[0]:.1e}, NumPy's {errors[1]:.1e} (nested Gauss-Legendre panels split in the same\n"
-        f"places). The sweep is over epsilon and rho on {cores} cores. The step is the mean of {RUNS} runs on {cores}\n"
-        "cores, times the cores.\n\n" + table(["what", "time", "ratio"], rows)
+        f"places). The sweep is over epsilon and rho on {threads()} cores.\n\n" + table(["what", "time", "ratio"], rows)
     )

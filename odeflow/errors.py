@@ -262,7 +262,7 @@ def _with_dims(variable: OrderParameter, values: Any) -> Any:
         values = as_numbers(variable.name, values)
         lead = values.ndim - len(variable.sizes)
         if lead < 0 or values.shape[lead:] != variable.sizes:
-            raise ValueError(f"{variable.name} has shape {values.shape}: allowed is (..., *{variable.sizes})")
+            raise ValueError(f"{variable.name} has shape {values.shape}: allowed is {variable.shapes}")
         values = xr.DataArray(values, dims=(*(f"axis{lead - i}" for i in range(lead)), *variable.dims))
     return _of_training(values)
 

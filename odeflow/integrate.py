@@ -132,7 +132,9 @@ def integrate(
     solution = integrate_batch(**model, **values, mixture=mixture, network=network, alpha=alpha, **options)
     status = int(solution.status[0])
     if status != 0 and on_failure == "raise":
-        raise IntegrationError(f"the trajectory of {mixture}, {rule}, {adversary} failed: {_advice(status)}")
+        of = ", ".join(map(str, (mixture, rule, adversary, *(() if network == Perceptron() else (network,)))))
+        start_of_it = ", ".join(f"{name} = {np.asarray(value).tolist()}" for name, value in values.items())
+        raise IntegrationError(f"{_advice(status, network)} (the trajectory of {of} from {start_of_it})")
 
     numbers = numeric_parameters(mixture, rule, adversary, network)
     data = labelled(network, mixture, rule, solution.y[0], ("alpha",), numbers, test_epsilon)
@@ -149,7 +151,7 @@ def integrate(
         "integrate", mixture, rule, adversary, **recorded(network), **values, test_epsilon=test_epsilon, **options
     )
     result = label(xr.Dataset(data, coords, attrs))
-    result["status"].attrs["meaning"] = _advice(status)
+    result["status"].attrs["meaning"] = _advice(status, network)
     return result
 
 
@@ -363,7 +365,7 @@ def broadcast_table(names: tuple[str, ...], values: dict[str, Any]) -> npt.NDArr
     return np.stack([column.ravel() for column in columns], axis=1)
 
 
-def _advice(status: int) -> str:
+def _advice(status: int, network: Network) -> str:
     from odeflow.numerics.runge_kutta import STATUS
 
-    return STATUS[status]
+    return "; ".join(filter(None, (STATUS[status], network.advice.get(status))))

@@ -360,7 +360,7 @@ class BudgetAttack(CheckedAttack):
             in the whole, and the same seed, give what the whole gives.
         batch_size
             Examples that the model sees at once. The result does not depend on it (but for the rounding of the model's
-            own arithmetic).
+            own arithmetic, and on a GPU that of sums over the pixels).
         progress
             Show a progress bar on a terminal.
 

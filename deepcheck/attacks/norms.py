@@ -1,7 +1,7 @@
 """Geometry of the balls |delta| <= epsilon: length, projection, steepest step, uniform law, and what the box cuts off.
 
 Every function works on a batch of perturbations, shape (n, ...), each on its own: the result for one does not depend
-on the others. `epsilon` is a number or a tensor of shape (n,).
+on the others, on a GPU up to rounding: there the order of a sum depends on the shape of the batch. `epsilon` is a number or a tensor of shape (n,).
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ def evaluate(
     device
         Where the model is.
     batch_size
-        Examples that the model sees at once, >= 1. The result does not depend on it, unless the model is random.
+        Examples that the model sees at once, >= 1. The result does not depend on it but for rounding, unless the model is
+        random.
     precision
         Of the search: float32, or bfloat16 (autocast), which a GPU does several times as fast. What is recorded (prediction
         and confidence, of clean images too) is what the model says in float32 of what was found, with one restart for all:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from odeflow.cli.figures import Plot, Presented
-from odeflow.cli.flags import Learner, chosen, with_choices
+from odeflow.cli.flags import CHOICES, Learner, chosen, with_choices
 from odeflow.cli.parsing import parsed
 from odeflow.cli.program import run
 from odeflow.cli.sweep import Sweep, output_times
@@ -186,6 +186,17 @@ def types_of(arguments: list[str]) -> Any:
     )
 
 
+def _elsewhere(arguments: list[str]) -> dict[str, Any]:
+    """Return the commands with another network, or other data, than the arguments choose, by how that is chosen."""
+    now = dict(zip(CHOICES, chosen(arguments), strict=True))
+    return {
+        f"{flag} {word}": types_of([part for pair in (now | {flag: word}).items() for part in pair])
+        for flag, words in CHOICES.items()
+        for word in words
+        if word != now[flag]
+    }
+
+
 _MEASURES = {
     "error": "E", "fgsm_error": "S_FGSM({})", "adversarial_error": "S({})", "loss": "loss", "adversarial_loss": "loss({})",
 }  # fmt: skip
@@ -257,6 +268,8 @@ def _work(arguments: list[str]) -> int:
         commands=COMMANDS,
         description="Theory of adversarial training in a solvable model. odeflow --version prints the version.",
         examples=EXAMPLES,
+        choices=CHOICES,
+        elsewhere=lambda: _elsewhere(arguments),
     ).run()
     return 0
 

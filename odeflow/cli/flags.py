@@ -16,7 +16,7 @@ from odeflow.order_parameters import NETWORKS, Network, random_start
 from odeflow.order_parameters.base import DEFAULT, OrderParameter
 from odeflow.parameters import parameter_of
 
-__all__ = ["Learner", "chosen", "with_choices"]
+__all__ = ["CHOICES", "Learner", "chosen", "with_choices"]
 
 _START_N = 1000
 
@@ -83,6 +83,10 @@ def _entries(variable: OrderParameter, given: Any) -> Any:
             f"{variable.start_name} has {len(given)} numbers: allowed is one, or {variable.size}: {sizes}, row by row"
         )
     return np.reshape(given, variable.sizes)
+
+
+CHOICES: dict[str, tuple[str, ...]] = {"--network": tuple(NETWORKS), "--data": tuple(DATA)}
+"""Flags that decide which others there are, and what they allow."""
 
 
 def chosen(arguments: list[str]) -> tuple[str, str]:

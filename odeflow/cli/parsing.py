@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import itertools
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tyro
@@ -26,6 +27,8 @@ def parsed(
     commands: tuple[str, ...],
     description: str,
     examples: Mapping[str, Sequence[str]],
+    choices: Mapping[str, Sequence[str]] = {},
+    elsewhere: Callable[[], Mapping[str, Any]] = dict,
 ) -> Any:
     """Return the command that the arguments stand for.
 
@@ -41,6 +44,10 @@ def parsed(
         What `--help` says first.
     examples
         By command, what `--help` says last; of the program by the name "".
+    choices
+        Flags that decide which others there are, and the words that each allows.
+    elsewhere
+        Returns the types with other choices by how they are chosen, such as ``--network committee``.
 
     Raises
     ------
@@ -58,7 +65,11 @@ def parsed(
             if "--help" in arguments or "-h" in arguments:
                 print("examples:", *(f"  {prog} {example}" for example in examples[command]), sep="\n")
             raise
-    message = _wrong_name(types, arguments, command, prog, commands) or _said(_unboxed(boxed.getvalue()), arguments)
+    message = (
+        _wrong_choice(arguments, choices)
+        or _wrong_name(types, arguments, command, prog, commands, elsewhere)
+        or _said(_unboxed(boxed.getvalue()), arguments)
+    )
     say(f"{prog}: {message} ({f'{prog} {command}'.rstrip()} --help says more)", sys.stderr)
     sys.exit(2)
 
@@ -99,7 +110,25 @@ def _parse(types: Any, arguments: list[str], prog: str, description: str) -> Any
 # What is wrong with the arguments: a name that is not one, or what tyro says.
 
 
-def _wrong_name(types: Any, arguments: list[str], command: str, prog: str, commands: tuple[str, ...]) -> str | None:
+def _wrong_choice(arguments: list[str], choices: Mapping[str, Sequence[str]]) -> str | None:
+    """Return what is wrong with a word that decides which flags there are, or None."""
+    for flag, words in choices.items():
+        for argument, following in itertools.pairwise([*arguments, ""]):
+            name, equals, word = argument.partition("=")
+            word = word if equals else following
+            if name == flag and word and not word.startswith("-") and word not in words:
+                return unknown(flag.lstrip("-"), word, words)
+    return None
+
+
+def _wrong_name(
+    types: Any,
+    arguments: list[str],
+    command: str,
+    prog: str,
+    commands: tuple[str, ...],
+    elsewhere: Callable[[], Mapping[str, Any]],
+) -> str | None:
     """Return what is wrong with the first name that is no command or no option, or None if all are."""
     if not command:
         if arguments[0].startswith("-"):
@@ -112,6 +141,7 @@ def _wrong_name(types: Any, arguments: list[str], command: str, prog: str, comma
             continue
         if name not in flags and name.replace("_", "-") not in flags:
             others = [one for one in commands if one != command and name in _flags(types, one, prog)]
+            others = others or [how for how, these in elsewhere().items() if name in _flags(these, command, prog)]
             where = f" (it belongs to {', '.join(others)})" if others else _hint(name, flags)
             return f"{name} is no option of {prog} {command}{where}"
     return None

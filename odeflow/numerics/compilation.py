@@ -30,7 +30,7 @@ down where they matter (`odeflow.numerics.elementary.fma`), and every process gi
 """
 
 called = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""Decorator of what is called by compiled code alone: without wrappers, which take time to compile.
+"""Decorator of what is called by compiled code alone: without wrappers, which take time to compile. From Python it crashes.
 
 Each function is optimised with all that is below it, so that the compiler sees the bottom of a chain of calls once for
 each of its links: keep them few. An argument that is an integer written down, or a variable that began as one, has a type of

@@ -28,7 +28,7 @@ STATUS = {
     0: "done",
     1: "more than max_steps steps: raise max_steps, or loosen rtol and atol",
     2: "the step became too small for the precision of float64: the solution may be singular, or rtol is too small",
-    3: "the right-hand side is not finite: check the parameters; of a network of two layers, whether units became one",
+    3: "the right-hand side is not finite: check the parameters",
 }
 """What the status codes say, with advice."""
 

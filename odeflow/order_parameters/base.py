@@ -80,6 +80,12 @@ class OrderParameter:
         """Number of entries."""
         return math.prod(self.sizes)
 
+    @property
+    def shapes(self) -> str:
+        """What shapes its values may have, in words."""
+        axes = f"{self.sizes}, of {' and '.join(self.dims)}"
+        return f"an array of shape {axes}, with any axes before these"
+
     def filled(self, value: Array) -> Array:
         """Return the arrays that numbers stand for, shape (..., *sizes) of numbers of shape (...)."""
         entries = np.eye(self.sizes[0]) if self.diagonal else np.ones(self.sizes)
@@ -115,6 +121,8 @@ class Network(abc.ABC):
     """Fields of the rule that have no meaning for it, and of which the command line has no flags."""
     random_starts: ClassVar[bool] = False
     """Whether `odeflow.order_parameters.random_start` draws its initial values."""
+    advice: ClassVar[Mapping[int, str]] = {}
+    """What may be the matter if a trajectory ends with a status of the solver, beside what that says of itself."""
 
     @property
     @abc.abstractmethod
@@ -363,6 +371,12 @@ def start_of(
     for name in given:
         if name not in known:
             raise TypeError(f"{name!r} is not a parameter: the {network.name} starts from {', '.join(known)}")
+    given_start: object = start
+    if not isinstance(given_start, Mapping | None):
+        one = next(iter(known.values())).name
+        raise TypeError(
+            f"start = {start!r}: allowed is a mapping of order parameters to values, such as {{{one!r}: 0.1}}"
+        )
     for name, value in (start or {}).items():
         if f"{name}0" not in known:
             names = ", ".join(variable.name for variable in known.values())
@@ -408,6 +422,6 @@ def _checked(variable: OrderParameter, value: Any) -> Any:
         if array.ndim == 0:
             return variable.filled(array)
         if array.shape[-len(variable.sizes) :] != variable.sizes:
-            raise ValueError(f"{name} has shape {array.shape}: allowed is a number, or (..., *{variable.sizes})")
+            raise ValueError(f"{name} has shape {array.shape}: allowed is a number, or {variable.shapes}")
     array = array + 0.0  # no -0.0
     return float(array) if array.ndim == 0 else array

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["curves"]
 
 _MOST_NAMED = 10  # curves in a panel whose names stand in it
+_ROUNDING = 1e-12  # a span of a panel that is none
 _LEVEL: dict[str, Any] = {"color": "0.35", "linewidth": 0.7, "zorder": 1}
 _MARK: dict[str, Any] = {"marker": "o", "color": "0.35", "markersize": 4, "markeredgewidth": 0.8, "linestyle": ""}
 
@@ -90,6 +91,10 @@ def curves(sources: Sequence[Source], levels: Sequence[Source], width: float) ->
                 _draw(one, name, ax, look, None if len(panel) > 1 else one.text)
         if len(panel) > 1:
             _panel_legend(ax, panel, series, len(keys) == 1)
+        low, high = ax.get_ylim()
+        if high - low < _ROUNDING:  # what is constant but for rounding is a straight line
+            middle = 0.5 * (low + high)
+            ax.set_ylim(middle - 0.05, middle + 0.05)
     _draw_levels(levels, panels, axes)
     inner_labels_off(axes)
     _legend(figure, series, by_key, levels)

@@ -227,11 +227,13 @@ def test_what_an_epoch_takes_is_measured(tmp_path: Path, monkeypatch: pytest.Mon
     """By a clock on which every step takes a second and the first epoch 100 more: 20 steps take 20 seconds."""
     images = load("digits")
     rows: list[int] = []
+    grown: list[tuple[int, int]] = []
 
     def timed(given: Any, few: Any, **options: Any) -> Any:
         trained = train(given, few, **options)
         steps = (len(few.train_images) - given.validation) // given.batch_size
         rows.append(steps)
+        grown.append((given.method.steps_at(0.0), given.method.attack_steps))
         for row in trained.history:
             row["seconds"] = steps + 100.0 * (row["epoch"] == 1)
         Clocked.now += sum(row["seconds"] for row in trained.history)
@@ -244,6 +246,10 @@ def test_what_an_epoch_takes_is_measured(tmp_path: Path, monkeypatch: pytest.Mon
     steps = (len(images.train_images) - 50) // 64
     assert _common.epoch_seconds(work, one, images, {}) == pytest.approx(steps)
     assert rows == [2]
+    # an attack that grows from 2 to 10 steps in the first half: 7 to 23 passes there, 15 in the mean, and 23 after
+    grows = one.changed(attack_steps=10, first_steps=2)
+    assert _common.epoch_seconds(work, grows, images, {}) == pytest.approx(steps * (15 + 23) / 2 / 23, rel=1e-3)
+    assert grown == [(2, 2), (10, 10)]
 
 
 def test_a_training_goes_on_over_calls_and_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from deepcheck.device import exact_float32
 from deepcheck.training import loop
 from tests.deepcheck.pretended import NAME, pretended
 
-__all__ = ["DEVICES", "NAMES", "here", "on", "on_every_device", "on_the_cpu"]
+__all__ = ["DEVICES", "NAMES", "here", "on", "on_every_device", "on_the_cpu", "rounding"]
 
 NAMES = os.environ.get("DEEPCHECK_TEST_DEVICES", "cpu cuda" if torch.cuda.is_available() else "cpu").split()
 DEVICES = [pytest.param(name, marks=() if name == "cpu" else pytest.mark.cuda) for name in NAMES]
@@ -47,6 +47,15 @@ _TO_NUMPY: set[Any] = {Tensor.numpy, Tensor.__array__}
 def here() -> str:
     """Return the name of the device of the test that runs."""
     return str(_HERE[-1])
+
+
+def rounding(dtype: torch.dtype = torch.float64) -> float:
+    """Return by how much numbers of order 1 may differ that are exactly the same on a CPU.
+
+    There a sum over the pixels of an example has an order of its own. On a GPU the order depends on the shape of the
+    whole batch; in double precision that has moved results by 1e-16 (NVIDIA H200, torch 2.11).
+    """
+    return 0.0 if torch.device(here()).type in ("cpu", NAME) else 1024 * torch.finfo(dtype).eps
 
 
 @contextmanager

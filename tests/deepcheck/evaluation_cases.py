@@ -1,9 +1,11 @@
 """Records to test with: small, random, with equal confidences and attacks that were not run everywhere."""
 
+from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
 import numpy as np
+import pytest
 import xarray as xr
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,6 +13,11 @@ from hypothesis import strategies as st
 from deepcheck.evaluation.records import AttackRecord, assemble
 
 CLASSES = 3
+SUFFIXES = [
+    ".nc",
+    pytest.param(".zarr", marks=pytest.mark.skipif(find_spec("zarr") is None, reason="zarr is not installed")),
+]
+"""Of files of records."""
 
 quick = settings(max_examples=20, deadline=None)
 

@@ -5,7 +5,10 @@ may go the other way. The objective hardly notices, since it does not depend on 
 
 - starts: the same bits where they are uniform numbers, else up to rounding;
 - what a net says of the same images, and its gradients;
-- objectives and confidences after a few steps, within `TOLERANCE`, and the class but for ties within it. Not the images.
+- objectives and confidences after a few steps, within `TOLERANCE`, and the class but for ties within it. Not the images. But for
+  examples for which rounding decides, which are looked for (`steady`): the gradient of the cross-entropy by the true class's
+  logit is p - 1, which single precision has in steps of 6e-8, so that an image about which a net is sure goes one way or
+  another; and in L1 and L0 a step takes the pixel of the largest gradient, whose rival may be nearly as large.
 
 How much rounding does is seen without a GPU: the same net in double precision differs from itself in single as much as a GPU
 does. TF32, which keeps 10 bits of a number, does a hundred times more, and must not pass.
@@ -16,6 +19,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,6 +93,23 @@ class Rounded(nn.Module):
         return torch.as_tensor(self.net(x))
 
 
+class Unsteady(nn.Module):
+    """A net that rounds otherwise: pixels within, and the gradient by the logits, are off by half a unit of the last place."""
+
+    def __init__(self, net: nn.Module, seed: int) -> None:
+        super().__init__()
+        self.net, self.draw = net, generator(seed)
+
+    def _off(self, like: Tensor) -> Tensor:
+        return (2 * torch.rand(like.shape, generator=self.draw) - 1) * torch.finfo(torch.float32).eps / 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = torch.as_tensor(self.net(x * (1 + self._off(x))))
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: gradient + self._off(gradient) * (gradient != 0))
+        return logits
+
+
 def _itself(net: nn.Module) -> nn.Module:
     return net
 
@@ -134,6 +155,19 @@ def agree(here: Any, there: Any, within: float = TOLERANCE) -> None:
             agree(here[name], there[name], within)
         return
     torch.testing.assert_close(there.double(), here.double(), rtol=within, atol=within)
+
+
+def steady(run: Callable[..., dict[str, Tensor]], net: nn.Module, here: dict[str, Tensor], *tensors: Tensor) -> Tensor:
+    """Return for which examples rounding decides nothing: the last axis of what is found. They are most of them."""
+    off = torch.zeros(len(tensors[0]))
+    for seed in range(8):
+        other = Place("cpu", partial(Unsteady, seed=seed)).run(run, net, *tensors)
+        for name, one in here.items():
+            apart = (other[name] - one).abs() / (1 + one.abs())
+            off = torch.maximum(off, apart.reshape(-1, len(off)).amax(0))
+    found = off < TOLERANCE
+    assert found.sum() >= 0.75 * len(found)
+    return found
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -232,7 +266,12 @@ def test_objectives_after_a_few_steps(kind: str, norm: str, there: Place) -> Non
     options = {"objective": "cross_entropy"} | SHORT[kind]
     attack = PGD(norm, steps=5, relative_step_size=0.3, stop_when_reached=False, **options)
     run, (x, y) = objectives(attack, EPSILON[norm]), digits()
-    agree(HERE.run(run, trained_net(), x, y), there.run(run, trained_net(), x, y))
+    if norm == "l0":  # of equal pixels a step takes any: none are
+        x = x.lerp(torch.rand(x.shape, generator=generator(4)), 0.1)
+    here, found = HERE.run(run, trained_net(), x, y), there.run(run, trained_net(), x, y)
+    compared = steady(run, trained_net(), here, x, y)
+    mine, its = ({name: one[..., compared] for name, one in some.items()} for some in (here, found))
+    agree(mine, its)
 
 
 @elsewhere

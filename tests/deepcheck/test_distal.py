@@ -18,6 +18,7 @@ from deepcheck.evaluation import checked, distal, false_positive_rate, noise_ima
 from deepcheck.evaluation.distal import CONTRAST, NOISES, SHOWN, SMOOTHING, _smoothed, distal_attack
 from odeflow import load, save
 from tests.deepcheck.devices import on_every_device
+from tests.deepcheck.evaluation_cases import SUFFIXES
 
 pytestmark = on_every_device
 
@@ -228,10 +229,10 @@ def test_the_model_is_left_in_the_mode_it_was_in() -> None:
     assert not net.training
 
 
-@pytest.mark.parametrize("suffix", ["nc", "zarr"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_records_survive_a_file(records: xr.Dataset, suffix: str, tmp_path: Path) -> None:
-    save(records, tmp_path / f"distal.{suffix}")
-    again = load(tmp_path / f"distal.{suffix}")
+    save(records, tmp_path / f"distal{suffix}")
+    again = load(tmp_path / f"distal{suffix}")
     checked(again)
     assert again.attrs == records.attrs
     xr.testing.assert_equal(again, records)

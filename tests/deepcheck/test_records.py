@@ -12,7 +12,7 @@ from hypothesis import given
 from deepcheck.evaluation.records import VARIABLES, AttackRecord, assemble, checked, joined
 from deepcheck.evaluation.robustness import worst_case
 from odeflow.provenance import load, save
-from tests.deepcheck.evaluation_cases import random_attack, random_records, some_records
+from tests.deepcheck.evaluation_cases import SUFFIXES, random_attack, random_records, some_records
 
 
 def one_attack(**changes: Any) -> AttackRecord:
@@ -64,7 +64,7 @@ def test_types_labels_and_provenance() -> None:
     assert repr(one_attack()) == "AttackRecord(linf <= (0.1, 0.3), 1 restarts, 4 examples)"
 
 
-@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_file_keeps_them(tmp_path: Path, suffix: str) -> None:
     records = random_records(0, 4)
     save(worst_case(records, norm="linf", epsilon=0.4), tmp_path / f"worst{suffix}")

@@ -44,7 +44,7 @@ from odeflow.provenance import load as load_result
 from odeflow.provenance import save
 from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.digits_net import Digits, digits_as_tensors, trained_net
-from tests.deepcheck.evaluation_cases import random_records, some_records
+from tests.deepcheck.evaluation_cases import SUFFIXES, random_records, some_records
 
 pytestmark = on_every_device
 
@@ -71,7 +71,7 @@ def with_copy(records: xr.Dataset, scale: float = 1.0, shift: float = 0.0) -> xr
 # older files
 
 
-@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_file_of_schema_1_is_read(tmp_path: Path, suffix: str) -> None:
     records = random_records(0, 12)
     old = load_result(save(schema_1(records), tmp_path / f"old{suffix}"))
@@ -298,7 +298,7 @@ def test_scores_stand_where_the_images_are_from(kept: xr.Dataset, net: models.Ne
     np.testing.assert_allclose(again[~np.isnan(again)], confidence[~np.isnan(again)], rtol=1e-4)
 
 
-@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_detector_made_later_scores_old_attacks(
     kept: xr.Dataset, net: models.Network, detectors: Any, tmp_path: Path, suffix: str
 ) -> None:

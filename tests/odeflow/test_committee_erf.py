@@ -11,9 +11,11 @@ import pytest
 from scipy.special import erf, erfinv
 from scipy.stats import multivariate_normal
 
+from odeflow.order_parameters.committee.attacks import attack, attack_scratch, worst_output
 from odeflow.order_parameters.committee.closed_forms import averages_without_attack, bivariate_normal
 from odeflow.order_parameters.committee.quadrature.erf import add_averages_erf, rule, scratch
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD, WORST, Attack, layout, width
+from odeflow.order_parameters.committee.units import ERF
 from tests.odeflow.one_unit import averages as averages_of_one
 
 Array = npt.NDArray[np.float64]
@@ -103,6 +105,41 @@ def dense(m: Array, v: float, Q: Array, c: Array, b: float, tau: float, epsilon:
     return out
 
 
+@numba.njit(error_model="numpy")
+def dense_worst(m, A, Q, c, b, tau, epsilon, nodes, weights, panels):  # type: ignore[no-untyped-def]
+    """Return <s>, <e> and <e e> of two units in the worst case, the last integral split where max phi + min phi = 2 tau."""
+    work, d, x, moved, sums = np.empty(attack_scratch(2)), np.empty(2), np.empty(2), np.empty(2), np.zeros(4)
+    far, how = 7.0, Attack(WORST, 1, 1.0)
+    for outer in range(panels * nodes.size):
+        y = far * (2.0 * (outer // nodes.size + nodes[outer % nodes.size]) / panels - 1.0)
+        w = weights[outer % nodes.size] * 2.0 * far / panels * math.exp(-0.5 * y * y) / (2.0 * math.pi)
+        x[0] = m[0] + A[0, 0] * y
+        low, high = -far, far  # both outputs rise with x_2 if c_2 > 0
+        for _ in range(45):
+            x[1] = m[1] + A[1, 0] * y + A[1, 1] * 0.5 * (low + high)
+            most = worst_output(ERF, x, Q, c, b, 1.0, epsilon, work, d)
+            least = -worst_output(ERF, x, Q, c, b, -1.0, epsilon, work, d)
+            if (most + least < 2.0 * tau) == (c[1] > 0.0):
+                low = 0.5 * (low + high)
+            else:
+                high = 0.5 * (low + high)
+        for start, stop in ((-far, low), (low, far)):
+            for inner in range(5 * nodes.size):
+                z = start + (stop - start) * (inner // nodes.size + nodes[inner % nodes.size]) / 5
+                x[1] = m[1] + A[1, 0] * y + A[1, 1] * z
+                attack(ERF, x, Q, c, b, tau, epsilon, how, work, d)
+                weight = w * weights[inner % nodes.size] * (stop - start) / 5 * math.exp(-0.5 * z * z)
+                e = b - tau
+                for k in range(2):
+                    moved[k] = x[k] + Q[k, 0] * d[0] + Q[k, 1] * d[1]
+                    e += c[k] * math.erf(moved[k] / math.sqrt(2.0))
+                for k in range(2):
+                    sums[k] -= weight * e * c[k] * math.sqrt(2.0 / math.pi) * math.exp(-0.5 * moved[k] ** 2)
+                sums[2] += weight * e
+                sums[3] += weight * e * e
+    return sums
+
+
 def rates(epsilon: float, kind: int) -> list[Array]:
     """Return dM, dQ, dc, dtheta, db and the attacked loss at a state of the mixture of two clusters."""
     p, v, labels = (0.7, 0.3), (1.0, 0.8), (1.0, -1.0)
@@ -185,6 +222,30 @@ def test_under_fgsm_they_are_those_of_dense_quadrature(K: int, panels: int, tole
         weights = np.array(c)[:K]
         found = averages(m, 0.9, Q, weights, b, 1.0, 0.4, tolerance=tolerance)
         assert found == pytest.approx(dense(m, 0.9, Q, weights, b, 1.0, 0.4, panels), abs=2 * tolerance)
+
+
+def test_where_the_weights_nearly_cancel_they_are_those_of_dense_quadrature_too() -> None:
+    """The attack's direction turns on a scale of sqrt(1 - rho^2) where the two units weigh alike.
+
+    Within three tolerances: this is where most is asked of the panels.
+    """
+    for m, lengths, rho, c, b, epsilon in [
+        ([0.14, 1.16], [0.25, 0.40], -0.9989, [0.69, 0.69], -0.2, 0.34),
+        ([1.0, 0.2], [0.43, 0.60], -0.9966, [1.1, 2.4], -0.1, 0.64),
+    ]:
+        Q = np.array([[1.0, rho], [rho, 1.0]]) * np.outer(lengths, lengths)
+        found = averages(m, 1.0, Q, c, b, -1.0, epsilon, tolerance=1e-5)
+        assert found == pytest.approx(dense(np.array(m), 1.0, Q, np.array(c), b, -1.0, epsilon, 120), abs=3e-5)
+
+
+@pytest.mark.parametrize("c", [[1.3, 0.8], [1.2, -0.9]])
+def test_in_the_worst_case_they_are_those_of_dense_quadrature(c: list[float]) -> None:
+    m, Q, v, b, tau, epsilon = np.array([0.4, -0.3]), np.array([[1.1, 0.3], [0.3, 0.7]]), 0.6, 0.1, 1.0, 0.4
+    found = averages(m, v, Q, c, b, tau, epsilon, WORST, 1e-6)
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    A = math.sqrt(v) * np.linalg.cholesky(Q)
+    expected = dense_worst(m, A, Q, np.array(c), b, tau, epsilon, 0.5 + 0.5 * nodes, 0.5 * weights, 30)
+    assert [*found[:2], *found[-2:]] == pytest.approx(expected, abs=2e-6)
 
 
 @pytest.mark.parametrize("c", [1.3, -0.7, 1.0])

@@ -14,6 +14,7 @@ from odeflow import (
     Committee,
     GaussianClusters,
     GaussianMixture,
+    IntegrationError,
     LearningRule,
     TeacherStudent,
     integrate,
@@ -220,3 +221,63 @@ def test_bad_command_lines_are_one_line(arguments: str, message: str, capsys: py
     assert status == 2
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_a_start_is_a_mapping_with_shapes_in_words() -> None:
+    with pytest.raises(TypeError, match=r"start = \[0.1, 0.2\]: allowed is a mapping .* such as \{'M': 0.1\}"):
+        run(start=[0.1, 0.2])
+    with pytest.raises(
+        ValueError, match=r"M0 has shape \(3,\): allowed is a number, or an array of shape \(2,\), of unit"
+    ):
+        run(start={"M": [0.1, 0.2, 0.3]})
+
+
+def test_units_without_weights_are_simulated_only() -> None:
+    start: Any = {"M": [0.0, 0.0], "Q": [[0.5, 0.0], [0.0, 0.0]]}
+    with pytest.raises(
+        ValueError, match=r"Q0 has the diagonal \[0.5, 0.0\]: allowed in the theory are squared lengths > 0"
+    ):
+        run(start=start)
+    found = simulate(MIXTURE, RULE, ADVERSARY, network=Committee(2), start=start, N=50, alpha=[1.0], runs=2, rng=1)
+    assert np.isfinite(found.Q.values).all()
+
+
+def test_names_of_errors_are_checked_at_once() -> None:
+    with pytest.raises(ValueError, match="errors has 'eror': allowed are error, fgsm_error, adversarial_error, loss"):
+        Committee(2, errors="eror")  # type: ignore[arg-type]
+
+
+def test_a_failure_names_the_network_the_start_and_what_may_be_the_matter() -> None:
+    message = r"raise max_steps.*; of two layers .*an output weight crosses 0.*Committee\(hidden=1.*from M0 = \[0.1\]"
+    with pytest.raises(IntegrationError, match=message):
+        integrate(
+            GaussianMixture(),
+            LearningRule(0.5),
+            ADVERSARY,
+            alpha=[2.0],
+            network=Committee(eta_c=0.3),
+            start={"c": 0.0, "M": 0.1},
+        )
+    held = simulate(
+        GaussianMixture(), LearningRule(0.5), ADVERSARY, alpha=[2.0], network=Committee(eta_c=0.3), start={"c": 0.0, "M": 0.1},
+        N=1000, runs=4, rng=1,
+    )  # fmt: skip
+    assert float(abs(held.c).max()) < 0.01  # the simulation stays there
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--network comittee --hidden 2", "network = 'comittee' is unknown (did you mean committee?)"),
+        ("--hidden 2", "--hidden is no option of odeflow integrate (it belongs to --network committee)"),
+        (
+            "--network committee --data xor --p 0.3",
+            "--p is no option of odeflow integrate (it belongs to --data mixture)",
+        ),
+        ("--teacher-units 2", "--teacher-units is no option of odeflow integrate (it belongs to --data teacher)"),
+    ],
+)
+def test_options_of_other_networks_and_data(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["integrate", *arguments.split()])
+    assert message in capsys.readouterr().err

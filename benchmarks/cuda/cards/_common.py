@@ -126,7 +126,7 @@ def trained(
                 shutil.copytree(weights, folder, dirs_exist_ok=True)
         left = max(work.left(), 1e-3)
         found = train(recipe, images, out=folder, resume=True, seconds=left, device=str(work.device), **way)
-        known = {"how": way}
+        known = {"how": way, "given_seconds": seconds}
         begun = checkpoint.read(folder / LAST)[1] | {"finished": found.finished}
         network = found.network if found.finished else checkpoint.load_model(folder / LAST)
         checkpoint.write_shards(weights, network, begun, overwrite=True)
@@ -168,7 +168,7 @@ def fitted(
     method = recipe.method
     full = method.attack_steps if isinstance(method, AttackingMethod) else 0
     for steps in (full, *shorter):
-        share = (2 * steps + 3) / (2 * full + 3)  # passes: forward and backward in each step, and three of the training
+        share = passes_of_training(steps) / passes_of_training(full)
         epochs = int(left / (share * cost))
         if epochs >= enough:
             break
@@ -185,21 +185,42 @@ def _ways(work: Work, ways: tuple[Way, ...]) -> tuple[Way, ...]:
     return tuple({name: value for name, value in way.items() if name != "compiled"} for way in ways)
 
 
+def passes_of_training(steps: int) -> int:
+    """Return the passes of a step of training: forward and backward in each step of the attack, and three of the weights."""
+    return 2 * steps + 3
+
+
+def growth_share(recipe: Recipe) -> float:
+    """Return the passes of a training over those that it had if its attack had all its steps from the beginning."""
+    method, times = recipe.method, 200
+    if not isinstance(method, AttackingMethod):
+        return 1.0
+    passes = [passes_of_training(method.steps_at((time + 0.5) / times)) for time in range(times)]
+    return float(np.mean(passes)) / passes_of_training(method.attack_steps)
+
+
 def epoch_seconds(work: Work, recipe: Recipe, images: Images, way: Way) -> float:
-    """Return how long an epoch takes when nothing is left to compile: of a few steps in each part of the schedule."""
+    """Return how long an epoch takes when nothing is left to compile: of a few steps in each part of the schedule.
+
+    In these the attack does not grow: every number of its steps is recorded once as a CUDA graph, which is little in a
+    training and would be most of so few steps. What the growth saves follows from the passes.
+    """
     batches, parts = (2, 2) if work.quick else (25, 5)
     steps = (len(images.train_images) - recipe.validation) // recipe.batch_size
     batches = min(batches, steps)
     count = batches * recipe.batch_size + 2
     few = replace(images, train_images=images.train_images[:count], train_labels=images.train_labels[:count])
     with TemporaryDirectory(dir=work.folder) as folder:
-        start = work.elapsed()
         short = recipe.changed(epochs=parts, validation=2, patience=None)
+        if isinstance(recipe.method, AttackingMethod):
+            short = short.changed(first_steps=None)
         trial = train(short, few, out=folder, device=str(work.device), **way)
-        whole = work.elapsed() - start
+        tensors, information = checkpoint.read(trial.checkpoint)
+        start = work.elapsed()
+        checkpoint.write(trial.checkpoint, tensors, information)  # as after every epoch
+        aside = work.elapsed() - start
     rows = [row["seconds"] for row in trial.history]
-    aside = (whole - sum(rows)) / parts  # checkpoints are written
-    return steps / batches * float(np.mean(rows[1:])) + aside
+    return growth_share(recipe) * steps / batches * float(np.mean(rows[1:])) + aside
 
 
 def _information(path: Path) -> dict[str, Any]:

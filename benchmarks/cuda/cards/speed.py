@@ -248,10 +248,14 @@ def _beside(work: Work, net: Net, batch: int) -> list[dict[str, Any]]:
         assert isinstance(found, Tensor)
         return found
 
+    theirs, broken = others(network, x, y, epsilon=EPSILON, step_size=STEP_SIZE, steps=steps)
+    for one in broken:
+        if one not in work.notes:
+            work.note(one)
     works: dict[str, Callable[[], object]] = {
         "deepcheck": lambda: attack(network, x, y, epsilon=EPSILON, generator=generator, batch_size=batch),
         "deepcheck, CUDA graph": graph,
-        **others(network, x, y, epsilon=EPSILON, step_size=STEP_SIZE, steps=steps),
+        **theirs,
     }
     rows = []
     for name, one in works.items():

@@ -41,6 +41,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "small net": {},
 }
 QUICK_TESTS = ("tests/deepcheck/test_device.py",)
+MOST_WORKERS = 16
+SLOWEST = 30
+"""Tests whose time is kept."""
 
 
 def run(work: Work) -> None:
@@ -146,9 +149,13 @@ def pytest_run(work: Work) -> dict[str, Any]:
         f"--junitxml={report}",
     ]
     if importlib.util.find_spec("xdist") and not work.quick:
-        command += ["-n", "8"]
+        command += ["-n", str(workers()), "--dist", "worksteal"]
     command += QUICK_TESTS if work.quick else ["-m", "cuda", "tests/deepcheck"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        "OMP_NUM_THREADS": "1",  # each of them would take all cores else, for what is compared on the CPU
+    }
     printed = work.folder / "tests.txt"
     with printed.open("w") as sink:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT)
@@ -162,23 +169,32 @@ def pytest_run(work: Work) -> dict[str, Any]:
         finally:
             process.kill()
             process.wait()
-    text, whole = printed.read_text(errors="replace"), process.returncode in (0, 1)
-    found = {"command": " ".join(["python", *command[1:]]).replace(str(report), "tests.xml"), "whole": whole}
+    text, ended = printed.read_text(errors="replace"), process.returncode in (0, 1)
+    found = {"command": " ".join(["python", *command[1:]]).replace(str(report), "tests.xml")}
     found |= of_report(report) if report.exists() else {"passed": 0, "failed": 0, "skipped": 0, "failures": {}}
-    if not whole or not found["passed"]:
+    # where the workers do not agree on what tests there are, none is run, and the status is 1
+    found["whole"] = ended and found["passed"] > 0
+    if not found["whole"]:
         found["tail"] = text[-3000:]
     if process.returncode == 5:
         work.note("no test is for a device: are they selected by the marker cuda?")
     return found
 
 
+def workers() -> int:
+    """Return how many processes run tests: one for each core, and no more than there is memory for on a GPU of 80 GB."""
+    return min(MOST_WORKERS, os.cpu_count() or 1)
+
+
 def of_report(path: Path) -> dict[str, Any]:
-    """Return the numbers of passed, failed and skipped tests, and the tails of those that failed."""
+    """Return the numbers of passed, failed and skipped tests, the tails of those that failed, and what took longest."""
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     failures: dict[str, str] = {}
     reasons: dict[str, int] = {}
+    seconds: dict[str, float] = {}
     for case in ElementTree.parse(path).iter("testcase"):
         name = f"{case.get('classname')}::{case.get('name')}"
+        seconds[name] = float(case.get("time") or 0.0)
         bad = [child for child in case if child.tag in ("failure", "error")]
         skipped = case.find("skipped")
         counts["failed" if bad else "skipped" if skipped is not None else "passed"] += 1
@@ -187,7 +203,14 @@ def of_report(path: Path) -> dict[str, Any]:
         if skipped is not None:
             reason = skipped.get("message") or ""
             reasons[reason] = reasons.get(reason, 0) + 1
-    return {**counts, "failures": failures, "reasons_to_skip": reasons}
+    slowest = dict(sorted(seconds.items(), key=lambda one: -one[1])[:SLOWEST])
+    return {
+        **counts,
+        "failures": failures,
+        "reasons_to_skip": reasons,
+        "test_seconds": sum(seconds.values()),
+        "slowest": slowest,
+    }
 
 
 CARD = Card(

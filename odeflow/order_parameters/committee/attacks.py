@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import math
 
+from numba import njit
+
 from odeflow.numerics.compilation import called, inlined
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD
 from odeflow.order_parameters.committee.units import ERF, slope, unit
@@ -124,7 +126,7 @@ def _ascend(kind, x, Q, c, b, tau, epsilon, how, work, d):
                 d[k] *= scale
 
 
-@called
+@njit(nogil=True, error_model="numpy")
 def attack(kind, x, Q, c, b, tau, epsilon, how, work, d):
     """Fill d with the attack on the example with the fields x = lambda - theta and the label tau.
 
@@ -168,7 +170,7 @@ def attack(kind, x, Q, c, b, tau, epsilon, how, work, d):
                     d[k] = trial[k]
 
 
-@called
+@njit(nogil=True, error_model="numpy")
 def worst_output(kind, x, Q, c, b, sign, epsilon, work, d):
     """Return the largest sign phi(x + Q d) over d^T Q d <= epsilon^2, and fill d with where it is.
 
@@ -218,25 +220,19 @@ def _on_arc(kind, x, Q, c, b, sign, epsilon, d):
     )
     cells = 8 + int(min(4.0 * gamma * (A + B), 400.0))
     best, where = -math.inf, 0.0
-    begin, rises = 0.0, True
+    begin, at_begin = 0.0, math.inf
     for cell in range(1, cells + 1):
         end = gamma * cell / cells
-        falls = cell == cells or _slope_on_arc(end, gamma, x_1, x_2, A, B, a, b_2) < 0.0
-        if rises and falls:
-            low, high = begin, end
-            for _ in range(_HALVINGS):
-                middle = 0.5 * (low + high)
-                if middle <= low or middle >= high:
-                    break
-                if _slope_on_arc(middle, gamma, x_1, x_2, A, B, a, b_2) < 0.0:
-                    high = middle
-                else:
-                    low = middle
-            value = abs(c[0]) * one * unit(kind, one * (x_1 + A * math.cos(low)))
-            value += abs(c[1]) * two * unit(kind, two * (x_2 + B * math.cos(gamma - low)))
+        at_end = -math.inf
+        if cell < cells:
+            at_end = _slope_on_arc(end, gamma, x_1, x_2, A, B, a, b_2)
+        if at_begin >= 0.0 > at_end:
+            t = _fall_on_arc(begin, end, at_begin, at_end, gamma, x_1, x_2, A, B, a, b_2)
+            value = abs(c[0]) * one * unit(kind, one * (x_1 + A * math.cos(t)))
+            value += abs(c[1]) * two * unit(kind, two * (x_2 + B * math.cos(gamma - t)))
             if value > best:
-                best, where = value, low
-        begin, rises = end, not falls
+                best, where = value, t
+        begin, at_begin = end, at_end
     sin = math.sin(gamma)
     if sin > 1e-9:
         d[0] = one * epsilon * epsilon * math.sin(gamma - where) / (sin * A)
@@ -244,6 +240,30 @@ def _on_arc(kind, x, Q, c, b, sign, epsilon, d):
     else:  # parallel weights
         d[0] = one * epsilon * epsilon * math.cos(where) / A
     return sign * b + best
+
+
+@called
+def _fall_on_arc(low, high, f_low, f_high, gamma, x_1, x_2, A, B, a, b):
+    """Return where the derivative on the arc falls through 0 between two points: halving until it is finite at both, Illinois."""
+    side = 0
+    t = low
+    for _ in range(_HALVINGS):
+        last = t
+        t = 0.5 * (low + high)
+        if f_low < math.inf and f_high > -math.inf:
+            t = (low * f_high - high * f_low) / (f_high - f_low)
+        f = _slope_on_arc(t, gamma, x_1, x_2, A, B, a, b)
+        if f < 0.0:
+            high, f_high = t, f
+            f_low *= 0.5 if side == 1 else 1.0
+            side = 1
+        else:
+            low, f_low = t, f
+            f_high *= 0.5 if side == -1 else 1.0
+            side = -1
+        if f == 0.0 or abs(t - last) < 1e-15 * gamma or high - low < 1e-15 * gamma:
+            break
+    return t
 
 
 @called

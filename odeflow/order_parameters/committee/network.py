@@ -14,6 +14,7 @@ from odeflow.model import Adversary, Data, GaussianClusters, GaussianMixture, Le
 from odeflow.model.teacher import UNITS
 from odeflow.order_parameters.base import Array, Network, OrderParameter, Points, System, flat, unflat
 from odeflow.order_parameters.committee.states import (
+    check_lengths,
     check_starts,
     cluster_numbers,
     columns,
@@ -35,6 +36,8 @@ _WIDTH, _REACH = 0.2, 10.0
 _FINER = 0.01  # of the tolerance: of the quadrature that tells the error of another
 _SHARP = 1e-9  # tolerance where zeros of the rates are looked for
 
+_ERRORS = ("error", "fgsm_error", "adversarial_error", "loss", "adversarial_loss")
+
 _LOOKED_AT = 4  # states of a trajectory at which that is told
 
 
@@ -50,7 +53,12 @@ class Committee(Network):
     case (see `Adversary.attack`).
 
     Where the output can just reach the label and v Q > 1, FGSM turns round on a share of the examples that grows with an
-    infinite slope: such a trajectory can be stiff, and ends with the status 1 if it takes more than 20,000 steps.
+    infinite slope: such a trajectory can be stiff, and ends with the status 1 if it takes more than 20,000 steps. So does one
+    that is held where an output weight that learns crosses 0, and the attack turns round.
+
+    Units of ReLU that are the same at the start, with the same output weights, stay so in any network, but their theory does
+    not say so: their difference grows as its root, of which 0 is one solution and not the one that rounding finds. Start
+    with one unit instead, or with ones that differ. Where a ReLU stands on its kink its derivative is 0, as in PyTorch.
 
     Raises
     ------
@@ -67,6 +75,11 @@ class Committee(Network):
 
     without: ClassVar[tuple[str, ...]] = ("loss", "activation", "update", "normalised")
     random_starts: ClassVar[bool] = True
+    advice: ClassVar[Mapping[int, str]] = {
+        1: "of two layers a trajectory is stiff where the output can just reach the label, and stays where an output weight "
+        "crosses 0 under attack",
+        3: "or whether a unit's weights vanished",
+    }
 
     hidden: int = thing(1, "number of hidden units", "At least 1.")
     activation: Literal["erf", "erf-x", "relu"] = choice(
@@ -77,7 +90,8 @@ class Committee(Network):
     tolerance: float = thing(
         1e-6,
         "error of the right-hand side that the quadrature aims at",
-        "In [1e-10, 0.01]. What it reaches is reported as quadrature_error.",
+        "In [1e-10, 0.01]. What it reaches is reported as quadrature_error, but for pgd and worst of ReLU, which have an "
+        "error of about 5e-4 of their own.",
     )
     errors: tuple[str, ...] | None = thing(
         None,
@@ -92,6 +106,9 @@ class Committee(Network):
         given: Any = self.errors
         if given is not None:
             names = (given,) if isinstance(given, str) else tuple(given)
+            for name in names:
+                if name not in _ERRORS:
+                    raise ValueError(f"errors has {name!r}: allowed are {', '.join(_ERRORS)}")
             object.__setattr__(self, "errors", names)
         object.__setattr__(self, "tolerance", checked_number("tolerance", self.tolerance, least=1e-10, most=0.01))
 
@@ -140,6 +157,7 @@ class Committee(Network):
     ) -> Sequence[System]:
         """Return all points with the one kernel."""
         check_starts(self.hidden, mixture, cluster_numbers(mixture, points)[0], start)
+        check_lengths(self.hidden, mixture, start)
         return [
             System(rows, model, model.parameters.shape[1] - start.shape[1], 1 if self.hidden > 1 else None)
             for rows, model in self._models(mixture, adversary, points, start, self._aim)
@@ -223,7 +241,11 @@ class Committee(Network):
     def accuracy(
         self, y: Array, mixture: Data, rule: LearningRule, adversary: Adversary, points: Points
     ) -> dict[str, Array]:
-        """Return the quadrature's error at some of the states: the largest change of a rate by a much finer one."""
+        """Return the quadrature's error at some of the states: the largest change of a rate by a much finer one.
+
+        It does not see what both have in common: the points of pgd and worst of ReLU, and the cuts of FGSM with which pgd of
+        erf units, and worst of more than two, are averaged.
+        """
         count, times, width = y.shape
         seen = np.unique(np.linspace(0, times - 1, min(times, _LOOKED_AT)).round().astype(int))
         states = np.ascontiguousarray(y[:, seen].reshape(-1, width))

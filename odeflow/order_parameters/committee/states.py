@@ -17,6 +17,7 @@ __all__ = [
     "MOST_UNITS",
     "Directions",
     "TwoLayers",
+    "check_lengths",
     "check_starts",
     "cluster_numbers",
     "columns",
@@ -152,6 +153,18 @@ def coordinates(units: int, mixture: Data) -> Array:
     return np.asarray(block_diag(overlaps, np.transpose(pairs), np.eye(2 * units + 1)))
 
 
+def check_lengths(units: int, mixture: Data, start: Array) -> None:
+    """Raise a ValueError if a unit of a state has no weights: the averages over its field have no limit there."""
+    size = len(directions(mixture).gram)
+    lengths = start[:, units * size : units * (size + units)][:, :: units + 1]
+    bad = np.any(lengths <= 0.0, axis=1)
+    if np.any(bad):
+        raise ValueError(
+            f"Q0 has the diagonal {lengths[bad][0].tolist()!r}: allowed in the theory are squared lengths > 0, and in a "
+            "simulation 0 too"
+        )
+
+
 def check_starts(units: int, mixture: Data, scale: Array, start: Array) -> None:
     """Raise a ValueError if no weights have the overlaps of a state.
 
@@ -185,9 +198,10 @@ def check_starts(units: int, mixture: Data, scale: Array, start: Array) -> None:
     outside = np.abs(M - M @ inverse @ gram).max(axis=(1, 2), initial=0.0)
     bad = outside > 1e-9 * (1 + np.abs(M).max(axis=(1, 2), initial=0.0))
     if np.any(bad):
+        near = (M @ inverse @ gram)[bad][0]
         raise ValueError(
-            f"{name} = {M[bad][0].tolist()!r} is no overlap with these centres: where a sum of centres is 0, that of their "
-            "overlaps is 0 too"
+            f"{name} = {M[bad][0].tolist()!r} is no overlap with these centres: where a combination of centres is 0, that of "
+            f"their overlaps is 0 too. The nearest that is one is {near.tolist()!r}"
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         seen = np.where(M == 0, 0.0, M / np.sqrt(scale)[:, None, None])  # inf where M is not 0 and the scale is

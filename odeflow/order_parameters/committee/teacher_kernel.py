@@ -82,10 +82,12 @@ def _rates(model, constants, y, dydt, work):
     T = teacher_gain * teacher_gain * constants[SCALE] * model.products
     eta_w, eta_theta = gain * gain * constants[ETA_W], gain * gain * constants[ETA_THETA]
     C, L = np.empty((n, n)), np.empty((n, n))
-    C[:K, :K] = Q
-    C[:K, K:] = R
-    C[K:, :K] = R.T
-    C[K:, K:] = T
+    for k in range(n):
+        for j in range(n):
+            if k < K:
+                C[k, j] = Q[k, j] if j < K else R[k, j - K]
+            else:
+                C[k, j] = R[j, k - K] if j < K else T[k - K, j - K]
     if not factor(C, L):
         dydt[:] = np.nan
         return

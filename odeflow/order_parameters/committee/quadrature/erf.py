@@ -1,7 +1,7 @@
 r"""Averages over the fields of units :math:`g(x) = \mathrm{erf}(x/\sqrt2)`, by nested quadrature split where an integrand breaks.
 
 The fields are :math:`x = m + \sqrt v\,L y`, :math:`y \sim N(0, I_K)`, the innermost integral is over :math:`y_K`. The
-integrand is smooth except on :math:`\phi = \tau`, where FGSM changes its side. The last integral is split there: :math:`x_K
+integrand is smooth except where the attack jumps: FGSM on :math:`\phi = \tau`. The last integral is split there: :math:`x_K
 = g^{-1}((\tau - b_0 - \sum_{k<K} c_k g(x_k))/c_K)`. As a function of an outer coordinate what is left breaks where that
 point leaves the range of the inner ones: at
 
@@ -11,6 +11,9 @@ point leaves the range of the inner ones: at
 the panels of :math:`y_l` end. Between such ends the outer integrand is a Gaussian tail or, where the tail runs into the
 saturation of g, has powers :math:`\delta^{1/(v Q)}` of the distance to them: those panels are graded, y =
 S(u) with S' of second order zeros at both ends, in which Gauss-Legendre converges fast.
+
+The worst case jumps elsewhere: for one or two units its ends are found by halving, see
+`odeflow.order_parameters.committee.quadrature.erf_jumps`. PGD, and the worst case of more, are averaged over the nodes of FGSM.
 
 Nodes: the ball :math:`|y| < R`, which is :math:`\sqrt{2 D}` of :math:`D = \ln(1/\mathrm{tolerance})` + a constant; a panel of
 length h gets :math:`D'/(2\,\mathrm{arsinh}(2\delta/h))` nodes, which is what Gauss-Legendre needs to gain exp(-D') with
@@ -28,6 +31,7 @@ import numpy.typing as npt
 
 from odeflow.numerics.compilation import inlined
 from odeflow.order_parameters.committee.quadrature.erf_block import BLOCK, add_block, block_scratch, n_rows
+from odeflow.order_parameters.committee.quadrature.erf_jumps import cut, jumps_scratch
 from odeflow.order_parameters.committee.quadrature.erf_panels import (
     EDGES,
     MOST,
@@ -37,13 +41,12 @@ from odeflow.order_parameters.committee.quadrature.erf_panels import (
     Rule,
     ends,
     is_broken_at,
-    pinch,
     place,
     tables,
-    turn,
     value,
 )
-from odeflow.order_parameters.committee.quadrature.sums import MARGIN
+from odeflow.order_parameters.committee.quadrature.erf_turns import find_turns, most_turns
+from odeflow.order_parameters.committee.quadrature.sums import MARGIN, WORST
 
 __all__ = ["Rule", "add_averages_erf", "rule", "scratch"]
 
@@ -66,7 +69,16 @@ def rule(K: int, tolerance: float) -> Rule:
 @inlined
 def scratch(K, rule):
     """Return the size of the array `work`."""
-    return n_rows(K) * BLOCK + 2 * K * NODES + EDGES + 3 * K * K + 8 * K + block_scratch(K)
+    return (
+        n_rows(K) * BLOCK
+        + 2 * K * NODES
+        + EDGES
+        + 3 * K * K
+        + 8 * K
+        + 2 * most_turns(K)
+        + jumps_scratch(K)
+        + block_scratch(K)
+    )
 
 
 @inlined
@@ -98,6 +110,7 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
     K = c.size
     last = K - 1
     is_split = epsilon > 0.0 and how.kind != MARGIN
+    is_searched = is_split and how.kind == WORST and K <= 2  # beyond that it would take three times as long
     size = n_rows(K) * BLOCK
     rows = work[:size].reshape((n_rows(K), BLOCK))
     start = size
@@ -114,6 +127,12 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
     y, factor, digits, target, limit = vectors[0], vectors[1], vectors[2], vectors[3], vectors[4]
     length, position, x = vectors[5], vectors[6], vectors[7]
     start += 8 * K
+    turns = work[start : start + 2 * most_turns(K)].reshape(
+        (2, most_turns(K))
+    )  # of a level: their y, and their distance
+    start += 2 * most_turns(K)
+    search = work[start : start + jumps_scratch(K)]
+    start += jumps_scratch(K)
 
     root = math.sqrt(v)
     for i in range(K):
@@ -131,16 +150,18 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
     is_new = True
     while level >= 0:
         if is_new:
-            near, far = 0.0, 1e300
+            n_turns = 0
             if epsilon > 0.0:
-                near, far = turn(level, x, Q, c)
-                one, other = pinch(level, Q, c)
-                if other < far:
-                    near, far = one, other
+                n_turns = find_turns(level, x, Q, c, rule, mean, A, spread, limit, turns)
             reach = math.sqrt(2.0 * max(digits[level], 0.0))
+            by_formula = is_split and not is_searched
             n_edges, jump = ends(
-                level, is_split, target[level], reach, near, far, rule, mean, A, c, spread, limit, edges
+                level, by_formula, target[level], reach, turns, n_turns, rule, mean, A, c, spread, limit, edges
             )
+            if is_searched:
+                n_edges = cut(
+                    level, digits[level], reach, x, mean, A, Q, c, b, tau, epsilon, how, search, edges, n_edges
+                )
             has_powers = False  # 1/(v Q) so small that the ends of panels are felt
             for i in range(level + 1, K):
                 has_powers = has_powers or spread[level, i] > WEAK * rule.reach
@@ -170,7 +191,9 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
                         count = 0
                     y_at, weight_at = last * BLOCK + count, K * BLOCK + count
                 else:
-                    is_broken = is_split and is_broken_at(level, 0.5 * (low + high), target[level], mean, A, c, spread)
+                    is_broken = is_searched  # perhaps
+                    if by_formula:
+                        is_broken = is_broken_at(level, 0.5 * (low + high), target[level], mean, A, c, spread)
                     is_graded = is_broken and has_powers and (low > -reach or high < reach)
                     y_at = nodes + 2 * level * NODES + total
                     weight_at = y_at + NODES
@@ -181,8 +204,8 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
                     is_graded,
                     level,
                     digits[level],
-                    near,
-                    far,
+                    turns,
+                    n_turns,
                     factor[level],
                     rule,
                     mean,
@@ -196,9 +219,9 @@ def add_averages_erf(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sum
                 total += n
                 if level == last:
                     sign = -tau
-                    if is_split and jump == math.inf:
+                    if by_formula and jump == math.inf:
                         sign = -1.0 if target[level] > 0.0 else 1.0
-                    elif is_split:
+                    elif by_formula:
                         sign = 1.0 if (low + high > 2.0 * jump) == (c[last] > 0.0) else -1.0
                     for k in range(last):
                         _fill(work, k * BLOCK + count, n, y[k])

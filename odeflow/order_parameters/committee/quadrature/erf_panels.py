@@ -27,11 +27,10 @@ __all__ = [
     "WEAK",
     "Rule",
     "ends",
+    "insert",
     "is_broken_at",
-    "pinch",
     "place",
     "tables",
-    "turn",
     "value",
 ]
 
@@ -110,7 +109,7 @@ def _inverse(z):
 
 
 @inlined
-def _insert(edges, count, y, reach):
+def insert(edges, count, y, reach):
     """Insert y into the ends of panels edges[:count], which are in order, if it is within the reach."""
     if not (-reach < y < reach) or count >= EDGES:
         return count
@@ -158,61 +157,9 @@ def _insert_roots(level, target, reach, mean, A, c, spread, edges, count):
                         side = -1
                     if abs(f) < 1e-13 or b - a < 1e-13:
                         break
-                count = _insert(edges, count, y, reach)
+                count = insert(edges, count, y, reach)
             low, f_low = high, f_high
     return count
-
-
-@inlined
-def _root(a, psi):
-    """Return the parts, both positive, of sqrt(a + 2 i psi)."""
-    size = math.sqrt(a * a + 4.0 * psi * psi)
-    if a > 0.0:
-        real = math.sqrt(0.5 * (size + a))
-        return real, psi / real
-    imaginary = math.sqrt(0.5 * (size - a))
-    return psi / max(imaginary, 1e-300), imaginary
-
-
-@inlined
-def turn(level, x, Q, c):
-    """Return near and far: in x of this level's unit the direction of the attack is singular at +-near +-i far.
-
-    With r = sum_{j<level} u_j w_j the direction is that of r + u w, w of this level's unit, and singular where |r + u w|^2 =
-    P + 2 u C + u^2 Q = 0, P = r.r, C = r.w: at u = sqrt(P/Q) exp(+-i(pi - psi)), cos psi = -sgn(c) C/sqrt(P Q), so that
-    x^2 = ln(c^2 Q/P) -+ 2 i psi; exp(-x_0^2/2) is taken out of r.
-    """
-    nearest = 1e300
-    for j in range(level):
-        if c[j] != 0.0:
-            nearest = min(nearest, x[j] * x[j])
-    if nearest == 1e300 or c[level] == 0.0:
-        return 0.0, 1e300
-    P, C = 0.0, 0.0
-    for j in range(level):
-        u = c[j] * math.exp(0.5 * (nearest - x[j] * x[j]))
-        C += u * Q[level, j]
-        P += u * u * Q[j, j]
-        for i in range(j):
-            P += 2.0 * u * c[i] * math.exp(0.5 * (nearest - x[i] * x[i])) * Q[i, j]
-    own = Q[level, level]
-    P = max(P, 1e-300)
-    cosine = min(max(-math.copysign(C, C * c[level]) / math.sqrt(P * own), -1.0), 1.0)
-    return _root(nearest + math.log(c[level] * c[level] * own / P), math.acos(cosine))
-
-
-@inlined
-def pinch(level, Q, c):
-    """Return near and far of an outer level: where a deeper unit's singularities meet, at x = 0 of that unit."""
-    near, far = 0.0, 1e300
-    for i in range(level + 1, c.size):
-        if c[i] != 0.0 and c[level] != 0.0:
-            cosine = -math.copysign(1.0, c[i] * c[level]) * Q[i, level] / math.sqrt(Q[i, i] * Q[level, level])
-            ratio = c[level] * c[level] * Q[level, level] / (c[i] * c[i] * Q[i, i])
-            one, other = _root(math.log(ratio), math.acos(min(max(cosine, -1.0), 1.0)))
-            if other < far:
-                near, far = one, other
-    return near, far
 
 
 @inlined
@@ -231,7 +178,7 @@ def _end(i, level, spread, limit):
 
 
 @inlined
-def ends(level, is_split, target, reach, near, far, rule, mean, A, c, spread, limit, edges):
+def ends(level, is_split, target, reach, turns, n_turns, rule, mean, A, c, spread, limit, edges):
     """Set the ends of the panels of a level; return their number and, of the last level, where the output is the target."""
     edges[0], edges[1] = -reach, reach
     count = 2
@@ -240,16 +187,16 @@ def ends(level, is_split, target, reach, near, far, rule, mean, A, c, spread, li
     if level == c.size - 1:
         if is_split and abs(target) < abs(c[level]):
             jump = (_inverse(target / c[level]) - mean[level, level]) / scale
-            count = _insert(edges, count, jump, reach)
+            count = insert(edges, count, jump, reach)
     elif is_split:
         count = _insert_roots(level, target, reach, mean, A, c, spread, edges, count)
     for i in range(level, c.size):
         if _distance(i, level, rule, A, spread) < rule.smooth:
             end = _end(i, level, spread, limit)
-            count = _insert(edges, count, (-mean[level, i] - end) / A[i, level], reach)
-            count = _insert(edges, count, (-mean[level, i] + end) / A[i, level], reach)
-    if near > far and far < rule.turn * scale:
-        count = _insert(edges, count, -mean[level, level] / scale, reach)
+            count = insert(edges, count, (-mean[level, i] - end) / A[i, level], reach)
+            count = insert(edges, count, (-mean[level, i] + end) / A[i, level], reach)
+    for i in range(n_turns - 1):
+        count = insert(edges, count, 0.5 * (turns[0, i] + turns[0, i + 1]), reach)
     return count, jump
 
 
@@ -267,34 +214,31 @@ def is_broken_at(level, y, target, mean, A, c, spread):
 
 @inlined
 def place(
-    low, high, is_broken, is_graded, level, digits, near, far, factor, rule, mean, A, spread, limit, to, y, weight
+    low, high, is_broken, is_graded, level, digits, turns, n_turns, factor, rule, mean, A, spread, limit, to, y, weight
 ):
     """Write the nodes of a panel and their weights, times `factor` and that of the Gaussian; return how many.
 
     Near a singularity of the attack's direction y = centre + h sinh t, h its distance: in t it is pi/2 away.
     """
     middle = 0.5 * (low + high)
-    scale = A[level, level]
     distance = rule.smooth
     for i in range(level, limit.size):
         if abs(mean[level, i] + A[i, level] * middle) < _end(i, level, spread, limit):
             distance = min(distance, _distance(i, level, rule, A, spread))
     nearest = max(max(low, -high), 0.0)
     left = max(digits - 0.5 * nearest * nearest, 0.0)
-    h = far / scale
-    is_near = abs(mean[level, level] + scale * middle) < limit[level]
-    is_sharp = is_near and h < rule.turn
-    centre = -mean[level, level] / scale
+    centre, h = 0.0, math.inf
+    for i in range(n_turns):
+        if abs(middle - turns[0, i]) < abs(middle - centre) or h == math.inf:
+            centre, h = turns[0, i], turns[1, i]
+    is_sharp = h < rule.turn
     if is_sharp:
-        if near > far:
-            centre += math.copysign(near / scale, middle - centre)
         start, stop = _asinh((low - centre) / h), _asinh((high - centre) / h)
         farthest = _AWAY * max(abs(low - centre), abs(high - centre))
         distance = min(rule.sharp, distance / math.sqrt(h * h + farthest * farthest))
     else:
         start, stop = low, high
-        if is_near:
-            distance = min(distance, h)
+        distance = min(distance, h)
     length = stop - start
     if is_broken:
         # the split of the deeper integral may cross its whole range

@@ -306,7 +306,7 @@ def _inside(values, count, part):
     return values[count - 1] + 1.0 if part == count else 0.5 * (values[part - 1] + values[part])
 
 
-@once
+@called
 def add_averages_teacher(kind, L, Q, theta, c, b, teacher_kind, teacher_c, epsilon, how, share, rule, work, sums):
     """Add ``share`` times the averages to ``sums``, in the order of `odeflow.order_parameters.committee.quadrature.sums`.
 
@@ -400,17 +400,17 @@ def add_averages_teacher(kind, L, Q, theta, c, b, teacher_kind, teacher_c, epsil
             add_block(kind, teacher_kind, teacher, Q, c, b, epsilon, how, levels, block, lanes)
             filled = 0
         for i in range(count):
-            block.y[:, filled] = y
-            block.x[:, filled] = x
+            for k in range(K):  # assigned as one, numba would compile its strings, for a message
+                block.y[k, filled] = y[k]
+                block.x[k, filled] = x[k]
             block.weight[filled] = part[K]
             block.threshold[filled] = thresholds[i]
             block.rest[filled] = 1.0 if i > 0 else 0.0
             for side in range(0 if exact else 2):
                 attack(kind, x, Q, c, b, _inside(thresholds, count, i + side), epsilon, how, work, d)
-                if side == 0:
-                    block.up[:, filled] = d
-                else:
-                    block.down[:, filled] = d
+                to = block.up if side == 0 else block.down
+                for k in range(K):
+                    to[k, filled] = d[k]
             filled += 1
     e = layout(K, n)[4]
     for i in range(lanes.shape[0]):

@@ -164,7 +164,8 @@ def _collect(kind, d, Q, c, b, block, moments, sums):
     weight, one, tau, square = block.weight, moments[0], moments[1], moments[2]
     phi[:] = b
     for k in range(K):
-        moved[:] = block.x[k]
+        for lane in range(WIDTH):
+            moved[lane] = block.x[k, lane]
         for l in range(K):
             add_scaled(Q[k, l], d[l], moved)
         _moved(kind, moved, c[k], unit[k], slope[k], phi)
@@ -245,7 +246,7 @@ def _relu_sides(T, cuts, rule, block):
                 block.over[row, lane] -= one[row]
 
 
-@once
+@called
 def add_block(kind, teacher_kind, T, Q, c, b, epsilon, how, rule, block, sums):
     """Add the averages over the teacher's fields at a block of the student's."""
     K, M = c.size, T.c.size
