@@ -8,13 +8,11 @@ between such biases, the search for the fixed points along them, and their stabi
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import njit
 
 from odeflow.fixed_points.balance import balance, biases, class_constants, force, noise, peak, scalar
-from odeflow.numerics.compilation import is_set, sources_digest
+from odeflow.numerics.compilation import is_set, kept
 
 __all__ = ["MOST", "fixed_points"]
 
@@ -290,56 +288,48 @@ def _linearised(R, b, p, half_rho, v1, v2, eta_w, eta_b, epsilon, second_order):
     return J_RR, J_Rb, eta_b * half_rho * (phi2 - phi1), eta_b * (phi1 + phi2), math.log(p) + psi1
 
 
-def _compile(sources: str) -> Any:
-    """Return the compiled solver. `sources` stands in its closure to make it part of the key of numba's cache."""
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def fixed_points(table, first, last, stop, state, eigenvalues, stable, count):
-        sources  # noqa: B018
-        for point in range(first, last):
-            if is_set(stop):
-                return
-            p, rho, v1, v2, eta_w, eta_b, epsilon, second_order = table[point]
-            swapped = v2 < v1
-            if swapped:  # the mirror image: classes exchanged, b -> -b
-                p, v1, v2 = 1 - p, v2, v1
-            half_rho = rho / 2
-            here = state[point]
-            if rho == 0:
-                n = _resting(p, v1, v2, -epsilon, 0.0, here, 0)
-            elif second_order == 0:
-                n = _resting(p, v1, v2, half_rho - epsilon, 1.0, here, 0)
-            else:
-                n = _moving(p, half_rho, v1, v2, eta_w / (2 * rho), epsilon, here)
-            here[:n] = here[:n][np.argsort(here[:n, 1])]
-            if second_order == 0:
-                n = _resting(p, v1, v2, -half_rho - epsilon, -1.0, here, n)
-            if swapped:
-                here[:n, 1] *= -1
-                upper = here[:n, 0] > -1
-                here[:n] = np.concatenate((here[:n][upper][::-1], here[:n][~upper][::-1]))
-                p, v1, v2 = 1 - p, v2, v1
-            count[point] = n
-            for i in range(n):
-                a, b, c, d, log_F = _linearised(
-                    here[i, 0], here[i, 1], p, half_rho, v1, v2, eta_w, eta_b, epsilon, second_order
-                )
-                half_trace, half_gap = 0.5 * (a + d), 0.5 * (a - d)
-                discriminant = half_gap * half_gap + b * c
-                determinant = a * d - b * c
-                stable[point, i] = half_trace < 0 and determinant > 0
-                F = math.exp(log_F)
-                root = math.sqrt(abs(discriminant))
-                if discriminant < 0:
-                    eigenvalues[point, i, 0] = F * complex(half_trace, root)
-                    eigenvalues[point, i, 1] = F * complex(half_trace, -root)
-                else:  # the one of larger size first, so that nothing cancels in the other
-                    large = half_trace + math.copysign(root, half_trace)
-                    small = determinant / large if large != 0 else 0.0
-                    eigenvalues[point, i, 0] = F * max(large, small)
-                    eigenvalues[point, i, 1] = F * min(large, small)
-
-    return fixed_points
-
-
-fixed_points = _compile(sources_digest())
+@kept
+def fixed_points(table, first, last, stop, state, eigenvalues, stable, count):
+    """Fill the rows first <= point < last of what follows, from those of the table."""
+    for point in range(first, last):
+        if is_set(stop):
+            return
+        p, rho, v1, v2, eta_w, eta_b, epsilon, second_order = table[point]
+        swapped = v2 < v1
+        if swapped:  # the mirror image: classes exchanged, b -> -b
+            p, v1, v2 = 1 - p, v2, v1
+        half_rho = rho / 2
+        here = state[point]
+        if rho == 0:
+            n = _resting(p, v1, v2, -epsilon, 0.0, here, 0)
+        elif second_order == 0:
+            n = _resting(p, v1, v2, half_rho - epsilon, 1.0, here, 0)
+        else:
+            n = _moving(p, half_rho, v1, v2, eta_w / (2 * rho), epsilon, here)
+        here[:n] = here[:n][np.argsort(here[:n, 1])]
+        if second_order == 0:
+            n = _resting(p, v1, v2, -half_rho - epsilon, -1.0, here, n)
+        if swapped:
+            here[:n, 1] *= -1
+            upper = here[:n, 0] > -1
+            here[:n] = np.concatenate((here[:n][upper][::-1], here[:n][~upper][::-1]))
+            p, v1, v2 = 1 - p, v2, v1
+        count[point] = n
+        for i in range(n):
+            a, b, c, d, log_F = _linearised(
+                here[i, 0], here[i, 1], p, half_rho, v1, v2, eta_w, eta_b, epsilon, second_order
+            )
+            half_trace, half_gap = 0.5 * (a + d), 0.5 * (a - d)
+            discriminant = half_gap * half_gap + b * c
+            determinant = a * d - b * c
+            stable[point, i] = half_trace < 0 and determinant > 0
+            F = math.exp(log_F)
+            root = math.sqrt(abs(discriminant))
+            if discriminant < 0:
+                eigenvalues[point, i, 0] = F * complex(half_trace, root)
+                eigenvalues[point, i, 1] = F * complex(half_trace, -root)
+            else:  # the one of larger size first, so that nothing cancels in the other
+                large = half_trace + math.copysign(root, half_trace)
+                small = determinant / large if large != 0 else 0.0
+                eigenvalues[point, i, 0] = F * max(large, small)
+                eigenvalues[point, i, 1] = F * min(large, small)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from odeflow.model.bounds import MOST
 from odeflow.parameters import checked, checked_number, described, number, thing
 
-__all__ = ["GaussianClusters", "gram_factor", "matrix_of", "xor"]
+__all__ = ["GaussianClusters", "gram_factor", "matrix_of", "vector_of", "xor"]
 
 Array = npt.NDArray[np.float64]
 Matrix = tuple[tuple[float, ...], ...]
@@ -68,7 +68,7 @@ class GaussianClusters:
         default: dict[str, Any] = {"labels": None, "weights": [1 / clusters] * clusters, "variances": [1.0] * clusters}
         for field, plain in default.items():
             given = getattr(self, field)
-            object.__setattr__(self, field, _vector(field, plain if given is None else given, clusters))
+            object.__setattr__(self, field, vector_of(field, plain if given is None else given, clusters, "cluster"))
         for label in self.labels:
             if label not in (1.0, -1.0):
                 raise ValueError(f"labels contain {label!r}: allowed are +1 and -1")
@@ -140,11 +140,12 @@ def gram_factor(name: str, gram: Array) -> Array:
     return factor
 
 
-def _vector(name: str, value: Sequence[float], size: int) -> tuple[float, ...]:
+def vector_of(name: str, value: Sequence[float], size: int, each: str) -> tuple[float, ...]:
+    """Return finite numbers, one for each of something, as a tuple, or raise an error that names them."""
     try:
         array = np.array(value, np.float64)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} = {value!r} are no numbers: allowed are {size}, one for each cluster") from None
+        raise TypeError(f"{name} = {value!r} are no numbers: allowed are {size}, one for each {each}") from None
     if array.shape != (size,) or not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} = {value!r}: allowed are {size} finite numbers, one for each cluster")
+        raise ValueError(f"{name} = {value!r}: allowed are {size} finite numbers, one for each {each}")
     return tuple(array.tolist())

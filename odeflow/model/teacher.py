@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.model.bounds import MOST
-from odeflow.model.clusters import gram_factor, matrix_of
+from odeflow.model.clusters import gram_factor, matrix_of, vector_of
 from odeflow.parameters import checked, checked_count, choice, described, number, thing
 
 __all__ = ["UNITS", "TeacherStudent"]
@@ -52,13 +52,7 @@ class TeacherStudent:
         units = checked_count("units", self.units, 1)
         object.__setattr__(self, "units", units)
         weights = [1.0] * units if self.weights is None else self.weights
-        try:
-            output = np.array(weights, np.float64)
-        except (TypeError, ValueError):
-            raise TypeError(f"weights = {weights!r} are no numbers: allowed are {units}, one for each unit") from None
-        if output.shape != (units,) or not np.all(np.isfinite(output)):
-            raise ValueError(f"weights = {weights!r}: allowed are {units} finite numbers, one for each unit")
-        object.__setattr__(self, "weights", tuple(output.tolist()))
+        object.__setattr__(self, "weights", vector_of("weights", weights, units, "unit"))
         gram = matrix_of("gram", np.eye(units) if self.gram is None else self.gram)
         if len(gram) != units or len(gram[0]) != units:
             raise ValueError(f"gram has shape {len(gram), len(gram[0])}: allowed is {units, units}")

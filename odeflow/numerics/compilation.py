@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numba
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "inlined", "is_set", "sources_digest"]
+__all__ = ["LANES", "called", "inlined", "is_set", "kept", "once", "sources_digest"]
 
 LANES = 32
 """Trajectories (or runs) that a kernel advances together: four AVX-512 or eight AVX2 vectors of float64."""
@@ -28,19 +29,37 @@ process that compiles and in those that load its code from the cache, and so wou
 down where they matter (`odeflow.numerics.elementary.fma`), and every process gives the same bits.
 """
 
+called = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""Decorator of what is called by compiled code alone: without wrappers, which take time to compile. From Python it crashes.
 
+Each function is optimised with all that is below it, so that the compiler sees the bottom of a chain of calls once for
+each of its links: keep them few. An argument that is an integer written down, or a variable that began as one, has a type of
+its own, for which all is compiled again: `np.int64(0)` has not.
+"""
+
+once = njit(nogil=True, error_model="numpy", inline="always")
+"""Decorator of what is called in one place, and only cut off for the reader: it is no link of such a chain."""
+
+
+@cache
 def sources_digest() -> str:
-    """Return a digest of the sources of all compiled code.
-
-    numba's cache on disk sees only the file of the outermost function. A kernel that has this digest in its closure is
-    compiled anew when any of the files it is made of has changed.
-    """
+    """Return a digest of the sources of all compiled code."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         source = path.read_bytes()
         if b"numba" in source or b"odeflow.numerics.compilation" in source or path.stem == "dop853":
             digest.update(source)
     return digest.hexdigest()
+
+
+def kept(function: Any) -> Any:
+    """Decorator: compile what Python calls, and keep it on disk for these sources of the package.
+
+    numba's cache sees only the file of this function, and keeps its signatures under its name, pickled: where a class of them
+    has gone since, it raises an error. With the digest of all sources in the name, other sources have other files.
+    """  # noqa: D401 -- a decorator
+    function.__qualname__ += f"_{sources_digest()[:16]}"
+    return njit(cache=True, nogil=True, error_model="numpy")(function)
 
 
 @intrinsic

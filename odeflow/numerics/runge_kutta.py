@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from odeflow.numerics.compilation import LANES, inlined, is_set, sources_digest
+from odeflow.numerics.compilation import LANES, inlined, is_set, kept
 from odeflow.numerics.dop853 import E3, E5, F5, STAGES, STAGES_DENSE, A, B, D
 from odeflow.numerics.elementary import exp, fma, log
 from odeflow.numerics.threads import Flag, map_blocks
@@ -176,134 +176,132 @@ def _rejected(lane, n, k, t, h):
     return _STEP_TOO_SMALL if h[lane] * _SHRINK <= 1e-15 * max(t[lane], _TINY) else _DONE
 
 
-def _compile(sources: str, *, cache: bool) -> Any:
-    """Return the compiled solver. `sources` stands in its closure to make it part of the key of numba's cache."""
+def _advance(system, n_constants, first, last, times, rtol, atol, max_steps, stop, out, status, steps):
+    """Integrate the trajectories from the first to before the last, and fill their rows of out, status and steps."""
+    n = out.shape[2]
+    width = n * LANES
+    n_times = times.size
+    end = times[n_times - 1]
 
-    @njit(cache=cache, nogil=True, error_model="numpy")
-    def advance(system, n_constants, first, last, times, rtol, atol, max_steps, stop, out, status, steps):
-        sources  # noqa: B018
-        n = out.shape[2]
-        width = n * LANES
-        n_times = times.size
-        end = times[n_times - 1]
+    constants = np.zeros(n_constants * LANES)
+    y, y_new, state, slope = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
+    total, total_5, other_5 = np.zeros(width), np.zeros(width), np.zeros(width)
+    k = np.zeros(STAGES_DENSE * width)
+    q = np.zeros(7 * width)
+    t, t_new, h = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
+    error, factor = np.zeros(LANES), np.zeros(LANES)
+    trajectory = np.full(LANES, -1)  # -1: idle
+    to_write = np.zeros(LANES, np.int64)  # the next output
+    is_new, has_output = np.zeros(LANES, np.bool_), np.zeros(LANES, np.bool_)
 
-        constants = np.zeros(n_constants * LANES)
-        y, y_new, state, slope = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
-        total, total_5, other_5 = np.zeros(width), np.zeros(width), np.zeros(width)
-        k = np.zeros(STAGES_DENSE * width)
-        q = np.zeros(7 * width)
-        t, t_new, h = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
-        error, factor = np.zeros(LANES), np.zeros(LANES)
-        trajectory = np.full(LANES, -1)  # -1: idle
-        to_write = np.zeros(LANES, np.int64)  # the next output
-        is_new, has_output = np.zeros(LANES, np.bool_), np.zeros(LANES, np.bool_)
+    coming = first
+    running = 0
+    while True:
+        # Fill idle lanes.
+        for lane in range(LANES):
+            while trajectory[lane] < 0 and coming < last:
+                load(system, coming, lane, constants, y)
+                status[coming] = _DONE
+                steps[coming] = 0
+                t[lane] = 0.0
+                to_write[lane] = 0
+                if times[0] == 0.0:
+                    for i in range(n):
+                        out[coming, 0, i] = y[i * LANES + lane]
+                    to_write[lane] = 1
+                if to_write[lane] < n_times:
+                    trajectory[lane] = coming
+                    is_new[lane] = True
+                    running += 1
+                coming += 1
+        if running == 0 or is_set(stop):
+            break
 
-        coming = first
-        running = 0
-        while True:
-            # Fill idle lanes.
-            for lane in range(LANES):
-                while trajectory[lane] < 0 and coming < last:
-                    load(system, coming, lane, constants, y)
-                    status[coming] = _DONE
-                    steps[coming] = 0
-                    t[lane] = 0.0
-                    to_write[lane] = 0
-                    if times[0] == 0.0:
-                        for i in range(n):
-                            out[coming, 0, i] = y[i * LANES + lane]
-                        to_write[lane] = 1
-                    if to_write[lane] < n_times:
-                        trajectory[lane] = coming
-                        is_new[lane] = True
-                        running += 1
-                    coming += 1
-            if running == 0 or is_set(stop):
-                break
+        # One step in all lanes. Idle lanes have h = 0 and constants 0, and compute what nobody reads.
+        derivative(system, constants, y, k[:width])
+        for lane in range(LANES):
+            if trajectory[lane] < 0:
+                h[lane] = 0.0
+                continue
+            if is_new[lane]:
+                h[lane] = _first_step(lane, n, y, k, end)
+                is_new[lane] = False
+            left = end - t[lane]
+            if h[lane] > 0.99 * left:
+                h[lane] = left
+            elif h[lane] > 0.5 * left:
+                h[lane] = 0.5 * left  # two steps of one size, not a large and a tiny one
+            t_new[lane] = end if h[lane] == left else t[lane] + h[lane]
+        for stage in range(1, STAGES):
+            _stage_state(A[stage], stage, n, y, h, k, total, state)
+            derivative(system, constants, state, k[stage * width : (stage + 1) * width])
+        _stage_state(B, STAGES, n, y, h, k, total, y_new)
+        _estimate_error(n, y, y_new, h, k, rtol, atol, total, total_5, other_5, error)
 
-            # One step in all lanes. Idle lanes have h = 0 and compute what nobody reads.
-            derivative(system, constants, y, k[:width])
-            for lane in range(LANES):
-                if trajectory[lane] < 0:
-                    h[lane] = 0.0
-                    continue
-                if is_new[lane]:
-                    h[lane] = _first_step(lane, n, y, k, end)
-                    is_new[lane] = False
-                left = end - t[lane]
-                if h[lane] > 0.99 * left:
-                    h[lane] = left
-                elif h[lane] > 0.5 * left:
-                    h[lane] = 0.5 * left  # two steps of one size, not a large and a tiny one
-                t_new[lane] = end if h[lane] == left else t[lane] + h[lane]
-            for stage in range(1, STAGES):
+        # The interpolant, if a lane has an output time inside its step.
+        dense = False
+        for lane in range(LANES):
+            inside = trajectory[lane] >= 0 and error[lane] <= 1.0 and times[to_write[lane]] < t_new[lane]
+            has_output[lane] = inside
+            dense = dense or inside
+        if dense:
+            derivative(system, constants, y_new, k[STAGES * width : (STAGES + 1) * width])
+            for stage in range(STAGES + 1, STAGES_DENSE):
                 _stage_state(A[stage], stage, n, y, h, k, total, state)
                 derivative(system, constants, state, k[stage * width : (stage + 1) * width])
-            _stage_state(B, STAGES, n, y, h, k, total, y_new)
-            _estimate_error(n, y, y_new, h, k, rtol, atol, total, total_5, other_5, error)
+            _interpolant(n, y, y_new, h, k, total, q)
+            for at in range(width):
+                state[at], slope[at] = _interpolate(_THETA, y, width, at, q)
+            derivative(system, constants, state, total)
+            _add_defect(n, state, slope, total, h, rtol, atol, has_output, error)
+        for lane in range(LANES):
+            # safety * error^(-1/8), between the limits; the smallest for nan
+            wanted = _SAFETY * exp(-0.125 * log(max(error[lane], 1e-30)))
+            factor[lane] = _SHRINK if np.isnan(error[lane]) else min(max(wanted, _SHRINK), _GROW)
 
-            # The interpolant, if a lane has an output time inside its step.
-            dense = False
-            for lane in range(LANES):
-                inside = trajectory[lane] >= 0 and error[lane] <= 1.0 and times[to_write[lane]] < t_new[lane]
-                has_output[lane] = inside
-                dense = dense or inside
-            if dense:
-                derivative(system, constants, y_new, k[STAGES * width : (STAGES + 1) * width])
-                for stage in range(STAGES + 1, STAGES_DENSE):
-                    _stage_state(A[stage], stage, n, y, h, k, total, state)
-                    derivative(system, constants, state, k[stage * width : (stage + 1) * width])
-                _interpolant(n, y, y_new, h, k, total, q)
-                for at in range(width):
-                    state[at], slope[at] = _interpolate(_THETA, y, width, at, q)
-                derivative(system, constants, state, total)
-                _add_defect(n, state, slope, total, h, rtol, atol, has_output, error)
-            for lane in range(LANES):
-                # safety * error^(-1/8), between the limits; the smallest for nan
-                wanted = _SAFETY * exp(-0.125 * log(max(error[lane], 1e-30)))
-                factor[lane] = _SHRINK if np.isnan(error[lane]) else min(max(wanted, _SHRINK), _GROW)
-
-            # Accept or reject, lane by lane.
-            for lane in range(LANES):
-                index = trajectory[lane]
-                if index < 0:
-                    continue
-                steps[index] += 1
-                if error[lane] <= 1.0:
-                    write = to_write[lane]
-                    while write < n_times and times[write] < t_new[lane]:
-                        x = (times[write] - t[lane]) / h[lane]
-                        for i in range(n):
-                            out[index, write, i] = _interpolate(x, y, width, i * LANES + lane, q)[0]
-                        write += 1
-                    t[lane] = t_new[lane]
+        # Accept or reject, lane by lane.
+        for lane in range(LANES):
+            index = trajectory[lane]
+            if index < 0:
+                continue
+            steps[index] += 1
+            if error[lane] <= 1.0:
+                write = to_write[lane]
+                while write < n_times and times[write] < t_new[lane]:
+                    x = (times[write] - t[lane]) / h[lane]
                     for i in range(n):
-                        y[i * LANES + lane] = y_new[i * LANES + lane]
-                    if write < n_times and times[write] == t[lane]:
-                        for i in range(n):
-                            out[index, write, i] = y[i * LANES + lane]
-                        write += 1
-                    to_write[lane] = write
-                    h[lane] *= factor[lane]
-                else:  # too large, or nan
-                    status[index] = _rejected(lane, n, k, t, h)
-                    h[lane] *= min(factor[lane], 1.0)
-                if steps[index] >= max_steps and to_write[lane] < n_times and status[index] == _DONE:
-                    status[index] = _MAX_STEPS
-                if status[index] != _DONE:
-                    out[index, to_write[lane] :, :] = np.nan
-                    to_write[lane] = n_times
-                if to_write[lane] == n_times:
-                    trajectory[lane] = -1
-                    running -= 1
-
-    return advance
+                        out[index, write, i] = _interpolate(x, y, width, i * LANES + lane, q)[0]
+                    write += 1
+                t[lane] = t_new[lane]
+                for i in range(n):
+                    y[i * LANES + lane] = y_new[i * LANES + lane]
+                if write < n_times and times[write] == t[lane]:
+                    for i in range(n):
+                        out[index, write, i] = y[i * LANES + lane]
+                    write += 1
+                to_write[lane] = write
+                h[lane] *= factor[lane]
+            else:  # too large, or nan
+                status[index] = _rejected(lane, n, k, t, h)
+                h[lane] *= min(factor[lane], 1.0)
+            if steps[index] >= max_steps and to_write[lane] < n_times and status[index] == _DONE:
+                status[index] = _MAX_STEPS
+            if status[index] != _DONE:
+                out[index, to_write[lane] :, :] = np.nan
+                to_write[lane] = n_times
+            if to_write[lane] == n_times:
+                trajectory[lane] = -1
+                running -= 1
+                for c in range(
+                    n_constants
+                ):  # as in a lane that was never used, so that an expensive system can leave it out
+                    constants[c * LANES + lane] = 0.0
 
 
 # The package's own systems are compiled once and kept on disk. Those of others are compiled in each process: a cache
 # that others share could neither notice a change of their sources nor be read where their module is not.
-_advance_own = _compile(sources_digest(), cache=True)
-_advance_other = _compile("", cache=False)
+_advance_own = kept(_advance)
+_advance_other = njit(nogil=True, error_model="numpy")(_advance)
 
 
 def solve(

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pytest
-from numba import njit
 from scipy.integrate import quad, quad_vec
 from scipy.special import ndtr, ndtri
 from scipy.stats import multivariate_normal, qmc
 
-from odeflow.numerics.compilation import sources_digest
+from odeflow.numerics.compilation import kept
 from odeflow.order_parameters.committee.quadrature import relu
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD, WORST, Attack, layout, width
 
@@ -30,17 +29,10 @@ class Cluster(NamedTuple):
     tau: float
 
 
-def _compile(sources: str) -> Any:
-    @njit(cache=True)
-    def add(m, v, L, Q, c, b, tau, epsilon, how, share, rule, sums):  # type: ignore[no-untyped-def]
-        sources  # noqa: B018
-        work = np.full(relu.scratch(m.size, rule), np.nan)
-        relu.add_averages_relu(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sums)
-
-    return add
-
-
-_add = _compile(sources_digest())
+@kept
+def _add(m, v, L, Q, c, b, tau, epsilon, how, share, rule, sums):  # type: ignore[no-untyped-def]
+    work = np.full(relu.scratch(m.size, rule), np.nan)
+    relu.add_averages_relu(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sums)
 
 
 def averages(

@@ -8,22 +8,66 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from numba import njit
 from scipy.special import erf, erfinv, ndtri
 from scipy.stats import qmc
 
 from odeflow import Adversary, Committee, LearningRule, TeacherStudent, integrate
 from odeflow.order_parameters.committee import saad_solla
 from odeflow.order_parameters.committee.attacks import attack, attack_scratch
-from odeflow.order_parameters.committee.quadrature.sums import FGSM, PGD, WORST, Attack, layout
-from odeflow.order_parameters.committee.quadrature.teacher import _levels, _thresholds, rule
-from odeflow.order_parameters.committee.quadrature.teacher_relu import relu_below, rows
-from odeflow.order_parameters.committee.quadrature.teacher_states import averages, losses
+from odeflow.order_parameters.committee.batch import factor
+from odeflow.order_parameters.committee.quadrature.sums import FGSM, PGD, WORST, Attack, layout, width
+from odeflow.order_parameters.committee.quadrature.teacher import (
+    _levels,
+    _thresholds,
+    add_averages_teacher,
+    rule,
+    scratch,
+)
+from odeflow.order_parameters.committee.quadrature.teacher_relu import relu_below
 from odeflow.order_parameters.committee.units import ERF, RELU
 
 Array = npt.NDArray[np.float64]
 
 R_2 = np.array([[0.6, 0.2], [0.1, 0.5]])
 Q_2 = np.array([[0.7, 0.2], [0.2, 0.5]])
+
+
+@njit(error_model="numpy")
+def evaluate(kind, R, Q, T, theta, c, b, teacher_kind, teacher_c, epsilon, how, rule, out):  # type: ignore[no-untyped-def]
+    K, M = R.shape
+    C, L, work = np.empty((K + M, K + M)), np.zeros((K + M, K + M)), np.empty(scratch(K))
+    C[:K, :K], C[:K, K:], C[K:, :K], C[K:, K:] = Q, R, R.T, T
+    factor(C, L)
+    add_averages_teacher(
+        kind, L, Q, theta, c, b, teacher_kind, teacher_c, epsilon, how, 1.0, rule, work, out
+    )  # fmt: skip
+
+
+@njit(error_model="numpy")
+def below(phi, mean, L, c, rule, work, out):  # type: ignore[no-untyped-def]
+    relu_below(phi, mean, L, c, _levels(L, rule), work, out)
+
+
+@njit(error_model="numpy")
+def thresholds(x, Q, c, b, epsilon, how, work, moved, d, values):  # type: ignore[no-untyped-def]
+    return _thresholds(ERF, x, Q, c, b, epsilon, how, work, moved, d, values)
+
+
+FGSM_1, PGD_3, WORST_1 = Attack(FGSM, 1, 1.0), Attack(PGD, 3, 0.5), Attack(WORST, 1, 1.0)
+
+
+def averages(
+    R: Any, Q: Any, T: Any, c: Any, teacher_c: Any, *, theta: Any = 0.0, b: float = 0.0, epsilon: float = 0.0,
+    kind: int = ERF, teacher_kind: int = ERF, how: Attack = FGSM_1, tolerance: float = 1e-6,
+) -> Array:  # fmt: skip
+    """Return the averages in the order of `sums`."""
+    K, M = R.shape
+    R, Q, T, c, teacher_c = (np.array(one, np.float64, order="C") for one in (R, Q, T, c, teacher_c))
+    theta = np.full(K, theta, np.float64)
+    out = np.zeros(width(K, K + M))
+    evaluate(kind, R, Q, T, theta, c, b, teacher_kind, teacher_c, epsilon, how, rule(K, M, tolerance), out)
+    return out
 
 
 def rates(R: Array, Q: Array, T: Array, c: Array, teacher_c: Array, eta: float, **options: Any) -> tuple[Array, Array]:
@@ -52,7 +96,8 @@ def test_rates_and_losses_of_an_independent_computation() -> None:
     dR, dQ = rates(R_2, Q_2, np.eye(2), one, one, 1.0, epsilon=0.3, tolerance=1e-8)
     np.testing.assert_allclose(dR, [[0.1019251, 0.0446847], [0.0588865, 0.0893696]], rtol=0, atol=2e-7)
     np.testing.assert_allclose(dQ, [[0.0079918, -0.0649911], [-0.0649911, 0.0210174]], rtol=0, atol=2e-7)
-    np.testing.assert_allclose(losses(R_2, Q_2, np.eye(2), one, one, epsilon=0.3), [0.1531501, 0.2879434], atol=2e-7)
+    losses = [averages(R_2, Q_2, np.eye(2), one, one, epsilon=epsilon)[-1] / 2 for epsilon in (0.0, 0.3)]
+    np.testing.assert_allclose(losses, [0.1531501, 0.2879434], atol=2e-7)
 
 
 @pytest.mark.parametrize("K", [1, 2, 3])
@@ -164,9 +209,6 @@ def dense(
     return np.concatenate(parts)
 
 
-FGSM_1, PGD_3, WORST_1 = Attack(FGSM, 1, 1.0), Attack(PGD, 3, 0.5), Attack(WORST, 1, 1.0)
-
-
 @pytest.mark.parametrize(
     ("K", "M", "how", "units", "nodes", "atol"),
     [
@@ -213,11 +255,11 @@ def test_the_moments_of_a_relu_teacher_below_a_threshold_are_those_of_points(M: 
     c, mean = np.array([1.1, -0.7, 0.6])[:M], np.array([0.3, -0.2, 0.4])[:M]
     z = ndtri(np.clip(qmc.Sobol(M, rng=np.random.default_rng(0)).random_base2(16), 1e-12, 1 - 1e-12))
     tau = unit(RELU, mean + z @ L.T) @ c
-    levels, out = _levels(L, rule(1, M, 1e-5)), np.zeros(3 + 2 * M)
+    out = np.zeros(3 + 2 * M)
     for phi in (-0.3, 0.2, 0.8):
-        relu_below(phi, mean, L, c, levels, np.zeros((rows(M), 3 + 2 * M)), out)
-        below = (tau < phi).astype(float)
-        wanted = [below, below * tau, below * tau**2, *(below * z.T), *(below * tau * z.T)]
+        below(phi, mean, L, c, rule(1, M, 1e-5), np.zeros((2 * M, 3 + 2 * M)), out)
+        one = (tau < phi).astype(float)
+        wanted = [one, one * tau, one * tau**2, *(one * z.T), *(one * tau * z.T)]
         np.testing.assert_allclose(out, np.mean(wanted, axis=1), atol=1e-3)
 
 
@@ -234,7 +276,7 @@ def test_the_thresholds_of_pgd_are_the_labels_at_which_it_changes() -> None:
     work, moved, d, values = np.empty(attack_scratch(3)), np.empty(3), np.empty(3), np.empty(16)
     for _ in range(150):
         x = 0.5 * np.linalg.cholesky(Q) @ rng.standard_normal(3)
-        count = _thresholds(ERF, x, Q, c, b, epsilon, how, work, moved, d, values)
+        count = thresholds(x, Q, c, b, epsilon, how, work, moved, d, values)
         found = []
         for tau in labels:
             attack(ERF, x, Q, c, b, tau, epsilon, how, work, d)
@@ -311,16 +353,16 @@ def test_units_without_weight_are_as_if_they_were_not(units: tuple[int, int]) ->
 def test_all_losses_rise_with_the_strength_of_the_attack() -> None:
     R, Q, T, c, teacher_c = random_state(2, 2, 4)
     epsilon = np.array([0.0, 0.2, 0.4, 0.8])
-    clean, fgsm = losses(R, Q, T, c, teacher_c, epsilon=epsilon)
-    pgd = losses(R, Q, T, c, teacher_c, epsilon=epsilon, how=Attack(PGD, 10, 0.25))[1]
-    worst = losses(R, Q, T, c, teacher_c, epsilon=epsilon, how=WORST_1)[1]
-    assert clean.shape == fgsm.shape == (4,)
-    np.testing.assert_allclose(clean, fgsm[0], rtol=0, atol=1e-12)
+    fgsm, pgd, worst = (
+        np.array([averages(R, Q, T, c, teacher_c, epsilon=size, how=how)[-1] / 2 for size in epsilon])
+        for how in (FGSM_1, Attack(PGD, 10, 0.25), WORST_1)
+    )
+    np.testing.assert_allclose([pgd[0], worst[0]], fgsm[0], rtol=0, atol=1e-12)
     assert np.all(np.diff(fgsm) > 0)
     assert np.all(worst[1:] > pgd[1:])
     assert np.all(pgd[1:] > fgsm[1:] - 1e-4)  # at a small epsilon the steps lead where the first pointed
     # to first order all are the same: the loss rises by epsilon <|e| |grad phi|>
-    assert worst[1] - fgsm[1] < 0.1 * (fgsm[1] - clean[1])
+    assert worst[1] - fgsm[1] < 0.1 * (fgsm[1] - fgsm[0])
 
 
 def test_the_tolerance_is_kept_on_the_plateau_and_beyond() -> None:

@@ -28,6 +28,8 @@ class Power(NamedTuple):
     """y' = y^2: y = 1 / (1/y0 - t), singular at t = 1/y0."""
 
     start: Array
+    seen: Array = np.zeros(1)
+    """How many lanes that are not idle were evaluated."""
 
 
 class Root(NamedTuple):
@@ -53,6 +55,7 @@ def _load(system, index, lane, constants, y):  # type: ignore[no-untyped-def]
 
         def load(system, index, lane, constants, y):  # type: ignore[no-untyped-def]
             y[lane] = system.start[index]
+            constants[lane] = 1.0
 
         return load
     return None
@@ -73,6 +76,7 @@ def _derivative(system, constants, y, dydt):  # type: ignore[no-untyped-def]
         def derivative(system, constants, y, dydt):  # type: ignore[no-untyped-def]
             for lane in range(LANES):
                 dydt[lane] = y[lane] * y[lane]
+                system.seen[0] += constants[lane]
 
         return derivative
     if _is(system, Root):
@@ -163,6 +167,13 @@ def test_a_singular_solution_says_so_and_keeps_what_it_had() -> None:
 def test_a_right_hand_side_that_is_not_finite_says_so() -> None:
     solution = solve(Root(np.array([-1.0])), np.array([1.0]))
     assert solution.status.tolist() == [3]
+
+
+def test_a_lane_whose_trajectory_is_done_is_idle() -> None:
+    alone, together = Power(np.array([0.999]), np.zeros(1)), Power(np.append(np.full(31, 1e-3), 0.999), np.zeros(1))
+    solve(alone, np.array([1.0]))
+    solve(together, np.array([1.0]))
+    assert together.seen[0] < 3 * alone.seen[0]
 
 
 def test_too_few_steps_say_so() -> None:

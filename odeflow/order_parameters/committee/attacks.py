@@ -14,7 +14,7 @@ import math
 
 from numba import njit
 
-from odeflow.numerics.compilation import inlined
+from odeflow.numerics.compilation import called, inlined
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD
 from odeflow.order_parameters.committee.units import ERF, slope, unit
 
@@ -23,7 +23,6 @@ __all__ = ["MOST_PATTERNS", "attack", "attack_scratch", "is_exact", "output", "w
 MOST_PATTERNS = 6
 """Most units of ReLU whose 3^K faces are searched for the worst case."""
 
-_compiled = njit(nogil=True, error_model="numpy")
 _CLIMB = 300  # most steps of a climb
 _HALVINGS = 60
 
@@ -48,7 +47,7 @@ def output(kind, x, c, b):
     return phi
 
 
-@_compiled
+@called
 def _moved_output(kind, x, Q, c, b, d):
     """Return phi(x + Q d)."""
     phi = b
@@ -60,7 +59,7 @@ def _moved_output(kind, x, Q, c, b, d):
     return phi
 
 
-@_compiled
+@called
 def _square(Q, d):
     """Return d^T Q d, at least 0."""
     square = 0.0
@@ -70,7 +69,7 @@ def _square(Q, d):
     return max(square, 0.0)
 
 
-@_compiled
+@called
 def _gradient(kind, x, Q, c, u):
     """Fill u with the direction of steepest ascent of phi at x, of length 1; return False, and u = 0, if there is none."""
     K = c.size
@@ -102,7 +101,7 @@ def _gradient(kind, x, Q, c, u):
     return False
 
 
-@_compiled
+@called
 def _ascend(kind, x, Q, c, b, tau, epsilon, how, work, d):
     """Fill d with the result of PGD on the loss, from d = 0."""
     K = c.size
@@ -127,7 +126,7 @@ def _ascend(kind, x, Q, c, b, tau, epsilon, how, work, d):
                 d[k] *= scale
 
 
-@_compiled
+@njit(nogil=True, error_model="numpy")
 def attack(kind, x, Q, c, b, tau, epsilon, how, work, d):
     """Fill d with the attack on the example with the fields x = lambda - theta and the label tau.
 
@@ -171,7 +170,7 @@ def attack(kind, x, Q, c, b, tau, epsilon, how, work, d):
                     d[k] = trial[k]
 
 
-@_compiled
+@njit(nogil=True, error_model="numpy")
 def worst_output(kind, x, Q, c, b, sign, epsilon, work, d):
     """Return the largest sign phi(x + Q d) over d^T Q d <= epsilon^2, and fill d with where it is.
 
@@ -190,7 +189,7 @@ def worst_output(kind, x, Q, c, b, sign, epsilon, work, d):
     return _climbed(kind, x, Q, c, b, sign, epsilon, work, d)
 
 
-@_compiled
+@called
 def _on_arc(kind, x, Q, c, b, sign, epsilon, d):
     r"""`worst_output` of one or two units that increase.
 
@@ -226,9 +225,9 @@ def _on_arc(kind, x, Q, c, b, sign, epsilon, d):
         end = gamma * cell / cells
         at_end = -math.inf
         if cell < cells:
-            at_end = _slope_on_arc(kind, end, gamma, x_1, x_2, A, B, a, b_2)
+            at_end = _slope_on_arc(end, gamma, x_1, x_2, A, B, a, b_2)
         if at_begin >= 0.0 > at_end:
-            t = _fall_on_arc(kind, begin, end, at_begin, at_end, gamma, x_1, x_2, A, B, a, b_2)
+            t = _fall_on_arc(begin, end, at_begin, at_end, gamma, x_1, x_2, A, B, a, b_2)
             value = abs(c[0]) * one * unit(kind, one * (x_1 + A * math.cos(t)))
             value += abs(c[1]) * two * unit(kind, two * (x_2 + B * math.cos(gamma - t)))
             if value > best:
@@ -243,8 +242,8 @@ def _on_arc(kind, x, Q, c, b, sign, epsilon, d):
     return sign * b + best
 
 
-@_compiled
-def _fall_on_arc(kind, low, high, f_low, f_high, gamma, x_1, x_2, A, B, a, b):
+@called
+def _fall_on_arc(low, high, f_low, f_high, gamma, x_1, x_2, A, B, a, b):
     """Return where the derivative on the arc falls through 0 between two points: halving until it is finite at both, Illinois."""
     side = 0
     t = low
@@ -253,7 +252,7 @@ def _fall_on_arc(kind, low, high, f_low, f_high, gamma, x_1, x_2, A, B, a, b):
         t = 0.5 * (low + high)
         if f_low < math.inf and f_high > -math.inf:
             t = (low * f_high - high * f_low) / (f_high - f_low)
-        f = _slope_on_arc(kind, t, gamma, x_1, x_2, A, B, a, b)
+        f = _slope_on_arc(t, gamma, x_1, x_2, A, B, a, b)
         if f < 0.0:
             high, f_high = t, f
             f_low *= 0.5 if side == 1 else 1.0
@@ -267,8 +266,8 @@ def _fall_on_arc(kind, low, high, f_low, f_high, gamma, x_1, x_2, A, B, a, b):
     return t
 
 
-@_compiled
-def _slope_on_arc(kind, t, gamma, x_1, x_2, A, B, a, b):
+@called
+def _slope_on_arc(t, gamma, x_1, x_2, A, B, a, b):
     """Return the derivative on the arc, up to a positive factor, with which it does not underflow."""
     X, Y = x_1 + A * math.cos(t), x_2 + B * math.cos(gamma - t)
     one, two = a * math.sin(t), b * math.sin(gamma - t)
@@ -278,7 +277,7 @@ def _slope_on_arc(kind, t, gamma, x_1, x_2, A, B, a, b):
     return two * math.exp(exponent) - one
 
 
-@_compiled
+@called
 def _over_faces(kind, x, Q, c, b, sign, epsilon, work, d):
     r"""`worst_output` of K units of ReLU.
 
@@ -347,7 +346,7 @@ def _over_faces(kind, x, Q, c, b, sign, epsilon, work, d):
     return best
 
 
-@_compiled
+@called
 def _solve(L, members, right, found):
     """Fill `found` with the solution of L L^T found = right on the members of a set, and 0 elsewhere."""
     K = found.size
@@ -369,7 +368,7 @@ def _solve(L, members, right, found):
             found[k] = rest / L[k * K + k]
 
 
-@_compiled
+@called
 def _climbed(kind, x, Q, c, b, sign, epsilon, work, d):
     """`worst_output` by climbs on the sphere: from the gradient's direction, and from that of some of the units.
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.extending import overload
 
 from odeflow.numerics import runge_kutta
-from odeflow.numerics.compilation import LANES, inlined, sources_digest
+from odeflow.numerics.compilation import LANES, called, inlined
 
-__all__ = ["KERNELS", "PARAMETERS", "Kernel", "constants", "evaluate", "factor", "solve_right"]
+__all__ = ["KERNELS", "PARAMETERS", "attack_at", "factor", "set_rates", "solve_right", "unpacked"]
 
 PARAMETERS = ("eta_w", "eta_b", "eta_c", "eta_theta", "epsilon", "fraction", "second_order")
 """First columns of a model's parameters; the squared scale of the centres, what the data add and the state follow."""
@@ -22,26 +21,15 @@ SCALE = len(PARAMETERS)
 FIRST = SCALE + 1
 """Where p_a of the clusters begin; v_a follow."""
 
+KERNELS: dict[type, Any] = {}
+"""Kind of model to its compiled ``evaluate(model, constants, states, out)``.
 
-class Kernel(NamedTuple):
-    """What a kind of model adds."""
-
-    rates: Any
-    """``rates(model, constants, y, dydt, work)``, compiled: set dydt at one state."""
-    scratch: Any
-    """``scratch(model)``, compiled: the size of work."""
+That sets ``out[i]`` to the rates at ``states[i]`` with the constants ``constants[i]``; nan where no weights have its overlaps. A model is a NamedTuple with `parameters`, a row a trajectory: its constants, then its
+initial state. The solver calls the same function as Python does, so that what is below it is compiled once.
+"""
 
 
-KERNELS: dict[type, Kernel] = {}
-"""Kind of model to its kernel. A model is a NamedTuple with `parameters`, a row a trajectory, and `labels` of the clusters."""
-
-
-def constants(model: Any) -> int:
-    """Return the constants that the kernel keeps for a lane."""
-    return int(FIRST + 2 * len(model.labels))
-
-
-@njit(nogil=True, error_model="numpy")
+@called
 def factor(C, L):
     """Set L L^T = C, lower triangular, and return whether C is positive semidefinite up to rounding.
 
@@ -76,28 +64,48 @@ def solve_right(L, row):
         row[l] = rest / L[l, l]
 
 
+@inlined
+def unpacked(y, K, S, gain, other_gain):
+    """Return the overlaps with S directions, Q, c, theta and b of a state, in the kernels' units."""
+    first, second = K * S, K * (S + K)
+    return (
+        gain * other_gain * y[:first].reshape(K, S),
+        gain * gain * y[first:second].reshape(K, K),
+        y[second : second + K],
+        gain * y[second + K : second + 2 * K],
+        y[second + 2 * K],
+    )
+
+
+@inlined
+def attack_at(model, constants, node):
+    """Return the size of the attack at a node of the law, and the share of the examples; at one more those not attacked."""
+    if node == model.nodes.size:
+        return 0.0, 1.0 - constants[FRACTION]
+    return constants[EPSILON] * model.nodes[node], constants[FRACTION] * model.weights[node]
+
+
+@inlined
+def set_rates(dM, dQ, dc, dtheta, db, gain, other_gain, dydt):
+    """Set dydt to the rates, given in the kernels' units."""
+    K, S = dM.shape
+    at = 0
+    for k in range(K):
+        for j in range(S):
+            dydt[at] = dM[k, j] / (gain * other_gain)
+            at += 1
+    for k in range(K):
+        for l in range(K):
+            dydt[at] = dQ[k, l] / (gain * gain)
+            at += 1
+    for k in range(K):
+        dydt[at + k] = dc[k]
+        dydt[at + K + k] = dtheta[k] / gain
+    dydt[at + 2 * K] = db
+
+
 def _kernel(model: Any) -> Any:
     return KERNELS.get(getattr(model, "instance_class", None))  # type: ignore[arg-type]
-
-
-def _rates(model, constants, y, dydt, work):
-    raise NotImplementedError
-
-
-@overload(_rates)
-def _rates_of_kind(model, constants, y, dydt, work):
-    rates = _kernel(model).rates
-    return lambda model, constants, y, dydt, work: rates(model, constants, y, dydt, work)
-
-
-def _scratch(model):
-    raise NotImplementedError
-
-
-@overload(_scratch)
-def _scratch_of_kind(model):
-    scratch = _kernel(model).scratch
-    return lambda model: scratch(model)
 
 
 @overload(runge_kutta.load)
@@ -118,42 +126,28 @@ def _load(system, index, lane, constants, y):
 
 @overload(runge_kutta.derivative)
 def _derivative(system, constants, y, dydt):
-    if _kernel(system) is None:
+    kernel = _kernel(system)
+    if kernel is None:
         return None
 
     def derivative(system, constants, y, dydt):
         kept, n = constants.size // LANES, y.size // LANES
-        one, state, rate = np.empty(kept), np.empty(n), np.zeros(n)
-        work = np.empty(_scratch(system))
+        numbers, states, rates = np.empty((LANES, kept)), np.empty((LANES, n)), np.empty((LANES, n))
+        lanes, count = np.empty(LANES, np.int64), 0
         for lane in range(LANES):
-            for k in range(kept):
-                one[k] = constants[k * LANES + lane]
-            if one[ETA_W] == 0.0:  # an idle lane
+            if constants[ETA_W * LANES + lane] == 0.0:  # an idle lane
                 for i in range(n):
                     dydt[i * LANES + lane] = 0.0
                 continue
+            for k in range(kept):
+                numbers[count, k] = constants[k * LANES + lane]
             for i in range(n):
-                state[i] = y[i * LANES + lane]
-            _rates(system, one, state, rate, work)
+                states[count, i] = y[i * LANES + lane]
+            lanes[count] = lane
+            count += 1
+        kernel(system, numbers[:count], states[:count], rates[:count])
+        for row in range(count):
             for i in range(n):
-                dydt[i * LANES + lane] = rate[i]
+                dydt[i * LANES + lanes[row]] = rates[row, i]
 
     return derivative
-
-
-def _compile(sources: str) -> Any:
-    """Return the compiled function. `sources` stands in its closure to make it part of the key of numba's cache."""
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def evaluate(model, rows, first, last, states, out):
-        sources  # noqa: B018
-        work = np.empty(_scratch(model))
-        kept = model.parameters.shape[1] - states.shape[1]
-        for i in range(first, last):
-            _rates(model, model.parameters[rows[i], :kept], states[i], out[i], work)
-
-    return evaluate
-
-
-evaluate = _compile(sources_digest())
-"""Set ``out[i]`` to the rates at ``states[i]`` with the parameters of row ``rows[i]``, from the first to before the last."""

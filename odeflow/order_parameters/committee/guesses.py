@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, TeacherStudent
+from odeflow.model import Data, GaussianMixture, TeacherStudent
 from odeflow.order_parameters.base import Array, flat
 from odeflow.order_parameters.committee.states import (
     TwoLayers,
     cluster_numbers,
     directions,
     state_variables,
-    teacher_overlap,
 )
 
 __all__ = ["guesses"]
@@ -24,9 +23,7 @@ _MOST = 100  # of several units, where each costs one quadrature for each entry 
 _FEW = 2  # units of which there are the more guesses, because these cost little
 
 
-def guesses(
-    network: TwoLayers, mixture: Data, rule: LearningRule, adversary: Adversary, start: Mapping[str, Any]
-) -> Array:
+def guesses(network: TwoLayers, mixture: Data, start: Mapping[str, Any]) -> Array:
     """Return states that weights can have; what does not learn is as `start` has it.
 
     Of one unit on the seed's mixture a grid of cosines, lengths, thresholds and output biases; output weights are 1, or near
@@ -72,8 +69,7 @@ def _weights(network: TwoLayers, mixture: Data, c: Array) -> Iterator[tuple[Arra
     eye, ones = np.eye(K), np.ones((K, K))
     gram, shares, labels = directions(mixture)
     scale = max(float(cluster_numbers(mixture, vars(mixture))[0]), 1e-6)
-    if teacher_overlap(mixture):
-        assert isinstance(mixture, TeacherStudent)
+    if isinstance(mixture, TeacherStudent):
         mean = np.array(mixture.weights)
         own = [0.9 * np.eye(K, len(gram)), 0.5 * np.eye(K, len(gram))]
         alike = np.outer(c, mean) / max(float(np.abs(c @ c)), 1e-6)

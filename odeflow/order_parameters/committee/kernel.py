@@ -20,22 +20,22 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from odeflow.numerics.compilation import kept, once
 from odeflow.order_parameters.committee.batch import (
-    EPSILON,
     ETA_B,
     ETA_C,
     ETA_THETA,
     ETA_W,
     FIRST,
-    FRACTION,
     KERNELS,
     SCALE,
     SECOND_ORDER,
-    Kernel,
+    attack_at,
     factor,
+    set_rates,
     solve_right,
+    unpacked,
 )
 from odeflow.order_parameters.committee.quadrature.by_rule import averages, scratch
 from odeflow.order_parameters.committee.quadrature.sums import Attack, layout, width
@@ -71,18 +71,12 @@ class CommitteeModel(NamedTuple):
     """Of the quadrature; its type says which."""
 
 
-@njit(nogil=True, error_model="numpy")
-def cluster_rates(model, constants, y, dydt, work):
+@once
+def _rates(model, constants, y, dydt, work):
     """Set dydt at one state; nan where Q is not positive semidefinite."""
-    K, S, C = model.units, model.products.shape[0], model.labels.size
-    gain = model.gain
-    M = gain * y[: K * S].reshape(K, S)
-    Q = gain * gain * y[K * S : K * S + K * K].reshape(K, K)
-    c = y[K * S + K * K : K * S + K * K + K]
-    theta = gain * y[K * S + K * K + K : K * S + K * K + 2 * K]
-    b = y[K * S + K * K + 2 * K]
+    K, S, C, gain = model.units, model.products.shape[0], model.labels.size, model.gain
+    M, Q, c, theta, b = unpacked(y, K, S, gain, 1.0)
     eta_w, eta_theta = gain * gain * constants[ETA_W], gain * gain * constants[ETA_THETA]
-    attacked = constants[FRACTION]
     L = np.empty((K, K))
     if not factor(Q, L):
         dydt[:] = np.nan
@@ -102,11 +96,10 @@ def cluster_rates(model, constants, y, dydt, work):
                 means[k] += M[k, j] * model.shares[j, a]
             shifted[k] = means[k] - theta[k]
         sums[:] = 0.0
-        for node in range(model.nodes.size):
-            size, share = constants[EPSILON] * model.nodes[node], attacked * model.weights[node]
-            averages(shifted, v, L, Q, c, b, tau, size, model.attack, share, model.rule, work, sums)
-        if attacked < 1.0:
-            averages(shifted, v, L, Q, c, b, tau, 0.0, model.attack, 1.0 - attacked, model.rule, work, sums)
+        for node in range(model.nodes.size + 1):
+            size, share = attack_at(model, constants, node)
+            if share > 0.0:
+                averages(shifted, v, L, Q, c, b, tau, size, model.attack, share, model.rule, work, sums)
         for k in range(K):
             row = V[k]
             for j in range(K):
@@ -131,24 +124,15 @@ def cluster_rates(model, constants, y, dydt, work):
                 noise = constants[SECOND_ORDER] * eta_w * eta_w * v * sums[s_s + k * K + l]
                 dQ[k, l] += p * (eta_w * (B[k, l] + B[l, k]) + noise)
         db -= p * constants[ETA_B] * sums[e]
-    at = 0
-    for k in range(K):
-        for j in range(S):
-            dydt[at] = dM[k, j] / gain
-            at += 1
-    for k in range(K):
-        for l in range(K):
-            dydt[at] = dQ[k, l] / (gain * gain)
-            at += 1
-    for k in range(K):
-        dydt[at + k] = dc[k]
-        dydt[at + K + k] = dtheta[k] / gain
-    dydt[at + 2 * K] = db
+    set_rates(dM, dQ, dc, dtheta, db, gain, 1.0, dydt)
 
 
-@njit(nogil=True, error_model="numpy")
-def _scratch(model):
-    return scratch(model.units, model.rule)
+@kept
+def evaluate(model, constants, states, out):
+    """Set the rates of many states, see `odeflow.order_parameters.committee.batch.KERNELS`."""
+    work = np.empty(scratch(model.units, model.rule))
+    for i in range(len(states)):
+        _rates(model, constants[i], states[i], out[i], work)
 
 
-KERNELS[CommitteeModel] = Kernel(cluster_rates, _scratch)
+KERNELS[CommitteeModel] = evaluate

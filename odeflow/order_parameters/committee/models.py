@@ -13,7 +13,7 @@ from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD
 from odeflow.order_parameters.committee.states import MOST_UNITS, TwoLayers, cluster_numbers, directions
 from odeflow.order_parameters.committee.units import ACTIVATIONS, ERF, GAINS
 
-__all__ = ["attack_of", "model_of", "simulated"]
+__all__ = ["attack_of", "evaluated", "model_of", "simulated"]
 
 _KINDS = {"fgsm": FGSM, "margin": MARGIN, "pgd": PGD, "worst": WORST}
 
@@ -61,7 +61,7 @@ def model_of(
         other = mixture.activation
         return TeacherModel(
             *common, np.ascontiguousarray(gram), np.array(mixture.weights), kind, gain,
-            ACTIVATIONS[other], GAINS[other], network.hidden, labels, attack_of(adversary),
+            ACTIVATIONS[other], GAINS[other], network.hidden, attack_of(adversary),
             teacher.rule(network.hidden, mixture.units, tolerance),
         )  # fmt: skip
     rule = (erf if kind == ERF else relu).rule(network.hidden, tolerance)
@@ -69,6 +69,24 @@ def model_of(
         *common, np.ascontiguousarray(gram @ shares), shares, labels,
         network.hidden, gain, attack_of(adversary), rule,
     )  # fmt: skip
+
+
+def evaluated(model: Any, constants: Array, states: Array, width: int) -> Array:
+    """Return the rates at states, shape (states, width), each with its row of constants, on all cores.
+
+    `width` is that of the state, or one more for a teacher's student: then the last entry is the mean square error.
+    """
+    from odeflow.numerics.threads import Flag, map_blocks
+    from odeflow.order_parameters.committee.batch import KERNELS
+
+    constants, states = np.ascontiguousarray(constants), np.ascontiguousarray(states)
+    out = np.empty((len(states), width))
+
+    def block(first: int, last: int, stop: Flag) -> None:
+        KERNELS[type(model)](model, constants[first:last], states[first:last], out[first:last])
+
+    map_blocks(block, len(states), least=4)
+    return out
 
 
 def simulated(

@@ -11,13 +11,12 @@ are one loop: the first has N coordinates, the second n0 + K + 1, of which the l
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from odeflow.numerics.compilation import is_set, sources_digest
+from odeflow.numerics.compilation import called, is_set, kept
 from odeflow.numerics.random_streams import from_table
 from odeflow.order_parameters.committee.attacks import attack, attack_scratch
 from odeflow.order_parameters.committee.quadrature.sums import Attack
@@ -26,8 +25,6 @@ from odeflow.order_parameters.committee.units import ERF, slope, unit
 __all__ = ["Examples", "Learning", "State", "basis", "simulate_runs"]
 
 Array = npt.NDArray[np.float64]
-
-_compiled = njit(nogil=True, error_model="numpy")
 
 
 class Examples(NamedTuple):
@@ -208,7 +205,7 @@ def _lower_factor(matrix: Array) -> Array:
     return np.swapaxes(np.linalg.qr(np.swapaxes(root, -1, -2)).R, -1, -2)
 
 
-@_compiled
+@called
 def _dot(x, y, first, last):
     """Return sum_i x_i y_i over first <= i < last; four sums at a time, that the processor need not wait for each addition."""
     one, two, three, four = 0.0, 0.0, 0.0, 0.0
@@ -225,7 +222,7 @@ def _dot(x, y, first, last):
     return (one + two) + (three + four)
 
 
-@_compiled
+@called
 def _embed(rng, X, n0, w):
     """Set the coordinates from n0 on of the weights to X in a random orthonormal frame."""
     K, D = w.shape
@@ -246,7 +243,7 @@ def _embed(rng, X, n0, w):
                 w[k, i] += X[k, l] * w[l, i]
 
 
-@_compiled
+@called
 def _turn(w, n0, products):
     """Turn the frame of the weights' last K + 1 coordinates so that the rows are lower triangular there (Gram-Schmidt)."""
     K, D = w.shape
@@ -273,93 +270,84 @@ def _turn(w, n0, products):
         w[k, D - 1] = 0.0
 
 
-def _compile(sources: str) -> Any:
-    """Return the compiled loop. `sources` stands in its closure to make it part of the key of numba's cache."""
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def simulate(rng, N, is_reduced, law, learning, directions, P, X, c, theta, b, examples, stop, out):
-        # of `law`, p is cumulated and v the standard deviations; c and theta are changed in place
-        sources  # noqa: B018
-        kind, eta_w, eta_c, eta_theta, eta_b, epsilon, fraction, how, levels, factors = learning
-        eta_w, eta_c, eta_theta, eta_b = eta_w / N, eta_c / N, eta_theta / N, eta_b / N
-        K, n0 = P.shape
-        S = directions.shape[0]
-        drawn = n0 + K if is_reduced else N  # coordinates of an example that are drawn one by one
-        D = drawn + 1 if is_reduced else N
-        freedom = float(N - drawn)
-        w, xi, frame = np.zeros((K, D)), np.zeros(D), np.zeros((K, K))
-        Q, x, d, s, e_g = np.zeros((K, K)), np.zeros(K), np.zeros(K), np.zeros(K), np.zeros(K)
-        work = np.zeros(attack_scratch(K))
+@kept
+def _simulate(rng, N, is_reduced, law, learning, directions, P, X, c, theta, b, examples, stop, out):
+    # of `law`, p is cumulated and v the standard deviations; c and theta are changed in place
+    kind, eta_w, eta_c, eta_theta, eta_b, epsilon, fraction, how, levels, factors = learning
+    eta_w, eta_c, eta_theta, eta_b = eta_w / N, eta_c / N, eta_theta / N, eta_b / N
+    K, n0 = P.shape
+    S = directions.shape[0]
+    drawn = n0 + K if is_reduced else N  # coordinates of an example that are drawn one by one
+    D = drawn + 1 if is_reduced else N
+    freedom = float(N - drawn)
+    w, xi, frame = np.zeros((K, D)), np.zeros(D), np.zeros((K, K))
+    Q, x, d, s, e_g = np.zeros((K, K)), np.zeros(K), np.zeros(K), np.zeros(K), np.zeros(K)
+    work = np.zeros(attack_scratch(K))
+    for k in range(K):
+        for i in range(n0):
+            w[k, i] = P[k, i]
+    if is_reduced:
         for k in range(K):
+            for l in range(k + 1):
+                w[k, n0 + l] = X[k, l]
+    else:
+        _embed(rng, X, n0, w)
+    done = 0
+    for output in range(examples.size):
+        for _ in range(examples[output] - done):
+            if is_set(stop):
+                return
+            # an example and its label
+            cluster, u = 0, rng.random()
+            while cluster + 1 < law.p.size and u >= law.p[cluster]:
+                cluster += 1
+            sd, tau = law.v[cluster], law.tau[cluster]
+            for i in range(drawn):
+                xi[i] = sd * rng.standard_normal()
+            if is_reduced:
+                xi[drawn] = sd * math.sqrt(rng.chisquare(freedom))
             for i in range(n0):
-                w[k, i] = P[k, i]
-        if is_reduced:
+                xi[i] += law.centres[cluster, i]
+            for n in range(law.teacher_c.size):
+                tau += law.teacher_c[n] * unit(law.teacher_kind, _dot(law.teacher[n], xi, 0, n0))
+            # the attack
             for k in range(K):
+                x[k] = _dot(w[k], xi, 0, drawn) - theta[k]
                 for l in range(k + 1):
-                    w[k, n0 + l] = X[k, l]
-        else:
-            _embed(rng, X, n0, w)
-        done = 0
-        for output in range(examples.size):
-            for _ in range(examples[output] - done):
-                if is_set(stop):
-                    return
-                # an example and its label
-                cluster, u = 0, rng.random()
-                while cluster + 1 < law.p.size and u >= law.p[cluster]:
-                    cluster += 1
-                sd, tau = law.v[cluster], law.tau[cluster]
-                for i in range(drawn):
-                    xi[i] = sd * rng.standard_normal()
-                if is_reduced:
-                    xi[drawn] = sd * math.sqrt(rng.chisquare(freedom))
-                for i in range(n0):
-                    xi[i] += law.centres[cluster, i]
-                for n in range(law.teacher_c.size):
-                    tau += law.teacher_c[n] * unit(law.teacher_kind, _dot(law.teacher[n], xi, 0, n0))
-                # the attack
-                for k in range(K):
-                    x[k] = _dot(w[k], xi, 0, drawn) - theta[k]
-                    for l in range(k + 1):
-                        Q[k, l] = Q[l, k] = _dot(w[k], w[l], 0, drawn)
-                size = epsilon
-                if levels.size > 0:
-                    size *= from_table(1.0 - rng.random(), levels, factors)
-                if fraction < 1.0 and rng.random() >= fraction:
-                    size = 0.0
-                attack(kind, x, Q, c, b, tau, size, how, work, d)
-                # the step, all of it from the old values
-                e = b - tau
-                for k in range(K):
-                    for l in range(K):
-                        x[k] += Q[k, l] * d[l]
-                    g = unit(kind, x[k])
-                    e_g[k] = g
-                    e += c[k] * g
-                for i in range(D):
-                    for l in range(K):
-                        xi[i] += d[l] * w[l, i]
-                for k in range(K):
-                    s[k] = -e * c[k] * slope(kind, x[k])
-                    for i in range(D):
-                        w[k, i] += eta_w * s[k] * xi[i]
-                for k in range(K):
-                    c[k] -= eta_c * e * e_g[k]
-                    theta[k] -= eta_theta * s[k]
-                b -= eta_b * e
-                if is_reduced:
-                    _turn(w, n0, frame)
-            done = examples[output]
+                    Q[k, l] = Q[l, k] = _dot(w[k], w[l], 0, drawn)
+            size = epsilon
+            if levels.size > 0:
+                size *= from_table(1.0 - rng.random(), levels, factors)
+            if fraction < 1.0 and rng.random() >= fraction:
+                size = 0.0
+            attack(kind, x, Q, c, b, tau, size, how, work, d)
+            # the step, all of it from the old values
+            e = b - tau
             for k in range(K):
-                for j in range(S):
-                    out[output, k * S + j] = _dot(w[k], directions[j], 0, n0)
                 for l in range(K):
-                    out[output, K * S + k * K + l] = _dot(w[max(k, l)], w[min(k, l)], 0, D)
-                out[output, K * S + K * K + k] = c[k]
-                out[output, K * S + K * K + K + k] = theta[k]
-            out[output, K * S + K * K + 2 * K] = b
-
-    return simulate
-
-
-_simulate = _compile(sources_digest())
+                    x[k] += Q[k, l] * d[l]
+                g = unit(kind, x[k])
+                e_g[k] = g
+                e += c[k] * g
+            for i in range(D):
+                for l in range(K):
+                    xi[i] += d[l] * w[l, i]
+            for k in range(K):
+                s[k] = -e * c[k] * slope(kind, x[k])
+                for i in range(D):
+                    w[k, i] += eta_w * s[k] * xi[i]
+            for k in range(K):
+                c[k] -= eta_c * e * e_g[k]
+                theta[k] -= eta_theta * s[k]
+            b -= eta_b * e
+            if is_reduced:
+                _turn(w, n0, frame)
+        done = examples[output]
+        for k in range(K):
+            for j in range(S):
+                out[output, k * S + j] = _dot(w[k], directions[j], 0, n0)
+            for l in range(K):
+                out[output, K * S + k * K + l] = _dot(w[max(k, l)], w[min(k, l)], 0, D)
+            out[output, K * S + K * K + k] = c[k]
+            out[output, K * S + K * K + K + k] = theta[k]
+        out[output, K * S + K * K + 2 * K] = b

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from odeflow.laws import quadratures
 from odeflow.model import Adversary, Data, GaussianClusters, GaussianMixture, LearningRule, TeacherStudent, check_parts
+from odeflow.model.teacher import UNITS
 from odeflow.order_parameters.base import Array, Network, OrderParameter, Points, System, flat, unflat
 from odeflow.order_parameters.committee.states import (
     check_lengths,
@@ -84,7 +85,7 @@ class Committee(Network):
 
     hidden: int = thing(1, "number of hidden units", "At least 1.")
     activation: Literal["erf", "erf-x", "relu"] = choice(
-        "erf", "hidden unit g", ("erf", "erf-x", "relu"), "erf is erf(x / sqrt(2)), erf-x is erf(x), relu is max(x, 0)."
+        "erf", "hidden unit g", UNITS, "erf is erf(x / sqrt(2)), erf-x is erf(x), relu is max(x, 0)."
     )
     eta_c: float = number(0.0, "learning rate of the output weights", r"\eta_c", least=0)
     eta_theta: float = number(0.0, "learning rate of the thresholds", r"\eta_\theta", least=0)
@@ -157,12 +158,10 @@ class Committee(Network):
         self, mixture: Data, rule: LearningRule, adversary: Adversary, points: Points, start: Array
     ) -> Sequence[System]:
         """Return all points with the one kernel."""
-        from odeflow.order_parameters.committee import batch
-
         check_starts(self.hidden, mixture, cluster_numbers(mixture, points)[0], start)
         check_lengths(self.hidden, mixture, start)
         return [
-            System(rows, model, batch.constants(model), 1 if self.hidden > 1 else None)
+            System(rows, model, model.parameters.shape[1] - start.shape[1], 1 if self.hidden > 1 else None)
             for rows, model in self._models(mixture, adversary, points, start, self._aim)
         ]
 
@@ -197,7 +196,7 @@ class Committee(Network):
         """Return the errors of a classifier, or the losses of a regression, clean and attacked with epsilon."""
         from odeflow.order_parameters.committee.measures import measured
 
-        return measured(self, part(state, self.hidden, mixture), mixture, points, epsilon)
+        return measured(self, part(state, mixture), mixture, points, epsilon)
 
     def rates(
         self, state: Mapping[str, Any], mixture: Data, rule: LearningRule, adversary: Adversary
@@ -224,34 +223,16 @@ class Committee(Network):
         tolerance: float,
     ) -> Array:
         """Return the rates of states, shape (states, width), each with the numbers of a row of the points."""
-        from odeflow.numerics.threads import Flag, map_blocks
-        from odeflow.order_parameters.committee import batch
+        from odeflow.order_parameters.committee.models import evaluated
 
-        count = len(points["epsilon"])
+        count, width = len(points["epsilon"]), states.shape[1]
         out = np.full_like(states, np.nan)
-        for at, model in self._models(mixture, adversary, points, np.zeros((count, states.shape[1])), tolerance):
+        for at, model in self._models(mixture, adversary, points, np.zeros((count, width)), tolerance):
             place = np.full(count, -1)
             place[at] = np.arange(len(at))
             chosen = np.flatnonzero(place[rows] >= 0)
-            some, found, row = (
-                np.ascontiguousarray(states[chosen]),
-                np.empty((len(chosen), states.shape[1])),
-                place[rows[chosen]],
-            )
-
-            def block(
-                first: int,
-                last: int,
-                stop: Flag,
-                model: Any = model,
-                some: Array = some,
-                found: Array = found,
-                row: Any = row,
-            ) -> None:
-                batch.evaluate(model, row, first, last, some, found)
-
-            map_blocks(block, len(chosen), least=4)
-            out[chosen] = found
+            constants = model.parameters[place[rows[chosen]], :-width]
+            out[chosen] = evaluated(model, constants, states[chosen], width)
         return out
 
     @property
@@ -290,7 +271,7 @@ class Committee(Network):
         """Return states from which a search for fixed points starts."""
         from odeflow.order_parameters.committee.guesses import guesses
 
-        return guesses(self, mixture, rule, adversary, start or {})
+        return guesses(self, mixture, start or {})
 
     def coordinates(self, rule: LearningRule, mixture: Data = _SEED) -> Array:
         """Return a basis of the possible states: Q is symmetric, and overlaps with centres that sum to 0 sum to 0."""

@@ -18,7 +18,7 @@ from odeflow.model import (
 )
 from odeflow.model.clusters import gram_factor
 from odeflow.order_parameters.base import Array
-from odeflow.order_parameters.committee.states import cluster_numbers, directions, teacher_overlap
+from odeflow.order_parameters.committee.states import cluster_numbers, directions
 
 if TYPE_CHECKING:
     from odeflow.order_parameters.base import Network
@@ -98,5 +98,5 @@ def random_start(
     Q = (Q + np.swapaxes(Q, 1, 2)) / 2
     if isinstance(mixture, GaussianMixture):
         M = M[..., 0]
-    first = "R" if teacher_overlap(mixture) else "M"
+    first = "R" if isinstance(mixture, TeacherStudent) else "M"
     return {first: M, "Q": Q} if runs is not None else {first: M[0], "Q": Q[0]}

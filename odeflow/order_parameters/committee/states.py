@@ -12,6 +12,8 @@ from odeflow.order_parameters.base import Array, OrderParameter, Points
 from odeflow.parameters import Range
 
 __all__ = [
+    "MOST_STUDENT",
+    "MOST_TEACHER",
     "MOST_UNITS",
     "Directions",
     "TwoLayers",
@@ -23,7 +25,7 @@ __all__ = [
     "directions",
     "part",
     "state_variables",
-    "teacher_overlap",
+    "teacher_is_integrated",
 ]
 
 _ROUNDING = 1e-9  # of the largest entry: how far a Gram matrix may be from positive semidefinite
@@ -88,6 +90,14 @@ def state_variables(units: int, mixture: Data) -> tuple[OrderParameter, ...]:
 MOST_UNITS = 6
 """Hidden units that are integrated over at most: each takes some 20 times as long as one less. Simulations have no bound."""
 
+MOST_STUDENT, MOST_TEACHER = 4, 3
+"""Units of a student and of its teacher that are integrated over at most."""
+
+
+def teacher_is_integrated(hidden: int, units: int) -> bool:
+    """Return whether the averages over the fields of a student and its teacher can be had."""
+    return 1 <= hidden <= MOST_STUDENT and 1 <= units <= MOST_TEACHER
+
 
 class Directions(NamedTuple):
     """The directions whose overlaps with the weights are in the state, without the data's scale."""
@@ -122,11 +132,6 @@ def cluster_numbers(mixture: Data, points: Points) -> tuple[Array, Array, Array]
     spread = np.asarray(points["spread"], np.float64)
     weights = np.broadcast_to(mixture.weights, (*spread.shape, len(mixture.weights)))
     return scale, weights, spread[..., None] * np.array(mixture.variances)
-
-
-def teacher_overlap(mixture: Data) -> bool:
-    """Return whether the first of the state's variables is R, the overlap with a teacher."""
-    return isinstance(mixture, TeacherStudent)
 
 
 def coordinates(units: int, mixture: Data) -> Array:
@@ -188,7 +193,7 @@ def check_starts(units: int, mixture: Data, scale: Array, start: Array) -> None:
             f"Q0 = {Q[bad][0].tolist()!r} has the eigenvalue {float(least[bad][0]):.6g}: allowed is a positive semidefinite "
             "matrix, which products of weights are"
         )
-    name = "R0" if teacher_overlap(mixture) else "M0"
+    name = "R0" if isinstance(mixture, TeacherStudent) else "M0"
     inverse = np.linalg.pinv(gram, hermitian=True)
     outside = np.abs(M - M @ inverse @ gram).max(axis=(1, 2), initial=0.0)
     bad = outside > 1e-9 * (1 + np.abs(M).max(axis=(1, 2), initial=0.0))
@@ -210,7 +215,7 @@ def check_starts(units: int, mixture: Data, scale: Array, start: Array) -> None:
     if units == 1 and isinstance(mixture, GaussianMixture):
         allowed = "|M0| <= (rho/2) sqrt(Q0)"
     else:
-        T = "T" if teacher_overlap(mixture) else "T (the centres' products)"
+        T = "T" if isinstance(mixture, TeacherStudent) else "T (the centres' products)"
         allowed = f"one with Q0 - {name} T^-1 {name}^T positive semidefinite, with {T}; its least eigenvalue is {least[bad][0]:.6g}"
     value = repr(float(M[bad][0].flat[0])) if units * size == 1 else repr(M[bad][0].tolist())
     raise ValueError(f"{name} = {value} is out of range: allowed is {allowed}")
@@ -221,10 +226,10 @@ def columns(points: Points, names: tuple[str, ...]) -> npt.NDArray[np.float64]:
     return np.stack([np.asarray(points[name], np.float64) for name in names], axis=-1)
 
 
-def part(state: Any, units: int, mixture: Data) -> tuple[Array, Array, Array, Array, Array]:
+def part(state: Any, mixture: Data) -> tuple[Array, Array, Array, Array, Array]:
     """Return the overlaps with all directions (..., K, S), Q, c, theta and b of a state by name."""
     values = [np.asarray(state[name], np.float64) for name in ("Q", "c", "theta", "b")]
-    first = np.asarray(state["R" if teacher_overlap(mixture) else "M"], np.float64)
+    first = np.asarray(state["R" if isinstance(mixture, TeacherStudent) else "M"], np.float64)
     if isinstance(mixture, GaussianMixture):
         first = first[..., None]
     return first, values[0], values[1], values[2], values[3]

@@ -18,21 +18,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from odeflow.numerics.compilation import kept, once
 from odeflow.order_parameters.committee.batch import (
-    EPSILON,
     ETA_B,
     ETA_C,
     ETA_THETA,
     ETA_W,
-    FRACTION,
     KERNELS,
     SCALE,
     SECOND_ORDER,
-    Kernel,
+    attack_at,
     factor,
+    set_rates,
     solve_right,
+    unpacked,
 )
 from odeflow.order_parameters.committee.quadrature.sums import Attack, layout, width
 from odeflow.order_parameters.committee.quadrature.teacher import add_averages_teacher, scratch
@@ -66,50 +66,41 @@ class TeacherModel(NamedTuple):
     """Their gain."""
     units: int
     """K."""
-    labels: npt.NDArray[np.float64]
-    """None: there are no clusters."""
     attack: Attack
     """What the adversary does."""
     rule: Any
     """Of the quadrature."""
 
 
-@njit(nogil=True, error_model="numpy")
-def teacher_rates(model, constants, y, dydt, work):
-    """Set dydt at one state; nan where no weights have its overlaps."""
+@once
+def _rates(model, constants, y, dydt, work):
+    """Set dydt at one state; nan where no weights have its overlaps. An entry behind those of the state gets <e e>."""
     K, m = model.units, model.output.size
     n = K + m
     gain, teacher_gain = model.gain, model.teacher_gain
-    R = gain * teacher_gain * y[: K * m].reshape(K, m)
-    Q = gain * gain * y[K * m : K * n].reshape(K, K)
+    R, Q, c, theta, b = unpacked(y, K, m, gain, teacher_gain)
     T = teacher_gain * teacher_gain * constants[SCALE] * model.products
-    c = y[K * n : K * n + K]
-    theta = gain * y[K * n + K : K * n + 2 * K]
-    b = y[K * n + 2 * K]
     eta_w, eta_theta = gain * gain * constants[ETA_W], gain * gain * constants[ETA_THETA]
-    attacked = constants[FRACTION]
     C, L = np.empty((n, n)), np.empty((n, n))
-    C[:K, :K] = Q
-    C[:K, K:] = R
-    C[K:, :K] = R.T
-    C[K:, K:] = T
+    for k in range(n):
+        for j in range(n):
+            if k < K:
+                C[k, j] = Q[k, j] if j < K else R[k, j - K]
+            else:
+                C[k, j] = R[j, k - K] if j < K else T[k - K, j - K]
     if not factor(C, L):
         dydt[:] = np.nan
         return
     sums = np.zeros(width(K, n))
-    for node in range(model.nodes.size):
-        size, share = constants[EPSILON] * model.nodes[node], attacked * model.weights[node]
-        add_averages_teacher(
-            model.kind, R, T, L, Q, theta, c, b, model.teacher_kind, model.output, size, model.attack, share,
-            model.rule, work, sums,
-        )  # fmt: skip
-    if attacked < 1.0:
-        add_averages_teacher(
-            model.kind, R, T, L, Q, theta, c, b, model.teacher_kind, model.output, 0.0, model.attack, 1.0 - attacked,
-            model.rule, work, sums,
-        )  # fmt: skip
-    s_y, s_d, s_s, e_g, e, _ = layout(K, n)
-    A, B = np.empty((K, n)), np.empty((K, K))
+    for node in range(model.nodes.size + 1):
+        size, share = attack_at(model, constants, node)
+        if share > 0.0:
+            add_averages_teacher(
+                model.kind, L, Q, theta, c, b, model.teacher_kind, model.output, size, model.attack, share,
+                model.rule, work, sums,
+            )  # fmt: skip
+    s_y, s_d, s_s, e_g, e, e_e = layout(K, n)
+    A, B, dR, dQ = np.empty((K, n)), np.empty((K, K)), np.empty((K, m)), np.empty((K, K))
     for k in range(K):
         row = A[k]
         for j in range(n):
@@ -121,28 +112,27 @@ def teacher_rates(model, constants, y, dydt, work):
             B[k, l] = 0.0
             for j in range(n):
                 B[k, l] += A[k, j] * C[j, l]
-    at = 0
-    for k in range(K):
         for i in range(m):
             change = 0.0
             for j in range(n):
                 change += A[k, j] * C[j, K + i]
-            dydt[at] = eta_w * change / (gain * teacher_gain)
-            at += 1
+            dR[k, i] = eta_w * change
     for k in range(K):
         for l in range(K):
             noise = constants[SECOND_ORDER] * eta_w * eta_w * sums[s_s + k * K + l]
-            dydt[at] = (eta_w * (B[k, l] + B[l, k]) + noise) / (gain * gain)
-            at += 1
-    for k in range(K):
-        dydt[at + k] = -constants[ETA_C] * sums[e_g + k]
-        dydt[at + K + k] = -eta_theta * sums[k] / gain
-    dydt[at + 2 * K] = -constants[ETA_B] * sums[e]
+            dQ[k, l] = eta_w * (B[k, l] + B[l, k]) + noise
+    dc, dtheta = -constants[ETA_C] * sums[e_g : e_g + K], -eta_theta * sums[:K]
+    set_rates(dR, dQ, dc, dtheta, -constants[ETA_B] * sums[e], gain, teacher_gain, dydt)
+    if dydt.size > y.size:
+        dydt[y.size] = sums[e_e]
 
 
-@njit(nogil=True, error_model="numpy")
-def _scratch(model):
-    return scratch(model.units, model.output.size, model.rule)
+@kept
+def evaluate(model, constants, states, out):
+    """Set the rates of many states, see `odeflow.order_parameters.committee.batch.KERNELS`."""
+    work = np.empty(scratch(model.units))
+    for i in range(len(states)):
+        _rates(model, constants[i], states[i], out[i], work)
 
 
-KERNELS[TeacherModel] = Kernel(teacher_rates, _scratch)
+KERNELS[TeacherModel] = evaluate

@@ -63,20 +63,9 @@ def clean_error(
 
 
 def fgsm_error(
-    kind: int,
-    M: Any,
-    Q: Any,
-    c: Any,
-    theta: Any,
-    b: Any,
-    p: Any,
-    v: Any,
-    tau: Any,
-    epsilon: Any,
-    how: Attack = Attack(FGSM, 1, 1.0),  # noqa: B008
-    *,
-    tolerance: float = 1e-6,
-) -> Array:
+    kind: int, M: Any, Q: Any, c: Any, theta: Any, b: Any, p: Any, v: Any, tau: Any, epsilon: Any,
+    how: Attack = Attack(FGSM, 1, 1.0), *, tolerance: float = 1e-6,  # noqa: B008
+) -> Array:  # fmt: skip
     r"""Return the probability that the sign of the output is wrong after an attack of the loss.
 
     FGSM pushes where the loss grows fastest: away from the right sign, but for an example whose output is beyond its label,
@@ -113,19 +102,9 @@ def fgsm_error(
 
 
 def adversarial_error(
-    kind: int,
-    M: Any,
-    Q: Any,
-    c: Any,
-    theta: Any,
-    b: Any,
-    p: Any,
-    v: Any,
-    tau: Any,
-    epsilon: Any,
-    *,
-    tolerance: float = 1e-6,
-) -> Array:
+    kind: int, M: Any, Q: Any, c: Any, theta: Any, b: Any, p: Any, v: Any, tau: Any, epsilon: Any,
+    *, tolerance: float = 1e-6,
+) -> Array:  # fmt: skip
     r"""Return the probability that some perturbation of length epsilon or less makes the sign of the output wrong.
 
     Exact: for one or two erf units, and for any number of ReLU units.
@@ -157,19 +136,9 @@ def adversarial_error(
 
 
 def adversarial_error_bound(
-    kind: int,
-    M: Any,
-    Q: Any,
-    c: Any,
-    theta: Any,
-    b: Any,
-    p: Any,
-    v: Any,
-    tau: Any,
-    epsilon: Any,
-    *,
-    tolerance: float = 1e-6,
-) -> Array:
+    kind: int, M: Any, Q: Any, c: Any, theta: Any, b: Any, p: Any, v: Any, tau: Any, epsilon: Any,
+    *, tolerance: float = 1e-6,
+) -> Array:  # fmt: skip
     r"""Return a lower bound of `adversarial_error`, for any number of units: what climbs from K + 1 starts find.
 
     For ReLU units it is `adversarial_error`. For erf units each climb follows the gradient to the highest point within reach;
@@ -197,20 +166,9 @@ def adversarial_error_bound(
 
 
 def _errors(
-    what: int,
-    kind: int,
-    M: Any,
-    Q: Any,
-    c: Any,
-    theta: Any,
-    b: Any,
-    p: Any,
-    v: Any,
-    tau: Any,
-    epsilon: Any,
-    how: Attack,
+    what: int, kind: int, M: Any, Q: Any, c: Any, theta: Any, b: Any, p: Any, v: Any, tau: Any, epsilon: Any, how: Attack,
     tolerance: float,
-) -> Array:
+) -> Array:  # fmt: skip
     """Check, broadcast, and run the kernel on all cores."""
     from scipy.special import erfcinv
 
@@ -254,7 +212,6 @@ def _errors(
     flat = [array[is_finite] for array in flat]
     found = np.empty(np.count_nonzero(is_finite))
     reach = math.sqrt(2) * float(erfcinv(0.02 * tolerance))
-
     rules = lattices(tuple(int(units) for units in np.unique(np.count_nonzero(arrays["c"], axis=-1))))
 
     def work(first: int, last: int, stop: Flag) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 
-from odeflow.order_parameters.committee.errors.frame import compiled
+from odeflow.numerics.compilation import called
 from odeflow.order_parameters.committee.errors.roots import root
 
 __all__ = ["climbed_line"]
@@ -21,7 +21,7 @@ __all__ = ["climbed_line"]
 _STEPS = 40
 
 
-@compiled
+@called
 def climbed_line(frame, start, work):
     """Return the probability that an example of the line is wrong, or within reach of a wrong one that a climb finds."""
     K = frame.a.size

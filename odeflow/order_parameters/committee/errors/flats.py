@@ -9,17 +9,18 @@ reach is the highest of those at the distance epsilon from a flat whose foot is 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from odeflow.order_parameters.committee.errors.frame import compiled
+from odeflow.numerics.compilation import called
 from odeflow.order_parameters.committee.errors.roots import output, root
 from odeflow.order_parameters.committee.units import RELU
 
 __all__ = ["flats_of", "worst_line"]
 
 
-@compiled
+@called
 def flats_of(frame, are_wanted):
     """Return the flats: up to K rows of a unit vector of t and its product with the flat's points; first how many rows.
 
@@ -32,7 +33,8 @@ def flats_of(frame, are_wanted):
     whole = np.empty(K)
     for choice in range(choices):  # a digit a unit: off, on, at the kink
         row = flats[found]
-        rank, rest, is_good, on = 0, choice, True, 0
+        rank: Any = np.int64(0)
+        rest, is_good, on = choice, True, 0
         level = -frame.B
         for k in range(K):
             whole[k] = 0.0
@@ -59,7 +61,7 @@ def flats_of(frame, are_wanted):
     return flats
 
 
-@compiled
+@called
 def _add(row, rank, normal, level):
     """Add normal . t = level to the flat, orthonormalised; return whether it is independent of the rows before."""
     K = normal.size
@@ -85,7 +87,7 @@ def _add(row, rank, normal, level):
     return True
 
 
-@compiled
+@called
 def worst_line(frame, flats, start, t, work):
     """Return the probability that an example of the line is wrong, or within reach of what is wrong."""
     K = frame.a.size

@@ -17,17 +17,13 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from odeflow.numerics.compilation import inlined
+from odeflow.numerics.compilation import called, inlined
 from odeflow.order_parameters.committee.units import RELU
 
-__all__ = ["Frame", "below", "compiled", "frame_of"]
+__all__ = ["Frame", "below", "frame_of"]
 
 Array = npt.NDArray[np.float64]
-
-compiled = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""Decorator of what is called from compiled code alone: it is compiled faster without wrappers."""
 
 _LEAST = 1e-7  # of sigma, in units of the largest standard deviation
 
@@ -64,7 +60,7 @@ def below(w, sigma):
     return 0.5 * math.erfc(-w / sigma * math.sqrt(0.5))
 
 
-@compiled
+@called
 def _cholesky(A):
     """Replace A by its lower Cholesky factor, with zeros in the columns of directions without variance."""
     n = A.shape[0]
@@ -81,7 +77,7 @@ def _cholesky(A):
             A[j, k] = 0.0
 
 
-@compiled
+@called
 def frame_of(kind, m, Q, c, b, v, tau, epsilon):
     """Return the frame; the units are sorted by their variance, the largest last."""
     order, K = np.empty(c.size, np.int64), 0

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from odeflow.numerics.compilation import called, once
 from odeflow.order_parameters.committee.errors.climb import climbed_line
 from odeflow.order_parameters.committee.errors.flats import worst_line
-from odeflow.order_parameters.committee.errors.frame import below, compiled
+from odeflow.order_parameters.committee.errors.frame import below
 from odeflow.order_parameters.committee.errors.lines import attacked_line
 from odeflow.order_parameters.committee.errors.offset import density
 from odeflow.order_parameters.committee.errors.roots import root
@@ -50,7 +51,7 @@ _COARSE_TAIL = _last_coefficients(_ORDER // 2)
 _DENSITY = 1.0 / math.sqrt(2.0 * math.pi)
 
 
-@compiled
+@called
 def line(what, frame, how, flats, t, reach, work):
     """Return the probability of an error along the line with these t_1, ..., t_{K-1}."""
     K = frame.a.size
@@ -71,7 +72,7 @@ def line(what, frame, how, flats, t, reach, work):
     return worst_line(frame, flats, start[:K], t, work)
 
 
-@compiled
+@called
 def _rule(values, stride, weights):
     """Return the sum over every stride-th value."""
     total = 0.0
@@ -80,7 +81,7 @@ def _rule(values, stride, weights):
     return total
 
 
-@compiled
+@called
 def _tail(values, stride, rows):
     """Return the largest of the last Chebyshev coefficients of every stride-th value."""
     largest = 0.0
@@ -89,7 +90,7 @@ def _tail(values, stride, rows):
     return largest
 
 
-@compiled
+@called
 def adaptive(what, frame, how, flats, first, last, panels, reach, tolerance, work):
     """Return the integral over t_1 from first to last, of two units. Error: less than `tolerance`, as a rule.
 
@@ -134,7 +135,7 @@ def adaptive(what, frame, how, flats, first, last, panels, reach, tolerance, wor
     return total
 
 
-@compiled
+@once
 def by_lattice(what, frame, how, flats, points, weights, starts, reach, tolerance, work):
     """Return the average over t_1, ..., t_{K-1}, by more and more points until the last three results agree."""
     before, last = np.inf, np.inf

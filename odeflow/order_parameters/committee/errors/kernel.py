@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import njit
 
-from odeflow.numerics.compilation import is_set, sources_digest
+from odeflow.numerics.compilation import is_set, kept, once
 from odeflow.order_parameters.committee.errors.flats import flats_of
-from odeflow.order_parameters.committee.errors.frame import compiled, frame_of
+from odeflow.order_parameters.committee.errors.frame import frame_of
 from odeflow.order_parameters.committee.errors.integral import CLEAN, CURVE, WORST_CASE, adaptive, by_lattice, line
 from odeflow.order_parameters.committee.errors.offset import pieces, width
 from odeflow.order_parameters.committee.errors.roots import output
@@ -21,7 +19,7 @@ __all__ = ["errors"]
 _PANELS = 4
 
 
-@compiled
+@once
 def _error(what, kind, m, Q, c, b, v, tau, epsilon, how, rules, reach, tolerance):
     """Return the probability of an error on one cluster."""
     frame = frame_of(kind, m, Q, c, b, v, tau, epsilon)
@@ -58,27 +56,18 @@ def _error(what, kind, m, Q, c, b, v, tau, epsilon, how, rules, reach, tolerance
     return total
 
 
-def _compile(sources: str) -> Any:
-    """Return the compiled kernel. `sources` stands in its closure to make it part of the key of numba's cache."""
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def errors(what, kind, M, Q, c, theta, b, p, v, tau, epsilon, how, rules, reach, tolerance, first, last, stop, out):
-        """Fill out[first:last], a state each: M (states, K, clusters), p (states, clusters), and so on."""
-        sources  # noqa: B018
-        for state in range(first, last):
-            if is_set(stop):
-                return
-            total = 0.0
-            for a in range(p.shape[1]):
-                if p[state, a] > 0.0:
-                    m = M[state, :, a] - theta[state]
-                    total += p[state, a] * _error(
-                        what, kind, m, Q[state], c[state], b[state], v[state, a], tau[state, a], epsilon[state],
-                        how, rules, reach, tolerance,
-                    )  # fmt: skip
-            out[state] = min(max(total, 0.0), 1.0)
-
-    return errors
-
-
-errors = _compile(sources_digest())
+@kept
+def errors(what, kind, M, Q, c, theta, b, p, v, tau, epsilon, how, rules, reach, tolerance, first, last, stop, out):
+    """Fill out[first:last], a state each: M (states, K, clusters), p (states, clusters), and so on."""
+    for state in range(first, last):
+        if is_set(stop):
+            return
+        total = 0.0
+        for a in range(p.shape[1]):
+            if p[state, a] > 0.0:
+                m = M[state, :, a] - theta[state]
+                total += p[state, a] * _error(
+                    what, kind, m, Q[state], c[state], b[state], v[state, a], tau[state, a], epsilon[state],
+                    how, rules, reach, tolerance,
+                )  # fmt: skip
+        out[state] = min(max(total, 0.0), 1.0)

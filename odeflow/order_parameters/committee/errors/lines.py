@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from odeflow.order_parameters.committee.errors.frame import below, compiled
+from odeflow.numerics.compilation import called
+from odeflow.order_parameters.committee.errors.frame import below
 from odeflow.order_parameters.committee.errors.roots import output, root
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD
 from odeflow.order_parameters.committee.units import ERF, RELU
@@ -14,7 +15,7 @@ from odeflow.order_parameters.committee.units import ERF, RELU
 __all__ = ["attacked_line"]
 
 
-@compiled
+@called
 def attacked_line(frame, how, start, reach, work):
     """Return the probability that an example of the line is wrong after the attack `how`.
 
@@ -30,7 +31,7 @@ def attacked_line(frame, how, start, reach, work):
     return _scanned_line(frame, how, start, overshoot, reach, work)
 
 
-@compiled
+@called
 def _relu_line(frame, start, overshoot, work):
     """Between the kinks and the place where f = 1 the attack is one shift of X, and wrong is what lies below a root."""
     K = frame.a.size
@@ -66,7 +67,7 @@ def _relu_line(frame, start, overshoot, work):
     return total
 
 
-@compiled
+@called
 def _attacked(frame, how, start, w, turn, work):
     """Return f after the attack at one point of the line; `turn` is 1 where f < 1, else -1."""
     K = frame.a.size
@@ -112,7 +113,7 @@ def _attacked(frame, how, start, w, turn, work):
     return output(frame.kind, frame.B, frame.a, frame.sign, X[:K])
 
 
-@compiled
+@called
 def _scanned_line(frame, how, start, overshoot, reach, work):
     """Look for the changes of sign of the attacked f where an attack may change the sign at all, on both sides of f = 1."""
     K = frame.a.size
@@ -137,7 +138,7 @@ def _scanned_line(frame, how, start, overshoot, reach, work):
     return total
 
 
-@compiled
+@called
 def _scanned_part(frame, how, start, low, high, turn, sigma, work):
     points = int(min(8.0 + 4.0 * (high - low), 64.0))
     h = (high - low) / points
@@ -171,7 +172,7 @@ def _scanned_part(frame, how, start, low, high, turn, sigma, work):
     return total
 
 
-@compiled
+@called
 def _nearest(frame, how, start, left, middle, right, f_left, f_middle, f_right, turn, work):
     """Return a point between left and right at which |f| is least, or f has another sign, by parabolas."""
     best, f_best = middle, f_middle
@@ -198,7 +199,7 @@ def _nearest(frame, how, start, left, middle, right, f_left, f_middle, f_right, 
     return best
 
 
-@compiled
+@called
 def _crossing(frame, how, start, low, high, f_low, f_high, turn, work):
     """Return where the attacked f changes its sign: the Illinois form of regula falsi, and halves where it is slow."""
     wrong = f_low <= 0.0

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from odeflow.order_parameters.committee.errors.frame import compiled
+from odeflow.numerics.compilation import called
 from odeflow.order_parameters.committee.errors.roots import root
 
 __all__ = ["density", "offset", "pieces", "width"]
@@ -24,7 +24,7 @@ _DENSITY = 1.0 / math.sqrt(2.0 * math.pi)
 _SCAN = 384
 
 
-@compiled
+@called
 def offset(frame, t, work):
     """Return o_1, o_2 and do_1/dt at t."""
     X = work[2]
@@ -47,7 +47,7 @@ def offset(frame, t, work):
     return t - r * rise / length, w / sigma + r * sigma / length, 1.0 - r * bend * sigma * sigma / length**3
 
 
-@compiled
+@called
 def density(frame, t, reach, work):
     """Return the integrand; note in work[0, 3] if the curve turns back within reach."""
     one, two, speed = offset(frame, t, work)
@@ -56,14 +56,14 @@ def density(frame, t, reach, work):
     return 0.5 * math.erfc(-two * math.sqrt(0.5)) * _DENSITY * math.exp(-0.5 * one * one) * speed
 
 
-@compiled
+@called
 def width(frame, reach):
     """Return on how many panels the curve is to be integrated at first."""
     turns = abs(frame.G[0, 0] - frame.G[1, 0])  # over which t the share of the units changes
     return int(min(max(math.ceil((reach + frame.radius) * max(1.0, turns) / 2.2), 3.0), 24.0))
 
 
-@compiled
+@called
 def _turning(frame, low, high, forward, work):
     """Return where do_1/dt changes its sign between low and high; `forward`: whether it is positive at high."""
     for _ in range(60):
@@ -75,7 +75,7 @@ def _turning(frame, low, high, forward, work):
     return 0.5 * (low + high)
 
 
-@compiled
+@called
 def _height(frame, one, low, high, work):
     """Return t on the arc from low to high, on which o_1 grows, with o_1 = `one`, and o_2 there."""
     t = 0.5 * (low + high)
@@ -95,7 +95,7 @@ def _height(frame, one, low, high, work):
     return t, two
 
 
-@compiled
+@called
 def pieces(frame, low, high, work):
     """Return the parts from low to high, a row each, that make the upper envelope of the offset curve."""
     arcs = np.empty((_SCAN, 2))
@@ -154,7 +154,7 @@ def pieces(frame, low, high, work):
     return parts[:size]
 
 
-@compiled
+@called
 def _above(frame, one, begin, end, last, last_end, work):
     """Return how far the arc from begin to end is above that from last to last_end, at o_1 = `one`."""
     return _height(frame, one, begin, end, work)[1] - _height(frame, one, last, last_end, work)[1]

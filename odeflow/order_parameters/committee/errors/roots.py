@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from odeflow.order_parameters.committee.errors.frame import compiled
+from odeflow.numerics.compilation import called
 from odeflow.order_parameters.committee.units import ERF
 
 __all__ = ["output", "root"]
@@ -14,7 +14,7 @@ __all__ = ["output", "root"]
 _SLOPE = math.sqrt(2.0 / math.pi)
 
 
-@compiled
+@called
 def output(kind, B, a, sign, X):
     """Return f at X: B + sum a_k erf(X_k / sqrt 2), or with a_k max(X_k, 0), of negative c_k a_k min(X_k, 0)."""
     total = B
@@ -26,13 +26,13 @@ def output(kind, B, a, sign, X):
     return total
 
 
-@compiled
+@called
 def root(kind, B, a, sign, start, guess):
     """Return the largest w with f(start + w) <= 0, which may be -inf or inf; `guess` is where to begin."""
     return _root_erf(B, a, start, guess) if kind == ERF else _root_relu(B, a, sign, start)
 
 
-@compiled
+@called
 def _root_erf(B, a, start, guess):
     """Newton's method in a bracket; f is summed from its tails, so that it is exact where all units are saturated."""
     total, low, high = 0.0, np.inf, -np.inf
@@ -68,7 +68,7 @@ def _root_erf(B, a, start, guess):
     return w
 
 
-@compiled
+@called
 def _root_relu(B, a, sign, start):
     """Exact: f is linear between the kinks, w = -start_k."""
     low, high, f_low, f_high = -np.inf, np.inf, 0.0, 0.0

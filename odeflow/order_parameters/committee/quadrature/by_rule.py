@@ -27,13 +27,11 @@ _BY_RULE = {
 
 @overload(averages)
 def _averages(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sums):
-    add = _BY_RULE[rule.instance_class][0]
-    return lambda m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sums: add(
-        m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sums
-    )
+    return _BY_RULE[rule.instance_class][
+        0
+    ].py_func  # not a function that calls it: each level costs a compilation of all below
 
 
 @overload(scratch)
 def _scratch(K, rule):
-    size = _BY_RULE[rule.instance_class][1]
-    return lambda K, rule: size(K, rule)
+    return _BY_RULE[rule.instance_class][1].py_func

@@ -10,15 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from odeflow.numerics.compilation import inlined
+from odeflow.numerics.compilation import called, inlined
 from odeflow.numerics.elementary import erfcx, exp
 
 __all__ = [
     "CENTRE", "CLEAN", "CUT", "LEFT", "MOST", "OUTPUT", "SHIFT", "SLOPE", "SPREAD", "SUM_SPREAD",
     "WEIGHT", "A", "D", "Space",
-    "bit", "compiled", "fill_cells", "is_possible", "space_of", "space_size",
+    "bit", "fill_cells", "is_possible", "space_of", "space_size",
 ]  # fmt: skip
 
 _BLOCK = 8  # nodes that are evaluated together
@@ -30,9 +29,6 @@ _WIDE = 5.0  # half their length, in widths of the transition
 _BEND = 1.0  # a transition of width w bends as a density of that width over _BEND
 _ROOT_HALF, _ROOT_TWO_PI = math.sqrt(0.5), math.sqrt(2.0 * math.pi)
 _DENSITY = 1.0 / _ROOT_TWO_PI
-
-compiled = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""Decorator: compile, and leave it to the compiler whether to inline. Without wrappers: it is called by kernels alone."""
 
 # Pages of `Space.fields`
 A, SPREAD, CENTRE, SLOPE, SUM_SPREAD, _EDGES, _MIDDLES, _WIDTHS = range(8)
@@ -68,13 +64,13 @@ def _columns(K):
     return 3 + 2 ** (K - 1) + 3 * (2 * K + 2 ** (K - 1))
 
 
-@compiled
+@called
 def space_size(K):
     """Return the length of `work` for `space_of`."""
     return (K + 1) * (8 * _columns(K) + 9) + 2**K * (K + 1) + 6 * MOST
 
 
-@compiled
+@called
 def space_of(K, work):
     """Return the views of `work`."""
     columns = _columns(K)
@@ -90,7 +86,7 @@ def space_of(K, work):
     )
 
 
-@compiled
+@called
 def _line(n, middle, half, nodes, weights, x0, x1, sd, e0, e1, h0, h1, c, shift, is_active, side, out):
     """Add, along a panel of the last but one coordinate y, the averages of e, e y and e z over the last one, z.
 
@@ -145,7 +141,7 @@ def bit(units, k):
     return (units >> k) & 1 == 1
 
 
-@compiled
+@called
 def _add_edge(y, edges, count):
     """Add y to the increasing edges if it lies between the first and the last; return their number."""
     if y <= edges[0] or y >= edges[count - 1]:
@@ -158,7 +154,7 @@ def _add_edge(y, edges, count):
     return count + 1
 
 
-@compiled
+@called
 def _add_transition(j, at, half, count, space):
     """Add the edges of a sharp transition, if it reaches level j's range; return the number of edges."""
     edges = space.fields[_EDGES, j]
@@ -173,7 +169,7 @@ def _add_transition(j, at, half, count, space):
     return count
 
 
-@compiled
+@called
 def _open(j, K, S, c, space):
     """Split level j, given y_i for i < j, into panels on which what lies behind is smooth."""
     fields, levels, counts = space.fields, space.levels, space.counts
@@ -226,7 +222,7 @@ def _open(j, K, S, c, space):
     counts[j, _NODE] = 0
 
 
-@compiled
+@called
 def _panel(j, panel, K, S, sign, c, rule, space):
     """Return the nodes of a panel of level j, 0 if it is empty, and set what is true on all of it for level j + 1."""
     fields, levels, counts = space.fields, space.levels, space.counts
@@ -258,7 +254,7 @@ def _panel(j, panel, K, S, sign, c, rule, space):
     return int(math.ceil(min(rule.least + rule.density * length, float(MOST))))  # noqa: RUF046
 
 
-@compiled
+@called
 def _enter(j, K, S, sign, c, space):
     """Set level j + 1 after y_j is chosen; return whether anything is left there."""
     fields, levels, counts = space.fields, space.levels, space.counts
@@ -278,7 +274,7 @@ def _enter(j, K, S, sign, c, space):
     return is_possible(j + 1, K, S, sign, space)
 
 
-@compiled
+@called
 def is_possible(j, K, S, sign, space):
     """Return whether the units S, and the sign, can be met within the length that is left."""
     fields, counts, left = space.fields, space.counts, space.levels[j, LEFT]
@@ -295,7 +291,7 @@ def is_possible(j, K, S, sign, space):
     return True
 
 
-@compiled
+@called
 def _add_line(j, n, low, high, K, S, sign, c, rule, space):
     """Add a panel of level j = K - 2 to its two cells; with one unit, j = -1, one node at y = 0."""
     fields, levels, counts = space.fields, space.levels, space.counts
@@ -328,16 +324,16 @@ def _add_line(j, n, low, high, K, S, sign, c, rule, space):
         cell[1 + last] += weight * space.lines[3 * part + 2, 0]
 
 
-@compiled
+@called
 def fill_cells(K, S, sign, c, rule, space):
     """Fill the cells of the units S with phi - tau of that sign."""
     fields, levels, counts = space.fields, space.levels, space.counts
     levels[0, _ATTACKED] = levels[0, CLEAN]
     counts[0, _CUT_PANEL] = counts[0, CUT]
     if K == 1:
-        _add_line(-1, 1, -0.5 * _ROOT_TWO_PI, 0.5 * _ROOT_TWO_PI, K, S, sign, c, rule, space)
+        _add_line(np.int64(-1), np.int64(1), -0.5 * _ROOT_TWO_PI, 0.5 * _ROOT_TWO_PI, K, S, sign, c, rule, space)
         return
-    j = 0
+    j = np.int64(0)
     _open(j, K, S, c, space)
     while j >= 0:
         edges = fields[_EDGES, j]

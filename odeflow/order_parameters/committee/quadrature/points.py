@@ -12,15 +12,14 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from odeflow.numerics.compilation import called
 from odeflow.order_parameters.committee.attacks import attack, attack_scratch
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, Attack, layout
 from odeflow.order_parameters.committee.units import slope, unit
 
 __all__ = ["add_difference", "normal_points", "points_scratch"]
 
-_compiled = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)  # called by kernels
 _SEED = 14
 
 
@@ -35,13 +34,13 @@ def normal_points(n: int, count: int) -> npt.NDArray[np.float64]:
     return np.ascontiguousarray(ndtri(np.maximum(points, 0.5 / count)))
 
 
-@_compiled
+@called
 def points_scratch(K):
     """Return the length of `work` for `add_difference`."""
     return 5 * K + attack_scratch(K)
 
 
-@_compiled
+@called
 def add_difference(kind, m, v, L, Q, c, b, tau, epsilon, how, share, points, work, sums):
     """Add `share` times the averages under the attack `how` less those under FGSM, over x = m + sqrt(v) L y.
 
@@ -73,7 +72,7 @@ def add_difference(kind, m, v, L, Q, c, b, tau, epsilon, how, share, points, wor
             _add_point(kind, x, y, d, Q, c, b, tau, weight, moved, s, g, sums)
 
 
-@_compiled
+@called
 def _add_point(kind, x, y, d, Q, c, b, tau, weight, moved, s, g, sums):
     K = x.size
     s_y, s_d, s_s, e_g, at_e, e_e = layout(K, K)

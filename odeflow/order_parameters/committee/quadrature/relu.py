@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from odeflow.numerics.compilation import called, once
 from odeflow.order_parameters.committee.quadrature.cells import (
     CENTRE,
     CLEAN,
@@ -42,7 +42,6 @@ from odeflow.order_parameters.committee.quadrature.cells import (
     A,
     D,
     bit,
-    compiled,
     fill_cells,
     is_possible,
     space_of,
@@ -50,13 +49,10 @@ from odeflow.order_parameters.committee.quadrature.cells import (
 )
 from odeflow.order_parameters.committee.quadrature.points import add_difference, normal_points, points_scratch
 from odeflow.order_parameters.committee.quadrature.sums import MARGIN, PGD, WORST, layout
+from odeflow.order_parameters.committee.states import MOST_UNITS
 from odeflow.order_parameters.committee.units import RELU
 
-__all__ = ["MOST_UNITS", "ReluRule", "add_averages_relu", "rule", "scratch"]
-
-
-MOST_UNITS = 6
-"""Most units of ReLU whose averages can be had in a time that somebody waits for."""
+__all__ = ["ReluRule", "add_averages_relu", "rule", "scratch"]
 
 _TINY = 1e-100
 
@@ -124,13 +120,13 @@ def rule(K: int, tolerance: float, points: int = 2**13) -> ReluRule:
     )
 
 
-@njit(nogil=True, error_model="numpy")
+@called
 def scratch(K, rule):
     """Return the length of `work` for `add_averages_relu`."""
     return max(space_size(K), points_scratch(K))
 
 
-@compiled
+@called
 def _add_cells(K, m, c, b, tau, share, space, sums):
     """Add the averages over the cells, and empty them."""
     s_y, s_d, s_s, e_g, at_e, e_e = layout(K, K)
@@ -163,7 +159,7 @@ def _add_cells(K, m, c, b, tau, share, space, sums):
             cell[i] = 0.0
 
 
-@compiled
+@once
 def _add_averages_cells(m, v, L, Q, c, b, tau, epsilon, is_margin, share, rule, work, sums):
     """`add_averages_relu` under FGSM, or the margin attack."""
     K = m.size
@@ -225,7 +221,7 @@ def _add_averages_cells(m, v, L, Q, c, b, tau, epsilon, is_margin, share, rule, 
                 _add_cells(K, m, c, b, tau, share, space, sums)
 
 
-@njit(nogil=True, error_model="numpy")
+@called
 def add_averages_relu(m, v, L, Q, c, b, tau, epsilon, how, share, rule, work, sums):
     """Add `share` times the averages over x = m + sqrt(v) L y, y normal, to `sums`.
 

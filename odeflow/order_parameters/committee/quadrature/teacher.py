@@ -17,18 +17,18 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from odeflow.numerics.compilation import inlined
+from odeflow.numerics.compilation import called, inlined, once
 from odeflow.order_parameters.committee.attacks import attack, attack_scratch, output, worst_output
 from odeflow.order_parameters.committee.quadrature import teacher_moments
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, WORST, Attack, layout, width
 from odeflow.order_parameters.committee.quadrature.teacher_block import add_block, block_of, teacher_given
 from odeflow.order_parameters.committee.quadrature.teacher_moments import WIDTH, bell
+from odeflow.order_parameters.committee.states import MOST_STUDENT, MOST_TEACHER, teacher_is_integrated
 from odeflow.order_parameters.committee.units import ERF, unit
 
 __all__ = ["TeacherRule", "add_averages_teacher", "rule", "scratch"]
@@ -40,13 +40,10 @@ _SLOPE = math.sqrt(2.0 / math.pi)
 
 _MOST = 64  # nodes of a panel
 _MOST_GRADED = 96
-_MOST_UNITS, _MOST_TEACHERS = 4, 3
 _THRESHOLDS = 16  # of a point, at most
 _SCAN = 24  # intervals in which a crossing is looked for
 _ROOTS = 6  # crossings, at most
 _SHARP = 0.5  # width of a crossing below which it has panels of its own
-_compiled = njit(nogil=True, error_model="numpy")
-_once = njit(nogil=True, error_model="numpy", inline="always")  # called in one place: not compiled by itself
 
 
 class TeacherRule(NamedTuple):
@@ -107,9 +104,9 @@ def rule(K: int, M: int, tolerance: float = 1e-6) -> TeacherRule:
     ValueError
         If there are more units.
     """
-    if not 1 <= K <= _MOST_UNITS or not 1 <= M <= _MOST_TEACHERS:
+    if not teacher_is_integrated(K, M):
         raise ValueError(
-            f"hidden = {K}, units of the teacher = {M}: the quadrature has up to {_MOST_UNITS} and {_MOST_TEACHERS}; "
+            f"hidden = {K}, units of the teacher = {M}: the quadrature has up to {MOST_STUDENT} and {MOST_TEACHER}; "
             "simulate has more"
         )
     digits = min(max(-math.log10(tolerance), 2.0), 9.0)
@@ -136,12 +133,12 @@ def _most_nodes(K, M):
 
 
 @inlined
-def scratch(K, M, rule):
+def scratch(K):
     """Return how many floats of scratch `add_averages_teacher` needs."""
     return attack_scratch(K)
 
 
-@_compiled
+@called
 def _levels(L, rule):
     """Return the nodes for the teacher given the student's fields, L its Cholesky factor.
 
@@ -154,7 +151,7 @@ def _levels(L, rule):
     return _Levels(rule.reach, rule.graded[n - 1, 0, :n], rule.graded[n - 1, 1, :n], rule.last_nodes, rule.last_weights)
 
 
-@_compiled
+@called
 def _panels(start, scale, cuts, count, rule, nodes, weights):
     """Fill nodes and weights of one coordinate from ``start`` on, between the cuts; return how many there are."""
     cuts[:count].sort()
@@ -177,7 +174,7 @@ def _panels(start, scale, cuts, count, rule, nodes, weights):
     return total
 
 
-@_compiled
+@called
 def _excess(y, phi, mean, scale, c, given, T, variance):
     """Return the output less the label to be expected, and its derivative and the label's standard deviation."""
     x = mean + scale * y
@@ -198,7 +195,7 @@ def _excess(y, phi, mean, scale, c, given, T, variance):
     return value, slope, math.sqrt(spread)
 
 
-@_compiled
+@called
 def _crossings(phi, mean, scale, c, given, T, variance, rule, cuts, count):
     """Add cuts where the sign of the error turns within a short way: where the student's fields all but say the label."""
     step = 2.0 * rule.reach / _SCAN
@@ -226,7 +223,7 @@ def _crossings(phi, mean, scale, c, given, T, variance, rule, cuts, count):
     return count
 
 
-@_compiled
+@called
 def _cuts(level, phi, mean, scale, c, values, cuts):
     """Fill ``cuts`` with the y at which the output begins or ends to reach one of the values; return how many there are."""
     later = teacher_moments.extremes(np.abs(c), level + 1, cuts)
@@ -240,7 +237,7 @@ def _cuts(level, phi, mean, scale, c, values, cuts):
     return count
 
 
-@_compiled
+@called
 def _relu_cuts(level, phi, mean, scale, c, Q, move, values, cuts):
     """Fill ``cuts`` with the y at which the unit, or the unit once attacked, is switched on; return how many there are.
 
@@ -270,7 +267,7 @@ def _relu_cuts(level, phi, mean, scale, c, Q, move, values, cuts):
     return count
 
 
-@_once
+@once
 def _thresholds(kind, x, Q, c, b, epsilon, how, work, moved, d, values):
     """Fill ``values`` with the labels at which the attack on x changes, ascending; return how many there are.
 
@@ -303,7 +300,7 @@ def _thresholds(kind, x, Q, c, b, epsilon, how, work, moved, d, values):
     return count
 
 
-@_compiled
+@called
 def _inside(values, count, part):
     """Return a label between two thresholds."""
     if part == 0:
@@ -311,18 +308,18 @@ def _inside(values, count, part):
     return values[count - 1] + 1.0 if part == count else 0.5 * (values[part - 1] + values[part])
 
 
-@_compiled
-def add_averages_teacher(kind, R, T, L, Q, theta, c, b, teacher_kind, teacher_c, epsilon, how, share, rule, work, sums):
+@called
+def add_averages_teacher(kind, L, Q, theta, c, b, teacher_kind, teacher_c, epsilon, how, share, rule, work, sums):
     """Add ``share`` times the averages to ``sums``, in the order of `odeflow.order_parameters.committee.quadrature.sums`.
 
     Parameters
     ----------
     kind, teacher_kind
         Units of student and teacher.
-    R, T, Q
-        The products of the weights, (K, M), (M, M) and (K, K).
     L
-        Cholesky factor of C, (K + M, K + M): that of `factor`.
+        Cholesky factor of C, the products of all weights, (K + M, K + M): that of `factor`.
+    Q
+        The products of the student's, (K, K).
     theta, c, b
         The student's thresholds, output weights and output bias.
     teacher_c
@@ -336,7 +333,7 @@ def add_averages_teacher(kind, R, T, L, Q, theta, c, b, teacher_kind, teacher_c,
     lanes = np.zeros((width(K, n), WIDTH))
     values = np.zeros(1 << M)
     if teacher_kind == ERF:
-        teacher_moments.extremes(teacher.c, 0, values)
+        teacher_moments.extremes(teacher.c, np.int64(0), values)
     else:
         values = values[:1]
     if epsilon == 0.0:
@@ -357,9 +354,9 @@ def add_averages_teacher(kind, R, T, L, Q, theta, c, b, teacher_kind, teacher_c,
     phi, part = np.full(K + 1, b), np.full(K + 1, 2.0 * share if mirrored else share)
     moved, d, thresholds = np.empty(K), np.empty(K), np.empty(_THRESHOLDS)
     exact = how.kind == FGSM or epsilon == 0.0
-    filled, level, enters = 0, 0, True
+    filled, level, enters = 0, np.int64(0), True
     while level >= 0 or filled > 0:
-        count = 0
+        count: Any = np.int64(0)
         if level >= 0:
             if enters:
                 mean[level] = -theta[level]
@@ -405,17 +402,17 @@ def add_averages_teacher(kind, R, T, L, Q, theta, c, b, teacher_kind, teacher_c,
             add_block(kind, teacher_kind, teacher, Q, c, b, epsilon, how, levels, block, lanes)
             filled = 0
         for i in range(count):
-            block.y[:, filled] = y
-            block.x[:, filled] = x
+            for k in range(K):  # assigned as one, numba would compile its strings, for a message
+                block.y[k, filled] = y[k]
+                block.x[k, filled] = x[k]
             block.weight[filled] = part[K]
             block.threshold[filled] = thresholds[i]
             block.rest[filled] = 1.0 if i > 0 else 0.0
             for side in range(0 if exact else 2):
                 attack(kind, x, Q, c, b, _inside(thresholds, count, i + side), epsilon, how, work, d)
-                if side == 0:
-                    block.up[:, filled] = d
-                else:
-                    block.down[:, filled] = d
+                to = block.up if side == 0 else block.down
+                for k in range(K):
+                    to[k, filled] = d[k]
             filled += 1
     e = layout(K, n)[4]
     for i in range(lanes.shape[0]):

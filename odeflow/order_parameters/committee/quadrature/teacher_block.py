@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from odeflow.numerics.compilation import called, once
 from odeflow.numerics.elementary import exp
 from odeflow.order_parameters.committee.quadrature import teacher_moments
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, layout
-from odeflow.order_parameters.committee.quadrature.teacher_moments import WIDTH, erf_lane
+from odeflow.order_parameters.committee.quadrature.teacher_moments import WIDTH, add_scaled, erf_lane
 from odeflow.order_parameters.committee.quadrature.teacher_relu import MOST, relu_below
 from odeflow.order_parameters.committee.units import ERF
 
@@ -24,8 +24,6 @@ __all__ = ["Block", "Teacher", "add_block", "block_of", "teacher_given"]
 Array = npt.NDArray[np.float64]
 
 _SLOPE = math.sqrt(2.0 / math.pi)
-_compiled = njit(nogil=True, error_model="numpy")
-_once = njit(nogil=True, error_model="numpy", inline="always")  # called in one place: not compiled by itself
 
 
 class Teacher(NamedTuple):
@@ -65,7 +63,7 @@ class Block(NamedTuple):
     """Scratch of the teacher, (M, 9 + 3 M, WIDTH)."""
 
 
-@_once
+@once
 def teacher_given(teacher_kind, L, K, c):
     """Return the teacher of output weights c, L that of all fields."""
     M = c.size
@@ -81,7 +79,7 @@ def teacher_given(teacher_kind, L, K, c):
     return Teacher(size, inner, given, later, turned)
 
 
-@_once
+@once
 def block_of(K, M):
     """Return an empty block."""
     of_units, moments = (4, K, WIDTH), (2, 3 + 2 * M, WIDTH)
@@ -93,7 +91,7 @@ def block_of(K, M):
     )  # fmt: skip
 
 
-@_compiled
+@once
 def _directions(kind, epsilon, Q, c, block):
     """Fill the attacks of FGSM: +-epsilon u / sqrt(u^T Q u), u_k = c_k g'(x_k)."""
     K = c.size
@@ -128,19 +126,13 @@ def _directions(kind, epsilon, Q, c, block):
             down[lane] = -up[lane]
 
 
-@_compiled
-def _add_scaled(factor, values, out):
-    for lane in range(WIDTH):
-        out[lane] += factor * values[lane]
-
-
-@_compiled
+@called
 def _add_product(a, b, out):
     for lane in range(WIDTH):
         out[lane] += a[lane] * b[lane]
 
 
-@_compiled
+@called
 def _moved(kind, x, c, unit, slope, phi):
     """Fill g and c g' of a unit, and add to the output."""
     if kind == ERF:
@@ -152,10 +144,10 @@ def _moved(kind, x, c, unit, slope, phi):
         for lane in range(WIDTH):
             unit[lane] = max(x[lane], 0.0)
             slope[lane] = c if x[lane] > 0.0 else 0.0
-    _add_scaled(c, unit, phi)
+    add_scaled(c, unit, phi)
 
 
-@_compiled
+@called
 def _collect(kind, d, Q, c, b, block, moments, sums):
     """Add what the examples on one side of the threshold give, attacked by d."""
     K = c.size
@@ -172,9 +164,10 @@ def _collect(kind, d, Q, c, b, block, moments, sums):
     weight, one, tau, square = block.weight, moments[0], moments[1], moments[2]
     phi[:] = b
     for k in range(K):
-        moved[:] = block.x[k]
+        for lane in range(WIDTH):
+            moved[lane] = block.x[k, lane]
         for l in range(K):
-            _add_scaled(Q[k, l], d[l], moved)
+            add_scaled(Q[k, l], d[l], moved)
         _moved(kind, moved, c[k], unit[k], slope[k], phi)
     # the averages of e = phi - tau and of its square over this side
     for lane in range(WIDTH):
@@ -201,7 +194,7 @@ def _collect(kind, d, Q, c, b, block, moments, sums):
                 out[lane] += s[lane] * (phi[lane] * z[lane] - tau_z[lane])
 
 
-@_once
+@once
 def _erf_sides(T, cuts, rule, block):
     """Fill the moments of a teacher of erf units on the sides of the threshold; without `cuts`, all are over it."""
     M = T.c.size
@@ -234,7 +227,7 @@ def _erf_sides(T, cuts, rule, block):
                     over[row, lane] *= -1.0
 
 
-@_once
+@once
 def _relu_sides(T, cuts, rule, block):
     """Fill the same of a teacher of ReLU units."""
     M = T.c.size
@@ -253,7 +246,7 @@ def _relu_sides(T, cuts, rule, block):
                 block.over[row, lane] -= one[row]
 
 
-@_compiled
+@called
 def add_block(kind, teacher_kind, T, Q, c, b, epsilon, how, rule, block, sums):
     """Add the averages over the teacher's fields at a block of the student's."""
     K, M = c.size, T.c.size
@@ -263,7 +256,7 @@ def add_block(kind, teacher_kind, T, Q, c, b, epsilon, how, rule, block, sums):
     for j in range(M):
         block.mean[j, :] = 0.0
         for k in range(K):
-            _add_scaled(T.given[j, k], block.y[k], block.mean[j])
+            add_scaled(T.given[j, k], block.y[k], block.mean[j])
     block.under[:] = 0.0
     if teacher_kind == ERF:
         _erf_sides(T, cuts, rule, block)

@@ -21,12 +21,11 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from odeflow.numerics.compilation import inlined
+from odeflow.numerics.compilation import called, inlined
 from odeflow.numerics.elementary import erfcx, exp, log
 
-__all__ = ["WIDTH", "bell", "below", "erf_lane", "extremes", "inverse_lane", "rows", "whole"]
+__all__ = ["WIDTH", "add_scaled", "bell", "below", "erf_lane", "extremes", "inverse_lane", "whole"]
 
 WIDTH = 64
 """Points of the student's fields that are done together."""
@@ -74,13 +73,14 @@ def _cut(ratio, mean, scale, reach):
     return -reach if ratio <= -1.0 else z
 
 
-@inlined
-def rows(M):
-    """Return the rows of scratch, WIDTH floats each, that the moments of M fields need."""
-    return M * (9 + 3 * M)
+@called
+def add_scaled(factor, values, out):
+    """Add ``factor`` times the values to ``out``."""
+    for lane in range(WIDTH):
+        out[lane] += factor * values[lane]
 
 
-@njit(nogil=True, error_model="numpy")
+@called
 def extremes(c, first, values):
     """Fill ``values`` with the sums of +-c_n over n >= first, ascending; return how many there are."""
     values[0] = 0.0
@@ -94,7 +94,7 @@ def extremes(c, first, values):
     return size
 
 
-@njit(nogil=True, error_model="numpy")
+@called
 def _cuts(phi, size, mean, scale, reach, low, length):
     """Fill ``length`` with how far up to the cut it is from ``low``, and return the longest."""
     for lane in range(WIDTH):
@@ -105,7 +105,7 @@ def _cuts(phi, size, mean, scale, reach, low, length):
     return longest
 
 
-@njit(nogil=True, error_model="numpy")
+@called
 def below_1(phi, mean, L, c, later, rule, work, out):
     """Fill ``out`` with the moments over the last field. Arguments as those of `below_2`."""
     M = c.size
@@ -135,7 +135,7 @@ def below_1(phi, mean, L, c, later, rule, work, out):
             g_z[lane] += weight * g * z
 
 
-@njit(nogil=True, error_model="numpy")
+@called
 def _nodes(low, length, t, part, phi, size, mean, scale, z, weight, next_phi):
     """Fill ``z``, ``weight`` and ``next_phi`` at one node of a panel."""
     for lane in range(WIDTH):
@@ -145,13 +145,13 @@ def _nodes(low, length, t, part, phi, size, mean, scale, z, weight, next_phi):
         next_phi[lane] = phi[lane] - size * erf_lane(mean[lane] + scale * at)
 
 
-@njit(nogil=True, error_model="numpy")
+@called
 def _moved(mean, factor, z, moved):
     for lane in range(WIDTH):
         moved[lane] = mean[lane] + factor * z[lane]
 
 
-@njit(nogil=True, error_model="numpy")
+@called
 def _collect(weight, z, a, one, first, second, sums):
     """Add to <1>, <tau>, <tau^2>, <z>, <tau z>, with tau = a + what the later units give."""
     sum_1, sum_tau, sum_tau_tau, sum_z, sum_tau_z = sums
@@ -165,7 +165,7 @@ def _collect(weight, z, a, one, first, second, sums):
         sum_tau_z[lane] += w * z[lane] * tau
 
 
-@njit(nogil=True, error_model="numpy")
+@called
 def _collect_later(weight, a, z, tau_z, sum_z, sum_tau_z):
     for lane in range(WIDTH):
         sum_z[lane] += weight[lane] * z[lane]
@@ -175,7 +175,7 @@ def _collect_later(weight, a, z, tau_z, sum_z, sum_tau_z):
 def _before(deeper: Any, n_from_last: int) -> Any:
     """Return the moments over one field more than `deeper` does."""
 
-    @njit(nogil=True, error_model="numpy")
+    @called
     def below(phi, mean, L, c, later, rule, work, out):
         """Fill ``out`` (3 + 2 M, WIDTH) with the moments over the last fields, those of earlier ones left as they are.
 
@@ -231,7 +231,7 @@ below_2 = _before(below_1, 2)
 below_3 = _before(below_2, 3)
 
 
-@njit(nogil=True, error_model="numpy")
+@called
 def below(phi, mean, L, c, later, rule, work, out):
     """Fill ``out`` with the moments over tau < phi, for M = 1, 2 or 3."""
     if c.size == 1:
@@ -242,7 +242,7 @@ def below(phi, mean, L, c, later, rule, work, out):
         below_3(phi, mean, L, c, later, rule, work, out)
 
 
-@njit(nogil=True, error_model="numpy")
+@called
 def _pair(first, second, angle, factor, out):
     """Add to ``out`` the covariance of two units with means ``first``, ``second``, and sin(angle) = their correlation."""
     for node in range(_ANGLES.size):
@@ -254,7 +254,7 @@ def _pair(first, second, angle, factor, out):
             out[lane] += part * exp(-narrow * (h * h + k * k - 2.0 * sin * h * k))
 
 
-@njit(nogil=True, error_model="numpy")
+@called
 def _single(mean, scale, h, unit, bend):
     for lane in range(WIDTH):
         h[lane] = mean[lane] * scale
@@ -262,7 +262,7 @@ def _single(mean, scale, h, unit, bend):
         bend[lane] = scale * _SLOPE * exp(-0.5 * h[lane] * h[lane])
 
 
-@njit(nogil=True, error_model="numpy")
+@called
 def whole(mean, L, c, work, out):
     r"""Fill ``out`` with the moments over all z.
 
@@ -283,7 +283,7 @@ def whole(mean, L, c, work, out):
         for lane in range(WIDTH):
             tau[lane] += c[n] * unit[lane]
         for j in range(n + 1):
-            _add_scaled(bend, c[n] * L[n, j], out[3 + M + j])
+            add_scaled(c[n] * L[n, j], bend, out[3 + M + j])
         for m in range(n + 1):
             other, covariance = 0.0, 0.0
             for j in range(m + 1):
@@ -293,9 +293,3 @@ def whole(mean, L, c, work, out):
             _pair(h[n], h[m], angle, c[n] * c[m] * (1.0 if n == m else 2.0), square)
     for lane in range(WIDTH):
         square[lane] += tau[lane] * tau[lane]
-
-
-@njit(nogil=True, error_model="numpy")
-def _add_scaled(values, factor, out):
-    for lane in range(WIDTH):
-        out[lane] += factor * values[lane]

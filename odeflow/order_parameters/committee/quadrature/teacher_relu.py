@@ -11,24 +11,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
+from odeflow.numerics.compilation import called
 
-__all__ = ["MOST", "relu_below", "rows"]
+__all__ = ["MOST", "relu_below"]
 
 MOST = 1e300
 """A threshold above all outputs."""
 
 _BELL = 1.0 / math.sqrt(2.0 * math.pi)
 _SMALL = 1e-150
-_compiled = njit(nogil=True, error_model="numpy")
 
 
-def rows(M: int) -> int:
-    """Return the rows of 3 + 2 M floats of scratch that the moments of M fields need."""
-    return 2 * M
-
-
-@_compiled
+@called
 def _add_interval(low, high, mean, scale, c, n, M, out):
     """Add the moments of z_n over low < z < high, where the unit gives c (mean + scale z)."""
     if not low < high:
@@ -49,7 +43,7 @@ def _add_interval(low, high, mean, scale, c, n, M, out):
     out[3 + M + n] += c * (mean * first + scale * second)
 
 
-@_compiled
+@called
 def _below_1(phi, mean, L, c, rule, work, out):
     """Fill ``out`` (3 + 2 M,) with the moments over the last field: the threshold, and the mean given those before."""
     M = c.size
@@ -70,7 +64,7 @@ def _below_1(phi, mean, L, c, rule, work, out):
 def _before(deeper: Any, n_from_last: int) -> Any:
     """Return the moments over one field more than `deeper` does."""
 
-    @_compiled
+    @called
     def below(phi, mean, L, c, rule, work, out):
         M = c.size
         n = M - n_from_last
@@ -114,9 +108,9 @@ _below_2 = _before(_below_1, 2)
 _below_3 = _before(_below_2, 3)
 
 
-@_compiled
+@called
 def relu_below(phi, mean, L, c, rule, work, out):
-    """Fill ``out`` (3 + 2 M,) with the moments over tau < phi, for M = 1, 2 or 3; ``work`` has `rows` rows."""
+    """Fill ``out`` (3 + 2 M,) with the moments over tau < phi, for M = 1, 2 or 3; ``work`` has 2 M rows of 3 + 2 M floats."""
     if c.size == 1:
         _below_1(phi, mean, L, c, rule, work, out)
     elif c.size == 2:
