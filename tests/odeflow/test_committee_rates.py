@@ -16,7 +16,16 @@ import pytest
 from scipy.special import erf, ndtri
 from scipy.stats import qmc
 
-from odeflow import Adversary, Committee, GaussianClusters, GaussianMixture, LearningRule, TeacherStudent, simulate
+from odeflow import (
+    Adversary,
+    Committee,
+    GaussianClusters,
+    GaussianMixture,
+    LearningRule,
+    TeacherStudent,
+    integrate,
+    simulate,
+)
 from odeflow.laws import Discrete
 from odeflow.order_parameters.base import flat
 
@@ -205,3 +214,28 @@ def test_the_losses_with_a_teacher_are_those_of_points_in_input_space() -> None:
         drawn = [plain.loss(z, size) for z in points(plain.axes, 13, 16)]
         assert float(found[name]) == pytest.approx(np.mean(drawn), abs=6 * float(np.std(drawn, ddof=1)) / 4 + 1e-5)
         assert np.std(drawn, ddof=1) < 2e-3
+
+
+@pytest.mark.parametrize(("c", "overlap"), [((1.0, -1.0), 0.5), ((1.0, 1.0), -0.5)])
+def test_units_whose_outputs_cancel_learn_under_attack(c: tuple[float, float], overlap: float) -> None:
+    """The output is 0 everywhere, and no direction is that of an attack."""
+    start = {"c": c, "M": [0.1, math.copysign(0.1, overlap)], "Q": [[0.5, overlap], [overlap, 0.5]]}
+    model: Any = (GaussianMixture(), LearningRule(0.5), Adversary(0.3))
+    theory = integrate(*model, network=Committee(2), start=start, alpha=[2.0])
+    runs = simulate(*model, network=Committee(2), start=start, alpha=[2.0], N=1000, runs=20, rng=1)
+    for name in ("M", "Q"):
+        error = runs[name].std("run") / np.sqrt(20)
+        assert bool((abs(runs[name].mean("run") - theory[name]) < 4 * error + 4 / 1000).all()), name
+    assert float(theory.M.isel(alpha=-1, unit=0)) > 0.2  # they have learned
+
+
+def test_a_relu_on_its_kink_learns_nothing() -> None:
+    """The worst case moves a share of the examples onto a kink, where the derivative is 0."""
+    state = {"M": [0.3, 0.25], "Q": [[0.6, 0.15], [0.15, 0.5]], "c": [1.0, -0.8], "theta": [0.2, -0.1], "b": 0.15}
+    network = Committee(2, "relu", eta_theta=1.0)
+    rates = network.rates(
+        {name: np.asarray(value) for name, value in state.items()},
+        GaussianMixture(0.7), LearningRule(1.0, 1.0), Adversary(0.5, attack="worst"),
+    )  # fmt: skip
+    # by examples in R^N, with the kinks among the candidates: (-0.028, 0.487) +- 0.009; with the derivative 1: (-0.200, 0.453)
+    np.testing.assert_allclose(rates["theta"], [-0.028, 0.487], atol=0.027)

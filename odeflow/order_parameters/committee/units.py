@@ -10,7 +10,7 @@ import math
 
 from odeflow.numerics.compilation import inlined
 
-__all__ = ["ACTIVATIONS", "ERF", "GAINS", "RELU", "slope", "unit"]
+__all__ = ["ACTIVATIONS", "ERF", "GAINS", "KINK", "RELU", "slope", "unit"]
 
 ERF, RELU = 0, 1
 
@@ -23,6 +23,9 @@ r"""Name of an activation to the gain a, with which :math:`g(x)` is the kernels'
 With M' = a M, Q' = a^2 Q, theta' = a theta and the learning rates a^2 eta_w, a^2 eta_theta, the primed weights learn by the
 kernels' unit; c, b0, the examples and epsilon stay as they are.
 """
+
+KINK = 1e-12
+"""Up to where a ReLU counts as at its kink."""
 
 _SLOPE = math.sqrt(2.0 / math.pi)
 
@@ -37,7 +40,7 @@ def unit(kind, x):
 
 @inlined
 def slope(kind, x):
-    """Return g'(x); that of a ReLU at 0 is 0."""
+    """Return g'(x); that of a ReLU at 0, up to rounding, is 0: the worst case can move an example onto a kink."""
     if kind == ERF:
         return _SLOPE * math.exp(-0.5 * x * x)
-    return 1.0 if x > 0.0 else 0.0
+    return 1.0 if x > KINK else 0.0

@@ -17,7 +17,7 @@ from odeflow.order_parameters.committee.quadrature import teacher_moments
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, layout
 from odeflow.order_parameters.committee.quadrature.teacher_moments import WIDTH, add_scaled, erf_lane
 from odeflow.order_parameters.committee.quadrature.teacher_relu import MOST, relu_below
-from odeflow.order_parameters.committee.units import ERF
+from odeflow.order_parameters.committee.units import ERF, KINK
 
 __all__ = ["Block", "Teacher", "add_block", "block_of", "teacher_given"]
 
@@ -143,7 +143,7 @@ def _moved(kind, x, c, unit, slope, phi):
     else:
         for lane in range(WIDTH):
             unit[lane] = max(x[lane], 0.0)
-            slope[lane] = c if x[lane] > 0.0 else 0.0
+            slope[lane] = c if x[lane] > KINK else 0.0
     add_scaled(c, unit, phi)
 
 
