@@ -58,7 +58,7 @@ def test_products_of_centres_are_positive_semidefinite() -> None:
         (MIXTURE, {"Q": [[1, 0.2], [0.1, 1]]}, r"Q0 = .* is not symmetric: allowed is Q0\[k, l\] = Q0\[l, k\]"),
         (MIXTURE, {"M": [0.9, 0.9]}, r"M0 = \[\[0.9\], \[0.9\]\] is out of range: .*Q0 - M0 T\^-1 M0\^T positive semi.*-0.62"),
         (xor(), {"M": [[0.9, -0.9, 0.9, -0.9], [0, 0, 0, 0]]}, r"M0 .*Q0 - M0 T\^-1 M0\^T positive semidefinite"),
-        (xor(), {"M": 0.1}, "M0 = .* is no overlap with these centres: where a sum of centres is 0"),
+        (xor(), {"M": 0.1}, "M0 = .* is no overlap with these centres: where a combination of centres is 0"),
         (TeacherStudent(2), {"R": [[0.9, 0.9], [0, 0]]}, r"R0 = .*Q0 - R0 T\^-1 R0\^T positive semidefinite"),
         (MIXTURE, {"M": [0.1, 0.2, 0.3]}, r"M0 has shape \(3,\): allowed is a number"),
         (MIXTURE, {"M": [[0.1, 0.2], [0.1, 0.2]]}, r"M0 has shape \(2, 2\): allowed is a number or an array of shape \(2,\)"),

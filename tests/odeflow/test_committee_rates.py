@@ -219,7 +219,7 @@ def test_the_losses_with_a_teacher_are_those_of_points_in_input_space() -> None:
 @pytest.mark.parametrize(("c", "overlap"), [((1.0, -1.0), 0.5), ((1.0, 1.0), -0.5)])
 def test_units_whose_outputs_cancel_learn_under_attack(c: tuple[float, float], overlap: float) -> None:
     """The output is 0 everywhere, and no direction is that of an attack."""
-    start = {"c": c, "M": [0.1, math.copysign(0.1, overlap)], "Q": [[0.5, overlap], [overlap, 0.5]]}
+    start: Any = {"c": c, "M": [0.1, math.copysign(0.1, overlap)], "Q": [[0.5, overlap], [overlap, 0.5]]}
     model: Any = (GaussianMixture(), LearningRule(0.5), Adversary(0.3))
     theory = integrate(*model, network=Committee(2), start=start, alpha=[2.0])
     runs = simulate(*model, network=Committee(2), start=start, alpha=[2.0], N=1000, runs=20, rng=1)

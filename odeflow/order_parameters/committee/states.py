@@ -198,7 +198,7 @@ def check_starts(units: int, mixture: Data, scale: Array, start: Array) -> None:
     outside = np.abs(M - M @ inverse @ gram).max(axis=(1, 2), initial=0.0)
     bad = outside > 1e-9 * (1 + np.abs(M).max(axis=(1, 2), initial=0.0))
     if np.any(bad):
-        near = (M @ inverse @ gram)[bad][0]
+        near = np.round((M @ inverse @ gram)[bad][0], 10) + 0.0
         raise ValueError(
             f"{name} = {M[bad][0].tolist()!r} is no overlap with these centres: where a combination of centres is 0, that of "
             f"their overlaps is 0 too. The nearest that is one is {near.tolist()!r}"
