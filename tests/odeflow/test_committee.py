@@ -157,5 +157,7 @@ def test_rules_of_the_perceptron_and_impossible_starts_are_refused() -> None:
         integrate(MIXTURE, LearningRule(loss="hinge"), Adversary(), network=Committee(), alpha=[1.0])
     with pytest.raises(ValueError, match=r"M0 = 2\.0 is out of range: allowed is \|M0\| <= \(rho/2\) sqrt\(Q0\)"):
         integrate(MIXTURE, LearningRule(), Adversary(), network=Committee(), alpha=[1.0], M0=2.0)
-    with pytest.raises(ValueError, match=r"Q0 has shape \(2,\): allowed is a number, or \(\.\.\., \*\(1, 1\)\)"):
+    with pytest.raises(
+        ValueError, match=r"Q0 has shape \(2,\): allowed is a number, or an array of shape \(1, 1\), of unit"
+    ):
         integrate(MIXTURE, LearningRule(), Adversary(), network=Committee(), alpha=[1.0], Q0=[1.0, 2.0])

@@ -198,7 +198,7 @@ def test_the_robustness_of_two_layers_is_that_of_its_result_and_rises() -> None:
 def test_bad_input_of_robustness_is_named() -> None:
     with pytest.raises(TypeError, match="state has no b: allowed for the perceptron are R, b"):
         robustness({"R": 0.5}, GaussianMixture())
-    with pytest.raises(ValueError, match=r"M has shape \(3,\): allowed is \(..., \*\(2,\)\)"):
+    with pytest.raises(ValueError, match=r"M has shape \(3,\): allowed is an array of shape \(2,\), of unit"):
         robustness(
             {"M": [1, 2, 3], "Q": np.eye(2), "c": [1, 1], "theta": [0, 0], "b": 0},
             GaussianMixture(),
