@@ -84,7 +84,7 @@ def ours(
 def run() -> str:
     """Measure, and return a section of Markdown."""
     rng, cores = np.random.default_rng(1), threads()
-    steps, direct_steps, numpy_steps, runs = 20_000, 1000, 100, 500
+    steps, direct_steps, numpy_steps, runs = 200_000, 4000, 100, 500
     size: dict[str, Any] = {"steps": steps, "runs": 8 * cores}
     pgd = {"attack": "pgd", "attack_steps": 5, "attack_step": 0.4}
     calls: dict[str, Any] = {
