@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 import shutil
 import subprocess
@@ -104,6 +105,8 @@ def write(work: Work, failure: BaseException | None = None, traceback: str = "")
         "found": work.found,
     }
     text = json.dumps(_numbers(report), indent=1, allow_nan=False)
+    # where the checkout stood is nobody's matter, and the failures of tests and tracebacks are full of it
+    text = text.replace(json.dumps(f"{origin.ROOT}{os.sep}")[1:-1], "")
     write_bytes(work.out / f"{work.card.name}.json", text.encode())
 
 

@@ -203,6 +203,8 @@ def test_a_card_that_fails_is_recorded_and_the_next_goes_on(tmp_path: Path) -> N
     said = written(tmp_path / "out", "a")
     assert said["failure"] == "ZeroDivisionError: of the kind"
     assert "in run" in said["traceback"]
+    assert "benchmarks/cuda/runner.py" in said["traceback"].replace("\\", "/")
+    assert str(Path(__file__).parents[2]) not in json.dumps(said)
     assert said["found"] == {"before": 1}
     assert said["complete"] is False
 
