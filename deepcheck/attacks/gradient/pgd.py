@@ -14,6 +14,7 @@ from torch import Tensor
 
 from deepcheck.attacks.base import BudgetAttack, Examples, Model
 from deepcheck.attacks.draws import keys
+from deepcheck.attacks.gradients import points_and_gradient
 from deepcheck.attacks.norms import Norm, per_example
 from deepcheck.attacks.objectives import Objective, Targeted
 from deepcheck.attacks.objectives import objective as as_objective
@@ -230,18 +231,7 @@ class PGD(BudgetAttack):
         """Return what the model makes of points, and the gradient of the objective there (else the points)."""
         if not with_gradient:
             return examples.points(z, self._objective), z
-        with torch.enable_grad():
-            points = examples.points(z.requires_grad_(), self._objective)
-            value = points.value
-            gradient = torch.autograd.grad(value.sum(), z, allow_unused=True)[0] if value.requires_grad else None
-        z.requires_grad_(False)
-        if gradient is None:
-            raise ValueError(
-                "model has no gradient by its images: allowed is one that is differentiable in torch; for "
-                "others there are the attacks Square and UniformNoise"
-            )
-        # an entry without a number, as of a square root at 0, says nothing of where to go; the others do
-        return replace(points, logits=points.logits.detach(), value=value.detach()), gradient.nan_to_num(nan=0.0)
+        return points_and_gradient(examples, z, self._objective)
 
 
 def whole_steps(steps: int, momentum: float = 0.0) -> float:

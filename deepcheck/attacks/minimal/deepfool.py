@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deepcheck.attacks.base import Examples
+from deepcheck.attacks.gradients import by_class
 from deepcheck.attacks.minimal.base import MinimalAttack
 from deepcheck.attacks.norms import Norm, per_example
 from deepcheck.attacks.points import Points
@@ -85,11 +86,9 @@ class DeepFool(MinimalAttack):
         with torch.enable_grad():
             logits = examples.logits(z.requires_grad_())
             f = logits.gather(1, classes) - logits.gather(1, examples.labels[:, None])
-        count = f.shape[1]
         nearest = z.new_full((len(z),), torch.inf)
         step = torch.zeros_like(z)
-        for k in range(count):
-            g = _gradient(f, k, z, again=k < count - 1)
+        for k, g in enumerate(by_class(f, z)):
             g = g.masked_fill(((z <= low) & (g < 0)) | ((z >= high) & (g > 0)), 0)
             d = self._norm.steepest(g)
             slope = (g * d).flatten(1).sum(1)
@@ -98,15 +97,3 @@ class DeepFool(MinimalAttack):
             step = torch.where(per_example(distance < nearest, z), per_example(distance, z) * d, step)
             nearest = torch.minimum(nearest, distance)
         return z.requires_grad_(False) + (1 + self.overshoot) * step
-
-
-def _gradient(f: Tensor, k: int, z: Tensor, *, again: bool) -> Tensor:
-    """Return the gradient of each example's f_k, f of shape (n, K), by its point; with `again` others can follow."""
-    column = torch.zeros_like(f)
-    column[:, k] = 1
-    gradient = None
-    if f.requires_grad:
-        (gradient,) = torch.autograd.grad(f, z, column, retain_graph=again, allow_unused=True)
-    if gradient is None:
-        raise ValueError("model has no gradient by its images: allowed is one that is differentiable in torch")
-    return gradient.nan_to_num(nan=0.0)
