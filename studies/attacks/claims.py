@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studies.attacks.found import LABELS, Net
-from studies.attacks.plan import KINDS, UNIVERSAL
+from studies.attacks.plan import KINDS, TRANSFER, UNIVERSAL
 from studies.registry import Claim, contest
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _prepared(standard: Net, at: Net) -> Iterator[Claim]:
             rival="the best of ten uniform noises of that size, for each image",
             against="uniform_noise",
         )
-    if "transfer" in at.attacks("linf"):
+    if TRANSFER in at.attacks("linf"):
 
         def weaker(name: str) -> tuple[str, bool]:
             count = at.images([name, "pgd"], "linf")
@@ -183,7 +183,7 @@ def _prepared(standard: Net, at: Net) -> Iterator[Claim]:
             "AT in L-infinity: attacks that are found on another net leave more images than PGD on the net itself, by more "
             "than 2 standard errors of the difference",
             weaker,
-            "transfer",
+            TRANSFER,
             rival="PGD itself",
             against="pgd",
         )

@@ -56,6 +56,7 @@ def _over_time(net: Net) -> Figure:
     figure, axes = new_figure(rows, min(len(norms), 2), width="double", height=2.75 * rows + 0.2)
     kinds = dict(zip(_KINDS, looks(len(_KINDS)), strict=True))
     used: dict[str, Any] = {}
+    texts: list[tuple[Axes, Any, Any, list[str]]] = []
     for ax, norm in zip(axes.flat, norms, strict=False):
         found = main_rows(net, norm)
         seconds = np.array([float(row.seconds) for row in found])
@@ -78,19 +79,21 @@ def _over_time(net: Net) -> Figure:
         ax.set(ylim=(-0.04, 1), xlim=(low / 1.6, high * (high / low) ** 0.45 * 1.6))
         ax.set_title(rf"{NORM_TITLES[norm]}, $\varepsilon={net.epsilon(norm):.3g}$", fontsize=7.5)
         ax.set_xlabel("time of a processor, s an image")
-        _named(figure, ax, seconds, robust, [str(row.attack.item()) for row in found])
+        texts.append((ax, seconds, robust, [str(row.attack.item()) for row in found]))
     for ax in axes.flat[len(norms) :]:
         ax.remove()
     for ax in axes[:, 0]:
         ax.set_ylabel(f"robust accuracy, {LABELS[net.name]}")
     label_panels(axes.flat[: len(norms)])
     legend_above(figure, list(used.values()), list(used))
+    figure.draw_without_rendering()  # now it is known where the points are
+    for one in texts:
+        _named(figure, *one)
     return figure  # type: ignore[no-any-return]
 
 
 def _named(figure: Figure, ax: Axes, x: Any, y: Any, names: list[str]) -> None:
     """Write each name to the right of its point, or where that is taken as near as there is room, with a line to it."""
-    figure.draw_without_rendering()
     inside = ax.get_window_extent()
     points = ax.transData.transform(np.column_stack([x, y]))
     scale = figure.dpi / 72
@@ -99,7 +102,7 @@ def _named(figure: Figure, ax: Axes, x: Any, y: Any, names: list[str]) -> None:
         at = points[place]
         text = ax.annotate(
             names[place], (x[place], y[place]), xytext=(4, 0), textcoords="offset points", fontsize=7, va="center",
-            color="0.2", zorder=2.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3}, arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2},
+            color="0.2", zorder=2.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3},
         )  # fmt: skip
         size = text.get_window_extent()
         wide, tall = size.width, 7.2 * scale
@@ -119,6 +122,11 @@ def _named(figure: Figure, ax: Axes, x: Any, y: Any, names: list[str]) -> None:
                 break
         text.set_position((dx, dy))
         taken.append(box)
+        if abs(dy) > 4 or dx > 12:
+            line = {"arrowstyle": "-", "color": "0.7", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+            ax.annotate(
+                "", (x[place], y[place]), xytext=(dx - 1, dy), textcoords="offset points", arrowprops=line, zorder=2.4
+            )  # fmt: skip
 
 
 def _overlap(one: Any, other: Any) -> bool:
@@ -159,7 +167,7 @@ def _curves(net: Net, norm: str) -> list[tuple[str, Any, Any]]:
         correct = net.correct(count)
         queries = row.queries.values[:count][correct]
         broken = row.broken.values[:count][correct] == 1
-        if not correct.any() or np.isnan(queries).any():
+        if not correct.any():
             continue
         steps = np.unique(queries[broken])
         share = [float((broken & (queries <= step)).mean()) for step in steps]

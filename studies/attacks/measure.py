@@ -73,6 +73,7 @@ def measured(
     wrong = prediction != y.cpu().numpy()
     distance = np.where(wrong, length.double().cpu().numpy(), np.inf)
     inside = distance <= np.array(epsilons)[:, None] if isinstance(attack, MinimalAttack) else wrong
+    queries = found.queries.sum(-2).double().cpu().numpy()
     dims = "epsilon", "example"
     pixels = "shown", "channel", "row", "column"
     return xr.Dataset(
@@ -80,7 +81,7 @@ def measured(
             "broken": (dims, inside.astype(np.int8)),
             "distance": (dims, distance),
             "confidence": (dims, confidence),
-            "queries": (dims, _queries(found, shape)),
+            "queries": (dims, np.broadcast_to(queries, shape).copy()),
             "seconds": ((), (end - ready) / (len(x) * (1 if isinstance(attack, MinimalAttack) else len(epsilons)))),
             "preparing_seconds": ((), ready - start),
             "image": (pixels, images[0, :SHOWN].float().cpu().numpy()),
@@ -110,13 +111,6 @@ class Scaled(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, shape (n, K)."""
         return self.factor * torch.as_tensor(self.network(images))
-
-
-def _queries(found: Any, shape: tuple[int, int]) -> Any:
-    """Return the evaluations of the model for each image at each epsilon."""
-    queries = getattr(found, "queries", None)
-    values = np.nan if queries is None else queries.double().cpu().numpy()
-    return np.broadcast_to(values, shape).copy()
 
 
 def _now(device: torch.device) -> float:

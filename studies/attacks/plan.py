@@ -15,6 +15,7 @@ __all__ = [
     "KINDS",
     "MASKED",
     "OTHER",
+    "TRANSFER",
     "UNIVERSAL",
     "Case",
     "Setting",
@@ -27,6 +28,8 @@ KINDS = {
     "gradient": "by gradient",
     "minimal": "nearest",
     "black_box": "by queries",
+    "prepared": "prepared elsewhere",
+    "spatial": "of shape and colour",
 }
 """Folder of `deepcheck.attacks` to what its attacks are called; those of other folders are "other"."""
 OTHER = "other"
@@ -42,6 +45,8 @@ SIZES = {"flow": 1.0, "colour": 0.06, "rigid": 1.0, "combined": 1.0}
 UNIVERSAL = 0.2
 """Size in L-infinity of universal perturbations on MNIST: they and noise are run at it, too."""
 
+TRANSFER = "substitute"
+"""The attack in the registry that is found on another net."""
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "pgd_confidence": ("pgd", {"objective": "wrong_confidence"}),
 }
@@ -91,7 +96,14 @@ AGAINST_MASKED = (("pgd", "linf"), ("square", "linf"))
 
 # --- effort ---
 
-_IMAGES = {"by gradient": 100, "nearest": 50, "by queries": 25, OTHER: 50}
+_IMAGES = {
+    "by gradient": 100,
+    "nearest": 50,
+    "by queries": 25,
+    "prepared elsewhere": 100,
+    "of shape and colour": 50,
+    OTHER: 50,
+}
 _QUICK_IMAGES = 10
 _FULL: dict[str, tuple[int | None, dict[str, Any]]] = {
     "fgsm": (200, {}),

@@ -91,7 +91,7 @@ def measured_nets(sets: list[Images], settings: dict[str, Setting], folder: Path
         every = cases(setting)
         most = min(max(case.images for case in every), len(images.test_images) - setting.validation)
         subject = Subject(setting, split(images, most, setting.validation, device), _tensors(few, device), folder)
-        for number, (net, recipe) in enumerate(setting.recipes.items()):
+        for net, recipe in setting.recipes.items():
             network = kept_training(recipe, few, folder, net, device=str(device), progress=True).network
             meets: list[tuple[str, nn.Module, list[Case]]] = [(net, network, every)]
             if net == "standard":
@@ -101,8 +101,8 @@ def measured_nets(sets: list[Images], settings: dict[str, Setting], folder: Path
                 found, about, pictured = _of_net(name, model, cases_of_net, subject)
                 rows += found
                 nets.append(about)
-            if number == 0:
-                pictures.append(pictured)
+                if name == next(iter(setting.recipes)):
+                    pictures.append(pictured)
     return xr.merge([xr.concat(rows, "row", join="outer"), xr.concat(nets, "net", join="outer"), *pictures])
 
 
