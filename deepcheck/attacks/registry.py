@@ -86,10 +86,9 @@ def norms_of(name: str) -> list[str]:
 
 
 def listed() -> str:
-    """Return a text that says of each attack its name, norms, options with their defaults, and what it is."""
+    """Return a text with a line for each attack: name, norms, and what it is, with its source."""
     parts = []
     for name, maker in ATTACKS.items():
         about = (inspect.getdoc(maker) or "").splitlines()[0].removeprefix("Return ")
-        options = ", ".join(f"{key} = {value}" for key, value in options_of(name).items())
-        parts.append(f"{name} ({', '.join(norms_of(name))})\n    {about}\n    {options}")
+        parts.append(f"{name:<16} {' '.join(norms_of(name)):<16} {about}")
     return "\n".join(parts)
