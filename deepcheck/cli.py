@@ -54,6 +54,7 @@ EXAMPLES = {
     ),
     "evaluate": (
         "evaluate runs/mnist_at --out records.nc --plot attacks.pdf",
+        "evaluate runs/mnist_at --suite standard --epsilon 0.3 --state state --entry mnist_at.json",
         "evaluate runs/mnist_at --suite linf --examples 200 --steps 200 --restarts 2",
     ),
     "distal": ("distal runs/mnist_at --plot distal.pdf", "distal runs/mnist_at --epsilon 0.3 --count 200"),
