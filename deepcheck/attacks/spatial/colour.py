@@ -92,12 +92,12 @@ def to_luv(rgb: Tensor) -> Tensor:
     With Y of white 1, and u', v' = (4 X, 9 Y) / (X + 15 Y + 3 Z): L* = 116 Y^(1/3) - 16, or (29/3)^3 Y where Y^(1/3) < 6/29;
     u* = 13 L* (u' - u'_white), and v* likewise.
     """
-    linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4)
+    linear = torch.where(rgb <= 0.04045, rgb / 12.92, _power((rgb.clamp(min=0.04045) + 0.055) / 1.055, 2.4))
     xyz = _mixed(_XYZ_OF_RGB, linear)
     u, v = _chromaticity(xyz)
     white = _white(rgb)
     Y = xyz[:, 1] / white[1]
-    L = torch.where(Y > _KNEE**3, 116 * Y.clamp(min=_KNEE**3) ** (1 / 3) - 16, (29 / 3) ** 3 * Y)
+    L = torch.where(Y > _KNEE**3, 116 * _power(Y.clamp(min=_KNEE**3), 1 / 3) - 16, (29 / 3) ** 3 * Y)
     u_white, v_white = _chromaticity(white[None])
     return torch.stack([L, 13 * L * (u - u_white), 13 * L * (v - v_white)], 1)
 
@@ -114,10 +114,19 @@ def from_luv(luv: Tensor) -> Tensor:
     thirteen = 13 * torch.where(L > 0, L, torch.ones_like(L))
     u = (u / thirteen + u_white).clamp(min(_GREEN[0], _BLUE[0]) - 1e-3, _RED[0] + 1e-3)
     v = (v / thirteen + v_white).clamp(_BLUE[1] - 1e-3, _GREEN[1] + 1e-3)
-    Y = white[1] * torch.where(L > 8, ((L.clamp(min=8) + 16) / 116) ** 3, L * (3 / 29) ** 3)
+    root = (L + 16) / 116
+    Y = white[1] * torch.where(L > 8, root * root * root, L * (3 / 29) ** 3)
     linear = _mixed(_RGB_OF_XYZ, torch.stack([Y * 9 * u / (4 * v), Y, Y * (12 - 3 * u - 20 * v) / (4 * v)], 1))
-    curved = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
+    curved = 1.055 * _power(linear.clamp(min=0.0031308), 1 / 2.4) - 0.055
     return torch.where(linear <= 0.0031308, 12.92 * linear, curved)
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    """Return base^exponent of positive numbers.
+
+    torch's own power rounds the last entries of a batch, which do not fill a register, in another way than the others.
+    """
+    return (base.log() * exponent).exp()
 
 
 def _chromaticity(xyz: Tensor) -> tuple[Tensor, Tensor]:

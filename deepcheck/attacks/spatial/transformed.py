@@ -46,11 +46,14 @@ class Transforming(BudgetAttack):
     _: KW_ONLY
     steps: int = 100
     """Gradient steps, >= 1."""
-    relative_step_size: float = 0.02
+    relative_step_size: float = 0.05
     """Length of a step as a share of the bound, > 0: of every step of Adam in each variable, and of the first of L-BFGS in
     that of the largest gradient."""
     optimiser: Optimiser = "adam"
     """adam, or lbfgs: a step is then the next evaluation of a search along a line."""
+    relaxation: float = 0.1
+    """Factor in (0, 1] by which the weights of the penalties fall from the first step to the last, geometrically: where a
+    smooth transformation does not reach the goal, a rougher one may. 1: they stay, as in the papers."""
     kappa: float = 0.0
     """Objective that an example must have to be finished, >= 0, in units of the logits for margins."""
 
@@ -60,6 +63,7 @@ class Transforming(BudgetAttack):
         super().__post_init__()
         object.__setattr__(self, "steps", checked_count("steps", self.steps, 1))
         checked_number("relative_step_size", self.relative_step_size, above=0)
+        checked_number("relaxation", self.relaxation, above=0, most=1)
         checked_number("kappa", self.kappa, least=0)
         checked_choice("optimiser", self.optimiser, ("adam", "lbfgs"))
         self._parts  # noqa: B018  # their ranges are checked where they are made
@@ -87,7 +91,9 @@ class Transforming(BudgetAttack):
         descent: Descent = Adam(step) if self.optimiser == "adam" else LBFGS(step)
         for t in range(1, self.steps + 1 if epsilon else 1):
             p = search.confined(descent(p, loss, gradient), examples.images)
-            now, penalty, loss, gradient = search.evaluate(examples, p, with_gradient=t < self.steps)
+            now, penalty, loss, gradient = search.evaluate(
+                examples, p, self.relaxation ** (t / self.steps), with_gradient=t < self.steps
+            )
             mine, mine_least = (kept, least) if rows is None else (kept.at(rows), least[rows])
             better = self._better(now, penalty, mine, mine_least)
             mine.put_where(better, now)
@@ -179,8 +185,6 @@ class StAdv(Transforming):
     norm: Measure | str = "flow"
     """What measures the transformation: flow, the longest displacement of a pixel."""
     _: KW_ONLY
-    optimiser: Optimiser = "lbfgs"
-    """lbfgs, as in the paper: a step is then the next evaluation of a search along a line; or adam."""
     tau: float = 0.05
     """Weight of the roughness of the flow, >= 0."""
     border: Border = "edge"
@@ -249,6 +253,8 @@ class Combined(Transforming):
     CIFAR-10.)"""
     additive: float = 8 / 255
     """Largest change of a pixel after these, >= 0; 0: no such part."""
+    grid: tuple[int, int, int] = (16, 32, 32)
+    """Points of the grid of colours along L*, u* and v*, each >= 2."""
 
     def __post_init__(self) -> None:
         for name in ("colour", "flow", "additive"):
@@ -259,12 +265,10 @@ class Combined(Transforming):
 
     @property
     def _parts(self) -> tuple[Transformation, ...]:
-        kinds: tuple[tuple[type[Colour | Flow | Additive], float], ...] = (
-            (Colour, self.colour),
-            (Flow, self.flow),
-            (Additive, self.additive),
-        )
-        return tuple(kind(bound) for kind, bound in kinds if bound)
+        parts: list[Transformation] = [Colour(self.colour, grid=self.grid)] if self.colour else []
+        parts += [Flow(self.flow)] if self.flow else []
+        parts += [Additive(self.additive)] if self.additive else []
+        return tuple(parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,7 +289,7 @@ class _Search:
         return torch.cat([part.confine(one, self.epsilon).flatten(1) for part, one in parts], 1)
 
     def evaluate(
-        self, examples: Examples, p: Tensor, *, with_gradient: bool = True
+        self, examples: Examples, p: Tensor, weight: float = 1.0, *, with_gradient: bool = True
     ) -> tuple[Points, Tensor, Tensor, Tensor]:
         """Return what the model makes of the images, the penalty and the loss, shapes (n,), and its gradient (else p)."""
         attack, x = self.attack, examples.images
@@ -304,11 +308,11 @@ class _Search:
             points = examples.points(z, attack._objective)
         points = replace(points, size=torch.stack(sizes).amax(0))
         finished = attack.finished(points)
-        loss = penalty.detach() - torch.where(finished, points.value.clamp(max=attack.kappa), points.value)
+        loss = weight * penalty.detach() - torch.where(finished, points.value.clamp(max=attack.kappa), points.value)
         if not with_gradient:
             return points, penalty, loss, p
         outer = -outer.masked_fill(finished.view(-1, *[1] * (outer.ndim - 1)), 0)
-        (gradient,) = torch.autograd.grad([z, penalty], [p], [outer, torch.ones_like(penalty)])
+        (gradient,) = torch.autograd.grad([z, penalty], [p], [outer, torch.full_like(penalty, weight)])
         return points, penalty.detach(), loss, gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
     def _split(self, p: Tensor, images: Tensor) -> list[Tensor]:
