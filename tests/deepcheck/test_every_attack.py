@@ -26,7 +26,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "deepfool": {"steps": 8},
     "stadv": {"steps": 5},
     "recolor": {"steps": 4, "grid": (3, 4, 5)},
-    "rotation": {"angles": 3, "shifts": 2},
+    "rotation": {"angles": 3, "shifts": 3},
     "combined": {"steps": 4, "grid": (3, 4, 5)},
 }
 """Options that save time, where an attack's defaults take long."""

@@ -6,7 +6,6 @@ import functools
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from deepcheck.attacks.base import Examples
@@ -108,9 +107,7 @@ class Rotation(RandomSearch):
 @functools.lru_cache(maxsize=64)
 def _grid(angles: int, shifts: int) -> list[tuple[float, float, float]]:
     """Return the transformations of a grid, as shares of the largest, from small to large; the first is the identity."""
-    turns, moves = (
-        torch.linspace(-1, 1, m, dtype=torch.float64) if m > 1 else torch.zeros(1) for m in (angles, shifts)
-    )
-    grid = [(float(a), float(b), float(c)) for a in turns for b in moves for c in moves]
+    turns, moves = ([(2 * k - m + 1) / max(m - 1, 1) for k in range(m)] for m in (angles, shifts))  # 0 exactly
+    grid = [(a, b, c) for a in turns for b in moves for c in moves]
     grid.sort(key=lambda one: max(abs(share) for share in one))
     return grid if not any(grid[0]) else [(0.0, 0.0, 0.0), *grid]

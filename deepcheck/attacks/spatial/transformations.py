@@ -181,7 +181,8 @@ def roughness(theta: Tensor) -> Tensor:
     total = theta.new_zeros(len(theta))
     for axis in range(2, theta.ndim):
         square = theta.diff(dim=axis).square().sum(1)
-        total = total + 2 * ((square + _ROUNDING).sqrt() - _ROUNDING**0.5).flatten(1).sum(1)
+        # sqrt(square + r) - sqrt(r), without the rounding of that difference
+        total = total + 2 * (square / ((square + _ROUNDING).sqrt() + _ROUNDING**0.5)).flatten(1).sum(1)
     return total
 
 

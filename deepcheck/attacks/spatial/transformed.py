@@ -299,7 +299,8 @@ class _Search:
             for part, share in zip(self.parts, self._split(p, x), strict=True):
                 theta = part.bound * share
                 z = part.apply(z, theta)
-                penalty = penalty + part.smoothness * part.penalty(theta)
+                if part.smoothness:
+                    penalty = penalty + part.smoothness * part.penalty(theta)
                 sizes.append(part.size(share.detach()))
             z = z.clamp(*attack.bounds)
         if with_gradient:
@@ -312,7 +313,10 @@ class _Search:
         if not with_gradient:
             return points, penalty, loss, p
         outer = -outer.masked_fill(finished.view(-1, *[1] * (outer.ndim - 1)), 0)
-        (gradient,) = torch.autograd.grad([z, penalty], [p], [outer, torch.full_like(penalty, weight)])
+        outputs, outers = [z], [outer]
+        if penalty.requires_grad:
+            outputs, outers = [z, penalty], [outer, torch.full_like(penalty, weight)]
+        (gradient,) = torch.autograd.grad(outputs, [p], outers)
         return points, penalty.detach(), loss, gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
     def _split(self, p: Tensor, images: Tensor) -> list[Tensor]:
