@@ -63,6 +63,14 @@ class Threats:
     """Number of pixels, times channels, that are changed."""
     curve: tuple[float, ...] = ()
     """Smaller sizes in L-infinity, for the robustness curve."""
+    flow: float = 1.0
+    """Longest displacement of a pixel, in pixels."""
+    colour: float = 0.06
+    """Largest change of a coordinate of colours, see `deepcheck.attacks.spatial.colour.Colour`."""
+    rigid: float = 1.0
+    """Share of 30 degrees and 3 pixels, for rotations and translations."""
+    combined: float = 1.0
+    """What the bounds of several transformations together are multiplied by."""
 
 
 THREATS = {
@@ -163,8 +171,8 @@ def suite(
     squares
         Whether to run the Square Attack: it needs images.
     attacks
-        Further attacks out of `deepcheck.attacks.registry.ATTACKS`, with their default options, in all norms that they
-        know, as NAME_NORM.
+        Further attacks out of `deepcheck.attacks.registry.ATTACKS`, with their default options, in all norms, or
+        other measures, that they know, as NAME_NORM.
 
     Raises
     ------
@@ -218,12 +226,11 @@ def suite(
     noise = UniformNoise("linf", "wrong_confidence", draws=max(queries // 50, 1))
     planned["noise_linf"] = Planned(noise, threats.linf)
     for name in attacks:
-        known = registry.norms_of(checked_choice("attacks", name, registry.ATTACKS))
-        for norm in (norm for norm in known if norm in sizes):
-            attack = registry.within_budget(registry.make(name, BOX_NORMS[norm]))
+        for norm in registry.norms_of(checked_choice("attacks", name, registry.ATTACKS)):
+            attack = registry.within_budget(registry.make(name, BOX_NORMS.get(norm, norm)))
             if (key := f"{name}_{norm}") in planned:
                 raise ValueError(f"attacks = {list(attacks)} is not allowed: {key} is in the suite already")
-            planned[key] = Planned(attack, sizes[norm])
+            planned[key] = Planned(attack, sizes.get(norm) or (float(getattr(threats, norm)),))
     return planned
 
 
