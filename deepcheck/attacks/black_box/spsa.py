@@ -36,7 +36,7 @@ class SPSA(BudgetAttack):
 
     the mean of which is the gradient of a linear J exactly, and in general up to :math:`\delta^2` (Spall, IEEE Trans.
     Automat. Contr. 1992): an entry of it has the variance :math:`(|\nabla J|^2 - (\partial_k J)^2) / m`. The step is
-    Adam's, or of a given length, and what leaves ball or box is projected back. The points that are asked may leave both
+    Adam's, or the steepest, and what leaves ball or box is projected back. The points that are asked may leave both
     by :math:`\delta`. Only outputs of the model are used, 2 m + 1 for a step. Pairs without finite logits are left out.
 
     Examples
@@ -58,11 +58,12 @@ class SPSA(BudgetAttack):
     difference: float = 0.01
     """Half the distance of the points of a pair in each pixel, delta, > 0, in units of pixels."""
     learning_rate: float = 0.01
-    """Of Adam, or the length of a step in the norm, > 0, in units of pixels."""
+    """Size of a step, root mean square over the pixels, > 0, in units of pixels."""
     directions: Literal["signs", "normal"] = "signs"
     """Law of the directions: signs as in SPSA, or normal numbers as in NES."""
-    update: Literal["adam", "steepest"] = "adam"
-    """The step: Adam's (0.9, 0.999), or the steepest in the norm, of the length `learning_rate`."""
+    update: Literal["adam", "steepest"] | None = None
+    """The step: Adam's (0.9, 0.999), or the steepest in the norm. None: Adam's in L-infinity as in the paper, and the steepest
+    in L2, where Adam, whose steps are about the same in all pixels, does not end at the optimum of a linear model."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,7 +72,8 @@ class SPSA(BudgetAttack):
         checked_number("difference", self.difference, above=0)
         checked_number("learning_rate", self.learning_rate, above=0)
         checked_choice("directions", self.directions, ("signs", "normal"))
-        checked_choice("update", self.update, ("adam", "steepest"))
+        if self.update is not None:
+            checked_choice("update", self.update, ("adam", "steepest"))
         if self._norm.name not in ("linf", "l2"):
             raise ValueError(f"norm = {self.norm!r} is not allowed for SPSA: linf or l2 is")
 
@@ -84,10 +86,13 @@ class SPSA(BudgetAttack):
         examples = examples.at(rows)
         confine = self._norm.confinement(examples.images, epsilon, self.bounds)
         z, adam = examples.images, Adam.of(examples.images)
+        own = self.update == "adam" or (self.update is None and self._norm.name == "linf")
+        # a direction of length 1 in L2 has the root mean square D^(-1/2)
+        size = self.learning_rate * (math.sqrt(z[0].numel()) if self._norm.name == "l2" and not own else 1)
         for step in range(1, self.steps + 1):
             g = self.gradient(examples, z, step)
-            change = adam.direction(g.flatten(1)).view_as(g) if self.update == "adam" else self._norm.steepest(g)
-            z = confine(z + self.learning_rate * change)
+            direction = adam.direction(g.flatten(1)).view_as(g) if own else self._norm.steepest(g)
+            z = confine(z + size * direction)
             best.put_better(rows, examples.points(z, self._objective), final=stops)
             if not (stops and looks(step) and step < self.steps):
                 continue
@@ -131,7 +136,7 @@ def nes(
 ) -> SPSA:
     """Return ascent along estimates from normal directions (NES; Ilyas, Engstrom, Athalye, Lin, ICML 2018).
 
-    Every step has the length `learning_rate` in the norm; theirs smooth the direction over steps.
+    Every step is the steepest in the norm; theirs smooth the direction over steps.
     """
     return SPSA(
         norm,
