@@ -12,6 +12,7 @@ from deepcheck.evaluation.detection import (
     roc_auc,
 )
 from deepcheck.evaluation.distal import distal, noise_images
+from deepcheck.evaluation.queries import queries_needed, success_over_queries
 from deepcheck.evaluation.records import AttackRecord, assemble, checked, joined
 from deepcheck.evaluation.robustness import curve_area, robust_error, robustness_curve, worst_case
 from deepcheck.evaluation.run import evaluate, record, split
@@ -59,6 +60,7 @@ __all__ = [
     "planned_suite",
     "positive_confidences",
     "positive_scores",
+    "queries_needed",
     "record",
     "robust_error",
     "robustness_curve",
@@ -68,6 +70,7 @@ __all__ = [
     "scores_of",
     "split",
     "standard_error",
+    "success_over_queries",
     "suite",
     "summary",
     "test_error",

@@ -115,7 +115,7 @@ class LocalSearch(MinimalAttack):
         for of, at in zip(row.split(examples.batch_size), pixel.split(examples.batch_size), strict=True):
             z = now[of].flatten(2)
             z[torch.arange(len(of), device=of.device), :, at] = trial[of, :, at]
-            points = examples.at(of).points(z.view(-1, *now.shape[1:]), self._objective)
+            points = examples.at(of).points(z.view(-1, *now.shape[1:]), self._objective, trial=True)
             value[of, at] = points.value.to(value.dtype)
             if self.probe is None and points.reached is not None:
                 reached[of, at] = points.reached

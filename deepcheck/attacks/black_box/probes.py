@@ -28,4 +28,4 @@ def values(examples: Examples, z: Tensor, objective: Objective) -> Tensor:
     n, m = z.shape[:2]
     rows = torch.arange(n, device=z.device).repeat_interleave(m)
     batches = zip(rows.split(examples.batch_size), z.flatten(0, 1).split(examples.batch_size), strict=True)
-    return torch.cat([examples.at(some).points(points, objective).value for some, points in batches]).view(n, m)
+    return torch.cat([examples.at(some).points(part, objective, trial=True).value for some, part in batches]).view(n, m)
