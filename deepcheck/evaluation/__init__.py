@@ -12,6 +12,7 @@ from deepcheck.evaluation.detection import (
     roc_auc,
 )
 from deepcheck.evaluation.distal import distal, noise_images
+from deepcheck.evaluation.queries import queries_needed, success_over_queries
 from deepcheck.evaluation.records import AttackRecord, assemble, checked, joined
 from deepcheck.evaluation.robustness import curve_area, robust_error, robustness_curve, worst_case
 from deepcheck.evaluation.run import evaluate, record, split
@@ -64,6 +65,7 @@ __all__ = [
     "planned_suite",
     "positive_confidences",
     "positive_scores",
+    "queries_needed",
     "record",
     "robust_error",
     "robustness_curve",
@@ -75,6 +77,7 @@ __all__ = [
     "standard_attack",
     "standard_error",
     "standard_suite",
+    "success_over_queries",
     "suite",
     "summary",
     "test_error",
