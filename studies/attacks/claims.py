@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from studies.attacks.found import LABELS, Net
 from studies.attacks.plan import KINDS, TRANSFER, UNIVERSAL
@@ -91,10 +92,10 @@ def _distances(standard: Net, at: Net, ccat: Net, *, times: float) -> Iterator[C
     """Yield how near the attacks that look for the nearest come."""
     nearest = standard.attacks("linf", [KINDS["minimal"]])
     count = standard.images(nearest, "linf")
-    before = float(np.median(standard.distance(nearest, "linf", count)))
+    before = _median(standard.distance(nearest, "linf", count))
 
     def farther(net: Net) -> tuple[str, bool]:
-        after = float(np.median(net.distance(nearest, "linf", count)))
+        after = _median(net.distance(nearest, "linf", count))
         return f"median {after:.3f} for {before:.3f}", after > times * before
 
     yield contest(
@@ -114,8 +115,8 @@ def _distances(standard: Net, at: Net, ccat: Net, *, times: float) -> Iterator[C
             texts, holds = [], True
             for net in (standard, at):
                 count = net.images(both, "l2")
-                bound = float(np.median(net.distance(["deepfool"], "l2", count)))
-                found = [float(np.median(net.distance([name], "l2", count))) for name in names]
+                bound = _median(net.distance(["deepfool"], "l2", count))
+                found = [_median(net.distance([name], "l2", count)) for name in names]
                 holds &= max(found) <= bound
                 medians = ", ".join(f"{name} {value:.3f}" for name, value in zip(names, found, strict=True))
                 texts.append(f"{LABELS[net.name]}: {medians}, deepfool {bound:.3f}")
@@ -206,3 +207,8 @@ def _zoo(standard: Net) -> Iterator[Claim]:
         rival="DeepFool",
         against="deepfool",
     )
+
+
+def _median(distances: npt.NDArray[np.float64]) -> float:
+    """Return the median, infinite where there is none."""
+    return float(np.median(distances)) if distances.size else float("inf")

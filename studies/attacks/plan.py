@@ -112,7 +112,10 @@ _FULL: dict[str, tuple[int | None, dict[str, Any]]] = {
     "uniform_noise": (200, {"draws": 10}),
     "targeted_pgd": (None, {"steps": 20}),
     "deepfool": (100, {}),
-    "square": (50, {"queries": 1000}),
+    "square": (50, {}),
+    "spsa": (20, {"steps": 40, "samples": 32}),
+    "nes": (20, {"steps": 40, "samples": 25}),
+    "zoo": (5, {"steps": 200, "bisections": 3, "c": 1.0, "learning_rate": 0.05}),
 }
 """Images, None for those of the kind, and options that are not the defaults. What is not here runs with its defaults."""
 _QUICK = {
