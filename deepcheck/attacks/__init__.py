@@ -7,6 +7,7 @@ from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.calls import NotFiniteWarning, ProbabilityWarning
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.deepfool import DeepFool
+from deepcheck.attacks.minimal.fab import FAB, fab_t
 from deepcheck.attacks.norms import L0, L1, L2, LInf, Norm
 
 # from its former place, so that the module of this name is loaded before the function takes the name
@@ -15,6 +16,7 @@ from deepcheck.attacks.registry import ATTACKS
 
 __all__ = [
     "ATTACKS",
+    "FAB",
     "L0",
     "L1",
     "L2",
@@ -31,6 +33,7 @@ __all__ = [
     "UniformNoise",
     "WithinBudget",
     "bim",
+    "fab_t",
     "fgsm",
     "mim",
     "pgd",

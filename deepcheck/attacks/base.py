@@ -99,6 +99,10 @@ class Examples:
     bar: tqdm[Any] | None
     undecided: list[Tensor] = field(default_factory=list)
     """Numbers of points, shape (), at which the model had no finite logits; shared by all parts of the examples."""
+    turn: int = 0
+    """How many restarts with the same targets came before."""
+    least: Tensor | None = None
+    """For minimal attacks: the least distance that earlier restarts found, shape (n,), infinite where none did."""
 
     @staticmethod
     def of(
@@ -119,8 +123,9 @@ class Examples:
 
     def at(self, rows: Tensor | slice) -> Examples:
         """Return some of the examples."""
-        targets = None if self.targets is None else self.targets[rows]
-        return replace(self, images=self.images[rows], labels=self.labels[rows], targets=targets, key=self.key[rows])
+        columns = ("images", "labels", "targets", "key", "least")
+        some = {name: getattr(self, name)[rows] for name in columns if getattr(self, name) is not None}
+        return replace(self, **some)
 
     def batches(self) -> list[Examples]:
         """Return the examples in batches of at most `batch_size`; they share memory with these."""
@@ -133,10 +138,11 @@ class Examples:
 
         Of several targets it is the turn of the `number`-th, and after the last of the first again.
         """
-        targets = self.targets
+        targets, turn = self.targets, number
         if targets is not None and targets.ndim == 2:
-            targets = targets[:, number % targets.shape[1]]
-        return replace(self, key=mixed(self.key, number), targets=targets)
+            turn, which = divmod(number, targets.shape[1])
+            targets = targets[:, which]
+        return replace(self, key=mixed(self.key, number), targets=targets, turn=turn)
 
     def draws(self, number: int = 0) -> Draws:
         """Return the examples' random numbers; with another `number`, such as a query's, others."""

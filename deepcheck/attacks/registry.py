@@ -16,6 +16,7 @@ from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd, targeted_pgd
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.deepfool import DeepFool
+from deepcheck.attacks.minimal.fab import FAB, fab_t
 from deepcheck.attacks.norms import NORMS, Norm
 from deepcheck.checks import checked_choice
 
@@ -30,6 +31,8 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack]] = {
     "square": Square,
     "uniform_noise": UniformNoise,
     "deepfool": DeepFool,
+    "fab": FAB,
+    "fab_t": fab_t,
 }
 """Name to what makes the attack, from a norm and the options of `options_of`, all of which have defaults."""
 

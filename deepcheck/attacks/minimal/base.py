@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -75,6 +75,7 @@ class MinimalAttack(CheckedAttack):
             found = Nearest(self._norm, examples.images, examples.dtype)
             for restart in range(self.restarts):
                 found.add(None, examples.settled(self._search(examples.stream(restart)), self._objective))
+                examples = replace(examples, least=found.least())
             return found.result()
 
     @abc.abstractmethod
@@ -93,8 +94,9 @@ class MinimalAttack(CheckedAttack):
 class WithinBudget:
     """A minimal attack as one within a budget: what records and suites take.
 
-    The search is made once for each restart. At an epsilon, what it found counts where it is in the ball; elsewhere it is
-    moved into the ball, which is the best that this attack has there, and the model is asked again.
+    The search is made once for each restart, for the examples that have not reached the goal at every epsilon before. At
+    an epsilon, what it found counts where it is in the ball; elsewhere it is moved into the ball, which is the best that
+    this attack has there, and the model is asked again. An example that has reached the goal repeats what was found.
 
     Examples
     --------
@@ -153,19 +155,34 @@ class WithinBudget:
             if not len(examples):
                 results = [Attacked.none(images.detach(), self.restarts) for _ in epsilons]
             else:
-                found = [Restarts(self.norm, examples.images, examples.dtype) for _ in epsilons]
-                for restart in range(self.restarts):
-                    nearest = self.attack._search(examples.stream(restart)).images
-                    for value, one in zip(epsilons, found, strict=True):
-                        one.add(None, examples.settled(self._within(examples, nearest, value), self.objective))
-                results = [one.result() for one in found]
+                results = self._budgets(examples, epsilons)
         return results[0] if single else Attacked.stacked(results)
 
-    def _within(self, examples: Examples, nearest: Tensor, epsilon: float) -> Points:
-        """Return the points that were found, moved into the ball where they are outside."""
+    def _budgets(self, examples: Examples, epsilons: Sequence[float]) -> list[Attacked]:
+        """Attack at some epsilons, with all restarts: after the first those examples that are left at any epsilon."""
+        found = [Restarts(self.norm, examples.images, examples.dtype) for _ in epsilons]
+        nearest = Nearest(self.norm, examples.images, examples.dtype)
+        for restart in range(self.restarts):
+            left = [one.left() for one in found]
+            rows = None if left[0] is None else torch.cat([mine for mine in left if mine is not None]).unique()
+            some = (examples if rows is None else examples.at(rows)).stream(restart)
+            with self.attack._restart_on_bar(examples):
+                points = self.attack._search(some) if len(some) else None
+            nearest.add(rows, points)
+            for epsilon, one, mine in zip(epsilons, found, left, strict=True):
+                place = slice(None) if rows is None or mine is None else torch.searchsorted(rows, mine)
+                one.add(mine, None if points is None else self._within(some.at(place), points.images[place], epsilon))
+            examples = replace(examples, least=nearest.least())
+        return [one.result() for one in found]
+
+    def _within(self, examples: Examples, nearest: Tensor, epsilon: float) -> Points | None:
+        """Return the points that were found, moved into the ball where they are outside; None for no examples."""
+        if not len(examples):
+            return None
         x = examples.images
         inside = self.norm.length(examples.rounded(nearest).double() - x.double()) <= epsilon
         confined = self.norm.confinement(x, epsilon, self.attack.bounds)(nearest.clone())
         z = torch.where(per_example(inside, x), nearest, confined)
         batches = zip(examples.batches(), z.split(examples.batch_size), strict=True)
-        return Points.joined([batch.points(part, self.objective) for batch, part in batches])
+        found = Points.joined([batch.points(part, self.objective) for batch, part in batches])
+        return examples.settled(found, self.objective)
