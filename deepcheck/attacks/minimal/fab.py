@@ -147,22 +147,13 @@ class FAB(MinimalAttack):
         return logits.gather(1, targets[:, None]) - logits.gather(1, labels)
 
     def _start(self, examples: Examples) -> Tensor:
-        """Return random points, half as far from the image as what was found before, or as the linearised boundary."""
-        x, low_high = examples.images, self.bounds
-        radius = examples.least
+        """Return random points, half as far from the image as what was found before, else as the linearised boundary."""
+        x = examples.images
         f, w = self._boundary(examples, x.clone())
-        linear = self._norm.length(hyperplane.shortest(self._norm, w, -f, x, self.bounds))
-        import os
-
-        how = os.environ.get("FABSTART", "least")
-        if how == "linear":
-            radius = linear
-        elif how == "least":
-            radius = torch.where(examples.least.isfinite(), examples.least, linear)
-        else:
-            radius = torch.minimum(examples.least, torch.full_like(examples.least, float(how)))
-        draws = examples.draws()
-        t = draws.symmetric(x) if self._norm.name == "linf" else draws.normal(x)
+        radius = self._norm.length(hyperplane.shortest(self._norm, w, -f, x, self.bounds))
+        if examples.least is not None:
+            radius = torch.where(examples.least.isfinite(), examples.least, radius)
+        t = examples.draws().symmetric(x) if self._norm.name == "linf" else examples.draws().normal(x)
         return (x + t * per_example(0.5 * radius / self._norm.length(t), x)).clamp_(*self.bounds)
 
     def _put_nearer(self, examples: Examples, found: Points, new: Points, least: Tensor) -> Tensor:
