@@ -69,14 +69,21 @@ class MinimalAttack(CheckedAttack):
             indices=indices,
             batch_size=batch_size,
             progress=progress,
-        ) as examples:
-            if not len(examples):
-                return Attacked.none(images.detach(), self.restarts)
-            found = Nearest(self._norm, examples.images, examples.dtype)
-            for restart in range(self.restarts):
-                found.add(None, examples.settled(self._search(examples.stream(restart)), self._objective))
-                examples = replace(examples, least=found.least())
-            return found.result()
+        ) as aims:
+            results = [[self._of_all_restarts(examples)] for examples in aims]
+        return Attacked.of_all(results, single_epsilon=True, targets=targets)
+
+    def _of_all_restarts(self, examples: Examples) -> Attacked:
+        """Return the nearest points of all restarts."""
+        if not len(examples):
+            return Attacked.none(examples.images.to(examples.dtype), self.restarts)
+        assert examples.asked is not None
+        found = Nearest(self._norm, examples.images, examples.dtype)
+        for restart in range(self.restarts):
+            points = examples.settled(self._search(examples.stream(restart)), self._objective)
+            found.add(None, points, examples.asked.taken(until_reached=False))
+            examples = replace(examples, least=found.least())
+        return found.result()
 
     @abc.abstractmethod
     def _nearest(self, examples: Examples) -> Points:
@@ -94,9 +101,9 @@ class MinimalAttack(CheckedAttack):
 class WithinBudget:
     """A minimal attack as one within a budget: what records and suites take.
 
-    The search is made once for each restart, for the examples that have not reached the goal at every epsilon before. At
-    an epsilon, what it found counts where it is in the ball; elsewhere it is moved into the ball, which is the best that
-    this attack has there, and the model is asked again. An example that has reached the goal repeats what was found.
+    The search is made once for each restart. At an epsilon, what it found counts where it is in the ball; elsewhere it is
+    moved into the ball, which is the best that this attack has there, and the model is asked again. An example that has
+    reached the goal repeats what was found in the restarts that follow.
 
     Examples
     --------
@@ -151,15 +158,19 @@ class WithinBudget:
             indices=indices,
             batch_size=batch_size,
             progress=progress,
-        ) as examples:
-            if not len(examples):
-                results = [Attacked.none(images.detach(), self.restarts) for _ in epsilons]
-            else:
-                results = self._budgets(examples, epsilons)
-        return results[0] if single else Attacked.stacked(results)
+        ) as aims:
+            results = [self._at(examples, epsilons) for examples in aims]
+        return Attacked.of_all(results, single_epsilon=single, targets=targets)
 
-    def _budgets(self, examples: Examples, epsilons: Sequence[float]) -> list[Attacked]:
-        """Attack at some epsilons, with all restarts: after the first those examples that are left at any epsilon."""
+    def _at(self, examples: Examples, epsilons: Sequence[float]) -> list[Attacked]:
+        """Return what was found at each epsilon, after one search for each restart.
+
+        After the first it is made for the examples that are left at any epsilon.
+        """
+        if not len(examples):
+            return [Attacked.none(examples.images.to(examples.dtype), self.restarts) for _ in epsilons]
+        asked = examples.asked
+        assert asked is not None
         found = [Restarts(self.norm, examples.images, examples.dtype) for _ in epsilons]
         nearest = Nearest(self.norm, examples.images, examples.dtype)
         for restart in range(self.restarts):
@@ -168,10 +179,13 @@ class WithinBudget:
             some = (examples if rows is None else examples.at(rows)).stream(restart)
             with self.attack._restart_on_bar(examples):
                 points = self.attack._search(some) if len(some) else None
-            nearest.add(rows, points)
+            searched = asked.taken(until_reached=False)
+            nearest.add(rows, points, searched)
             for epsilon, one, mine in zip(epsilons, found, left, strict=True):
                 place = slice(None) if rows is None or mine is None else torch.searchsorted(rows, mine)
-                one.add(mine, None if points is None else self._within(some.at(place), points.images[place], epsilon))
+                its = None if points is None else self._within(some.at(place), points.images[place], epsilon)
+                for_it = searched if mine is None else torch.zeros_like(searched).index_copy_(0, mine, searched[mine])
+                one.add(mine, its, for_it + asked.taken(until_reached=False))
             examples = replace(examples, least=nearest.least())
         return [one.result() for one in found]
 

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 import torch
 from torch import Tensor
 
-from deepcheck.attacks.base import Examples
+from deepcheck.attacks.examples import Examples
 from deepcheck.attacks.gradients import by_class
 from deepcheck.attacks.minimal import hyperplane
 from deepcheck.attacks.minimal.base import MinimalAttack
@@ -99,6 +99,7 @@ class FAB(MinimalAttack):
             z = self._stepped(examples, z)
             new = examples.points(z.clone(), self._objective)
             least = self._put_nearer(examples, found, new, least)
+            assert new.reached is not None
             back = new.reached | new.value.isneginf()  # and away from where the model has no finite logits
             z = torch.where(per_example(back, z), x + self.beta * (z - x), z)
         rows = least.isfinite().nonzero().squeeze(1)
@@ -194,8 +195,16 @@ def fab_t(
     Any wrong class will do. It takes one gradient a step, however many classes there are.
     """
     towards = as_objective(objective)
-    if not isinstance(towards, Targeted):
+    if not towards.targeted:
         raise ValueError(f"objective = {objective!r} is not allowed: a targeted one is")
+    assert isinstance(towards, Targeted)
     return FAB(
-        norm, replace(towards, goal="wrong"), steps=steps, restarts=restarts, alpha_max=alpha_max, eta=eta, beta=beta
+        norm,
+        replace(towards, goal="wrong"),
+        steps=steps,
+        restarts=restarts,
+        alpha_max=alpha_max,
+        eta=eta,
+        beta=beta,
+        targets="likeliest",
     )
