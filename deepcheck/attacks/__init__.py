@@ -11,6 +11,9 @@ from deepcheck.attacks.norms import L0, L1, L2, LInf, Norm
 
 # from its former place, so that the module of this name is loaded before the function takes the name
 from deepcheck.attacks.pgd import PGD, bim, fgsm, mim, pgd, targeted_pgd
+from deepcheck.attacks.prepared.base import PreparedAttack
+from deepcheck.attacks.prepared.transfer import Substitute, Transfer
+from deepcheck.attacks.prepared.universal import Universal, UniversalPerturbation
 from deepcheck.attacks.registry import ATTACKS
 
 __all__ = [
@@ -26,9 +29,14 @@ __all__ = [
     "MinimalAttack",
     "Norm",
     "NotFiniteWarning",
+    "PreparedAttack",
     "ProbabilityWarning",
     "Square",
+    "Substitute",
+    "Transfer",
     "UniformNoise",
+    "Universal",
+    "UniversalPerturbation",
     "WithinBudget",
     "bim",
     "fgsm",

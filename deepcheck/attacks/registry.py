@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 from deepcheck.attacks.base import Attack, BudgetAttack
 from deepcheck.attacks.black_box.noise import UniformNoise
@@ -17,11 +17,14 @@ from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd, targeted_pgd
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.deepfool import DeepFool
 from deepcheck.attacks.norms import NORMS, Norm
+from deepcheck.attacks.prepared.base import PreparedAttack
+from deepcheck.attacks.prepared.transfer import Substitute
+from deepcheck.attacks.prepared.universal import UniversalPerturbation
 from deepcheck.checks import checked_choice
 
 __all__ = ["ATTACKS", "listed", "make", "norms_of", "options_of", "within_budget"]
 
-ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack]] = {
+ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack | PreparedAttack]] = {
     "pgd": pgd,
     "fgsm": fgsm,
     "bim": bim,
@@ -30,12 +33,14 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack]] = {
     "square": Square,
     "uniform_noise": UniformNoise,
     "deepfool": DeepFool,
+    "universal": UniversalPerturbation,
+    "substitute": Substitute,
 }
 """Name to what makes the attack, from a norm and the options of `options_of`, all of which have defaults."""
 
 
-def make(name: str, norm: Norm | str, **options: Any) -> BudgetAttack | MinimalAttack:
-    """Return an attack by its name.
+def make(name: str, norm: Norm | str, **options: Any) -> BudgetAttack | MinimalAttack | PreparedAttack:
+    """Return an attack by its name. One that is prepared first has the method `prepare`, which returns the attack.
 
     Parameters
     ----------
@@ -62,8 +67,15 @@ def make(name: str, norm: Norm | str, **options: Any) -> BudgetAttack | MinimalA
     return maker(norm, **options)
 
 
-def within_budget(attack: BudgetAttack | MinimalAttack) -> Attack:
-    """Return an attack that takes an epsilon: the attack itself, or a minimal one through `WithinBudget`."""
+@overload
+def within_budget(attack: BudgetAttack | MinimalAttack) -> Attack: ...
+@overload
+def within_budget(attack: BudgetAttack | MinimalAttack | PreparedAttack) -> Attack | PreparedAttack: ...
+def within_budget(attack: BudgetAttack | MinimalAttack | PreparedAttack) -> Attack | PreparedAttack:
+    """Return an attack that takes an epsilon: the attack itself, or a minimal one through `WithinBudget`.
+
+    One that is to be prepared first is returned as it is; `deepcheck.evaluation.evaluate` prepares it.
+    """
     return WithinBudget(attack) if isinstance(attack, MinimalAttack) else attack
 
 
