@@ -65,6 +65,7 @@ def plot_transfer(matrix: xr.Dataset, variable: str = "accuracy") -> Figure:
                     ax.add_patch(_rectangle((column - 0.46, row - 0.46), 0.92, 0.92, **frame))
             ax.set_xticks(range(len(targets)), targets, rotation=45, ha="right", rotation_mode="anchor")
             ax.set_yticks(range(len(attackers)), attackers if number == 0 else [""] * len(attackers))
+            ax.minorticks_off()
             ax.tick_params(length=0)
             ax.set_title(rf"$\varepsilon={float(values['epsilon']):.3g}$", fontsize=8)
             ax.set_xlabel("target")

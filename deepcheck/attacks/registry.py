@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any
 
 from deepcheck.attacks.base import Attack, BudgetAttack
 from deepcheck.attacks.black_box.noise import UniformNoise
@@ -24,7 +24,7 @@ from deepcheck.checks import checked_choice
 
 __all__ = ["ATTACKS", "listed", "make", "norms_of", "options_of", "within_budget"]
 
-ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack | PreparedAttack]] = {
+ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack | PreparedAttack[Attack]]] = {
     "pgd": pgd,
     "fgsm": fgsm,
     "bim": bim,
@@ -39,7 +39,7 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack | PreparedAttack]]
 """Name to what makes the attack, from a norm and the options of `options_of`, all of which have defaults."""
 
 
-def make(name: str, norm: Norm | str, **options: Any) -> BudgetAttack | MinimalAttack | PreparedAttack:
+def make(name: str, norm: Norm | str, **options: Any) -> BudgetAttack | MinimalAttack | PreparedAttack[Attack]:
     """Return an attack by its name. One that is prepared first has the method `prepare`, which returns the attack.
 
     Parameters
@@ -67,11 +67,7 @@ def make(name: str, norm: Norm | str, **options: Any) -> BudgetAttack | MinimalA
     return maker(norm, **options)
 
 
-@overload
-def within_budget(attack: BudgetAttack | MinimalAttack) -> Attack: ...
-@overload
-def within_budget(attack: BudgetAttack | MinimalAttack | PreparedAttack) -> Attack | PreparedAttack: ...
-def within_budget(attack: BudgetAttack | MinimalAttack | PreparedAttack) -> Attack | PreparedAttack:
+def within_budget(attack: BudgetAttack | MinimalAttack | PreparedAttack[Attack]) -> Attack:
     """Return an attack that takes an epsilon: the attack itself, or a minimal one through `WithinBudget`.
 
     One that is to be prepared first is returned as it is; `deepcheck.evaluation.evaluate` prepares it.

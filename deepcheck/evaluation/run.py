@@ -141,7 +141,6 @@ def evaluate(
             _restart_random(model, seed, name)
             generator = stream(seed, name, torch.device("cpu"))  # whose seeds are the same on every device
             epsilons = one.epsilons
-            assert not isinstance(one.attack, PreparedAttack)
             attack = _searching(one.attack, precision, channels_last=channels_last)
             attacked[name], found = record(
                 attack, model, x, y, epsilons, generator, batch_size=batch_size, progress=progress
@@ -280,7 +279,7 @@ def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Ge
 
 
 def _ready(
-    attack: Attack | PreparedAttack,
+    attack: Attack,
     name: str,
     model: Model,
     images: Images | Tensors,
@@ -304,7 +303,8 @@ def _ready(
     draw = stream(seed, f"prepare {name}")
     with memory_advice(batch_size):
         _restart_random(model, seed, f"prepare {name}")
-        return attack.prepare(model, x, y, epsilon=epsilons, generator=draw, batch_size=batch_size)
+        ready: Attack = attack.prepare(model, x, y, epsilon=epsilons, generator=draw, batch_size=batch_size)
+    return ready
 
 
 def _searching(attack: Attack, precision: Precision, *, channels_last: bool) -> Attack:

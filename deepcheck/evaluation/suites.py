@@ -11,7 +11,6 @@ from deepcheck.attacks.base import Attack, checked_epsilons
 from deepcheck.attacks.noise import UniformNoise
 from deepcheck.attacks.norms import L0, L1, NORMS, Norm
 from deepcheck.attacks.pgd import PGD, targeted_pgd, whole_steps
-from deepcheck.attacks.prepared.base import PreparedAttack
 from deepcheck.attacks.square import Square
 from deepcheck.attacks.starts import Gaussian, OneOf, UniformBall, UniformLength, Zero
 from deepcheck.checks import checked_choice
@@ -31,7 +30,7 @@ class Planned:
         If the sizes are not different finite numbers >= 0, one at least.
     """
 
-    attack: Attack | PreparedAttack
+    attack: Attack
     epsilons: tuple[float, ...]
 
     def __post_init__(self) -> None:
@@ -261,15 +260,7 @@ def planned_suite(name: str, threats: Threats | str, **options: int) -> dict[str
 
 def adaptive(planned: Mapping[str, Planned]) -> dict[str, Planned]:
     """Return the same attacks as those that a `Defence` must be judged by: see `Adaptive`."""
-    return {f"adaptive_{name}": replace(one, attack=_adaptive(one.attack)) for name, one in planned.items()}
-
-
-def _adaptive(attack: Attack | PreparedAttack) -> Attack:
-    if isinstance(attack, PreparedAttack):
-        raise TypeError(
-            f"attack = {attack!r} is not allowed: one that need not be prepared is, or what its prepare(...) returns"
-        )
-    return Adaptive(attack)
+    return {f"adaptive_{name}": Planned(Adaptive(one.attack), one.epsilons) for name, one in planned.items()}
 
 
 _COUNTS = (("step", "steps"), ("draw", "draws"), ("query", "queries"))

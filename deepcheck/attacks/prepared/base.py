@@ -5,19 +5,23 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from deepcheck.attacks.base import Attack, CheckedAttack, Examples, Model, checked_epsilons
+from deepcheck.attacks.base import Attack, Attacked, CheckedAttack, Examples, Model, checked_epsilons
 from deepcheck.attacks.draws import mixed
 from odeflow.model import checked_count
 
-__all__ = ["PreparedAttack"]
+__all__ = ["PreparedAttack", "drawing"]
+
+Ready_co = TypeVar("Ready_co", bound=Attack, covariant=True)
+"""The attack that comes out."""
 
 
 @dataclass(frozen=True)
-class PreparedAttack(CheckedAttack):
+class PreparedAttack(CheckedAttack, Generic[Ready_co]):
     """An attack that is prepared: a frozen configuration, of which `prepare` makes an attack within a budget.
 
     What it is prepared on is for training alone. The attack that comes out is run, and recorded, on images that are held
@@ -45,7 +49,7 @@ class PreparedAttack(CheckedAttack):
         generator: torch.Generator,
         batch_size: int = 500,
         progress: bool = False,
-    ) -> Attack:
+    ) -> Ready_co:
         """Prepare the attack on all of these images, against a model.
 
         Parameters
@@ -90,8 +94,12 @@ class PreparedAttack(CheckedAttack):
         ) as examples:
             return self._prepared(examples, epsilons)
 
+    def __call__(self, *_arguments: Any, **_options: Any) -> Attacked:
+        """Raise TypeError: it is no attack yet. `prepare` returns one."""
+        raise TypeError(f"attack = {self!r} is to be prepared first: allowed is what its prepare(...) returns")
+
     @abc.abstractmethod
-    def _prepared(self, examples: Examples, epsilons: tuple[float, ...]) -> Attack:
+    def _prepared(self, examples: Examples, epsilons: tuple[float, ...]) -> Ready_co:
         """Return the attack, prepared on the examples, of which there is one at least.
 
         It is called without gradients, which it may switch on.

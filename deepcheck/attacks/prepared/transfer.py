@@ -51,7 +51,7 @@ class Transfer:
     surrogate: Model
     """A function from images to logits for the classes of the attacked model, on the device of the images."""
     queries: int = 0
-    """How often the attacked model was asked to prepare the surrogate."""
+    """Images whose class the attacked model was asked for to prepare the surrogate."""
 
     def __post_init__(self) -> None:
         if isinstance(self.attack, MinimalAttack):
@@ -120,7 +120,7 @@ class Transfer:
 
 
 @dataclass(frozen=True)
-class Substitute(PreparedAttack):
+class Substitute(PreparedAttack[Transfer]):
     r"""BIM on a substitute: a net that learned the attacked model's labels (Papernot et al., AsiaCCS 2017).
 
     The model is asked for the classes that it gives to the images of the preparation, whatever their own are, and a net
@@ -185,15 +185,13 @@ class Substitute(PreparedAttack):
     def _prepared(self, examples: Examples, epsilons: tuple[float, ...]) -> Transfer:
         del epsilons
         draw = drawing(examples)
-        shape = tuple(examples.images.shape[1:])
-        K = examples.logits(examples.images[:1]).shape[1]
-        net = build(self.net, K, shape, generator=draw).to(examples.images.device)
+        known, K = self._asked(examples)
+        net = build(self.net, K, examples.images.shape[1:], generator=draw).to(examples.images.device)
         optimiser = torch.optim.Adam(net.parameters(), self.learning_rate)
         substitute = _Single(net)
-        known = self._asked(examples)
         for round_ in range(self.rounds + 1):
             if round_:
-                known = _together(known, self._asked(self._doubled(known, substitute)))
+                known = _together(known, self._asked(self._doubled(known, substitute))[0])
             net.train()
             for _epoch in range(self.epochs):
                 for rows in torch.randperm(len(known), generator=draw).to(known.labels.device).split(self.group):
@@ -214,10 +212,10 @@ class Substitute(PreparedAttack):
         )
         return Transfer(attack, substitute, queries=len(known))
 
-    def _asked(self, examples: Examples) -> Examples:
-        """Return the examples with the classes that the model gives to them."""
-        labels = [batch.logits(batch.images).argmax(1) for batch in examples.batches()]
-        return replace(examples, labels=torch.cat(labels))
+    def _asked(self, examples: Examples) -> tuple[Examples, int]:
+        """Return the examples with the classes that the model gives to them, and how many it knows."""
+        logits = torch.cat([batch.logits(batch.images) for batch in examples.batches()])
+        return replace(examples, labels=logits.argmax(1)), logits.shape[1]
 
     def _doubled(self, known: Examples, substitute: nn.Module) -> Examples:
         """Return the examples, each moved along the signs of the gradient of the logit of its class."""

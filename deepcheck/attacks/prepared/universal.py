@@ -25,7 +25,7 @@ __all__ = ["Universal", "UniversalPerturbation"]
 
 
 @dataclass(frozen=True)
-class UniversalPerturbation(PreparedAttack):
+class UniversalPerturbation(PreparedAttack["Universal"]):
     r"""One perturbation for all images (Moosavi-Dezfooli et al., CVPR 2017; by gradient: Shafahi et al., AAAI 2020).
 
     The images are gone through in random order, `passes` times, in groups :math:`G`, with clip the box and :math:`P_\epsilon`
