@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepcheck.attacks.measures import Measure
 from deepcheck.attacks.norms import Norm, per_example, rounded
 
 __all__ = ["Attacked", "Nearest", "Points", "Restarts", "looks"]
@@ -43,8 +44,12 @@ class Attacked:
     confidence: Tensor
     """The probability of that class, shape (restarts, n)."""
     length: Tensor
-    """Norm of the perturbation, shape (restarts, n), in the attack's norm. Of a minimal attack it is the distance that was
+    """Norm of the perturbation, shape (restarts, n), in the attack's norm, or size of the transformation. Of a minimal attack it is the distance that was
     found, infinite where none was; `length.amin(0)` is then that of `images`."""
+    queries: Tensor
+    """Evaluations of the model in every restart, shape (restarts, n), int64: until the example reached the goal, where the
+    attack drops it then, else all. A gradient is one evaluation; 0 for a restart that was not needed. The looks before an
+    attack, at what the model returns and at the likeliest classes as targets, are not among them."""
 
     def __repr__(self) -> str:
         return f"Attacked({self.prediction.shape[-1]} images, {self.prediction.shape[-2]} restarts)"
@@ -53,13 +58,20 @@ class Attacked:
     def none(images: Tensor, restarts: int) -> Attacked:
         """Return what is found for no examples, of which `images` has the shape (0, ...)."""
         one, each = images.new_empty(0), images.new_empty((restarts, 0))
-        return Attacked(images.clone(), one, each, each.long(), each.clone(), each.clone())
+        return Attacked(images.clone(), one, each, each.long(), each.clone(), each.clone(), each.long())
 
     @staticmethod
     def stacked(results: Sequence[Attacked]) -> Attacked:
         """Return the results at several epsilons as one."""
         names = Attacked.__dataclass_fields__
         return Attacked(**{name: torch.stack([getattr(result, name) for result in results]) for name in names})
+
+    @staticmethod
+    def of_all(results: Sequence[Sequence[Attacked]], *, single_epsilon: bool, targets: Tensor | None) -> Attacked:
+        """Return results by set of targets and by epsilon as one, without the axes that were not asked for."""
+        by_target = [one[0] if single_epsilon else Attacked.stacked(one) for one in results]
+        several = targets is not None and targets.ndim == 2
+        return Attacked.stacked(by_target) if several else by_target[0]
 
 
 @dataclass(eq=False)
@@ -72,6 +84,8 @@ class Points:
     """The objective."""
     reached: Tensor | None
     """Whether the goal is reached; None for objectives without one."""
+    size: Tensor | None = None
+    """Size of the transformation, shape (n,); None for what is measured by a norm."""
 
     @staticmethod
     def joined(parts: Sequence[Points]) -> Points:
@@ -132,19 +146,19 @@ class Restarts:
     Parameters
     ----------
     norm
-        Of the perturbations.
+        Of the perturbations, or what else measures them: then the points have their sizes.
     images
         The original images, shape (n, ...), in the precision of the search.
     dtype
         Precision of the attacked images.
     """
 
-    def __init__(self, norm: Norm, images: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, norm: Measure, images: Tensor, dtype: torch.dtype) -> None:
         self.worst: Points | None = None
         self._norm = norm
         self._images = images
         self._dtype = dtype
-        self._rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._rows: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
 
     def left(self) -> Tensor | None:
         """Return the rows of the examples that have not reached the goal; None for all."""
@@ -152,8 +166,11 @@ class Restarts:
             return None
         return self.worst.unfinished()
 
-    def add(self, rows: Tensor | None, found: Points | None) -> None:
-        """Add what a restart found for the examples `rows` (None: for all); the others repeat what was found before."""
+    def add(self, rows: Tensor | None, found: Points | None, queries: Tensor) -> None:
+        """Add what a restart found for the examples `rows` (None: for all); the others repeat what was found before.
+
+        `queries` are the evaluations of the model that it took, shape (n,).
+        """
         if self.worst is None:
             assert rows is None
             assert found is not None
@@ -170,14 +187,13 @@ class Restarts:
             worst.put_where(self._better(found, worst, rows), found)
             self.worst.put(rows, worst)
         probability, prediction = current.logits.softmax(1).max(1)
-        self._rows.append((current.value, prediction, probability, self._length(current, None)))
+        self._rows.append((current.value, prediction, probability, self._length(current, None), queries))
 
     def result(self) -> Attacked:
         """Return what all restarts found."""
         assert self.worst is not None
-        value, prediction, probability, length = (torch.stack(field) for field in zip(*self._rows, strict=True))
-        images = self._rounded(self.worst, self._images)
-        return Attacked(images, self.worst.value, value, prediction, probability, length)
+        each = (torch.stack(field) for field in zip(*self._rows, strict=True))
+        return Attacked(self._rounded(self.worst, self._images), self.worst.value, *each)
 
     def _better(self, found: Points, worst: Points, rows: Tensor | None) -> Tensor:
         """Return where a new restart is worse for the model, shape (n,)."""
@@ -186,6 +202,9 @@ class Restarts:
 
     def _length(self, points: Points, rows: Tensor | None) -> Tensor:
         """Return the length of the perturbations of some examples (None: of all) as they leave the attack, rounded."""
+        if not isinstance(self._norm, Norm):
+            assert points.size is not None
+            return points.size
         images = self._images if rows is None else self._images[rows]
         return self._norm.length(self._rounded(points, images).to(images.dtype) - images)
 
@@ -197,6 +216,11 @@ class Restarts:
 
 class Nearest(Restarts):
     """The restarts of a minimal attack: what reaches the goal nearest to the image is the worst."""
+
+    def least(self) -> Tensor:
+        """Return the least distance that was found, shape (n,), infinite where none was."""
+        assert self.worst is not None
+        return self._length(self.worst, None)
 
     def _better(self, found: Points, worst: Points, rows: Tensor | None) -> Tensor:
         mine, least = self._length(found, rows), self._length(worst, rows)

@@ -27,7 +27,17 @@ QUICK: dict[str, dict[str, Any]] = {
     "targeted_pgd": {"steps": 4, "restarts": 3},
     "square": {"queries": 12, "restarts": 2},
     "uniform_noise": {"draws": 4},
+    "spsa": {"steps": 4, "samples": 12, "learning_rate": 0.1, "restarts": 2},
+    "nes": {"steps": 4, "samples": 12, "learning_rate": 0.1},
     "deepfool": {"steps": 8},
+    "stadv": {"steps": 5},
+    "recolor": {"steps": 4, "grid": (3, 4, 5)},
+    "rotation": {"angles": 3, "shifts": 3},
+    "combined": {"steps": 4, "grid": (3, 4, 5)},
+    "zoo": {"steps": 12, "coordinates": 8, "bisections": 3, "c": 1.0, "learning_rate": 0.1},
+    "local_search": {"rounds": 4, "neighbourhood": 1},
+    "fab": {"steps": 4, "restarts": 2},
+    "fab_t": {"steps": 4, "restarts": 4},
     "universal": {"passes": 3, "group": 10},
     "substitute": {"net": "linear", "epochs": 20, "group": 10, "learning_rate": 0.05},
 }
@@ -36,7 +46,8 @@ CARRIED = (Transfer, Universal)
 """Attacks that do not ask the model before they move an image: what is wrong may become right."""
 CASES = [(name, norm) for name in registry.ATTACKS for norm in registry.norms_of(name)]
 EPSILONS = dict.fromkeys(NORMS, (0.2, 1.2)) | {"linf": (0.03, 0.2), "l1": (0.5, 5.0), "l0": (2.0, 8.0)}
-SHAPE = (2, 3, 4)
+EPSILONS |= {"flow": (0.1, 1.0), "colour": (0.02, 0.2), "rigid": (0.1, 1.0), "combined": (0.2, 2.0)}
+SHAPE = (3, 2, 4)
 FIELDS = Attacked.__dataclass_fields__
 
 ALSO_IN_A_HURRY = ("fgsm", "linf")  # the others take minutes together
@@ -153,10 +164,13 @@ def test_in_ball_and_box_and_what_the_model_says(
     value = getattr(attack, "objective")  # noqa: B009
     assert isinstance(value, Objective)
     eps = torch.finfo(dtype).eps
-    for epsilon, z, objective, each, prediction, confidence, length in zip(
+    for epsilon, z, objective, each, prediction, confidence, length, queries in zip(
         EPSILONS[norm], *(getattr(found, field) for field in FIELDS), strict=True
     ):
-        exact = NORMS[norm].length(z.double() - images.double())
+        assert queries.shape == (each.shape[0], 15)
+        assert (queries[0] >= 1).all()
+        # of a transformation there is its size alone
+        exact = NORMS[norm].length(z.double() - images.double()) if norm in NORMS else length.amax(0)
         # in the precision of the images, and not up to rounding; in double precision the length itself is rounded
         assert (exact <= epsilon * (1 + (1e-12 if dtype is torch.float64 else 0))).all()
         with torch.no_grad():
@@ -256,8 +270,28 @@ def test_no_images(call: Call, attack: Attack) -> None:
 
     found = call(refuses, torch.empty(0, *SHAPE), torch.empty(0, dtype=torch.int64))
     restarts = getattr(attack, "restarts")  # noqa: B009
-    shapes = [(0, *SHAPE), (0,), *[(restarts, 0)] * 4]
+    shapes = [(0, *SHAPE), (0,), *[(restarts, 0)] * 5]
     assert [tuple(getattr(found, field).shape) for field in FIELDS] == [(2, *shape) for shape in shapes]
+
+
+def test_queries_are_what_the_model_was_asked(attack: Attack, norm: str) -> None:
+    """Of an example that is not turned, every evaluation, from its first to its last."""
+    seen: list[int] = []
+
+    class Counting(Rowwise):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return super().forward(x) * 1e-3 + torch.eye(4, dtype=x.dtype)[3]  # the class 3, whatever is done
+
+    images, labels = pictures(1), torch.full((1,), 3)
+    found = attack(Counting(), images, labels, epsilon=1e-6 if norm != "l0" else 0.0, generator=generator())
+    assert (found.prediction == 3).all()
+    looks = 2 if getattr(attack, "targets", "given") != "given" else 1  # at what the model returns, and at the classes
+    assert int(found.queries.sum()) == sum(seen) - looks
+    again = attack(
+        Counting(), pictures(7), torch.full((7,), 3), epsilon=1e-6 if norm != "l0" else 0.0, generator=generator()
+    )
+    assert torch.equal(again.queries[:, :1], found.queries)
 
 
 def test_two_classes(call: Call) -> None:
@@ -320,7 +354,7 @@ def test_whatever_the_caller_is_in(call: Call, mode: None) -> None:
         ({"generator": 0}, "generator = 0 is of the wrong type: allowed is a torch.Generator"),
         (
             {"model": lambda x: (Rowwise()(x), x)},
-            "model returned a tuple for images of shape (1, 2, 3, 4): allowed is one",
+            "model returned a tuple for images of shape (1, 3, 2, 4): allowed is one",
         ),
         ({"model": lambda x: Rowwise()(x).argmax(1)}, "model returned a torch.int64 for images of shape"),
         ({"model": lambda x: Rowwise()(x) * torch.nan}, "model returned logits that are not finite"),
@@ -433,9 +467,9 @@ def test_probabilities_are_warned_of(call: Call) -> None:
 
 def test_a_configuration_is_its_text_and_takes_options_by_name(name: str, norm: str) -> None:
     attack = registry.make(name, norm)
-    assert attack == registry.make(name, NORMS[norm])
+    assert attack == registry.make(name, registry.MEASURES[norm])
     assert hash(attack) == hash(registry.make(name, norm))
-    assert repr(NORMS[norm]) in repr(attack)
+    assert repr(registry.MEASURES[norm]) in repr(attack)
     with pytest.raises(ValueError, match=f"option of {name} = 'spets' is unknown"):
         registry.make(name, norm, spets=3)
     with pytest.raises(ValueError, match=re.escape("norm = 'l9' is unknown")):

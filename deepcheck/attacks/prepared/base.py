@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -91,8 +91,8 @@ class PreparedAttack(CheckedAttack, Generic[Ready_co]):
             batch_size=batch_size,
             progress=progress,
             epsilons=len(epsilons),
-        ) as examples:
-            return self._prepared(examples, epsilons)
+        ) as (examples,):
+            return self._prepared(replace(examples, asked=None), epsilons)
 
     def __call__(self, *_arguments: Any, **_options: Any) -> Attacked:
         """Raise TypeError: it is no attack yet. `prepare` returns one."""

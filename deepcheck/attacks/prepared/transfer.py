@@ -14,6 +14,8 @@ from deepcheck.attacks.base import Attack, Attacked, BudgetAttack, CheckedAttack
 from deepcheck.attacks.draws import checked_generator
 from deepcheck.attacks.gradient.pgd import bim
 from deepcheck.attacks.gradients import points_and_gradient
+from deepcheck.attacks.judged import best_restart
+from deepcheck.attacks.measures import Measure
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.norms import Norm
 from deepcheck.attacks.objectives import Margin, Objective
@@ -95,27 +97,42 @@ class Transfer:
         """
         assert not isinstance(self.attack, MinimalAttack)
         epsilons, single = checked_epsilons(epsilon)
-        judge = CheckedAttack(_as_norm(self.norm), self.objective, bounds=getattr(self.attack, "bounds", (0.0, 1.0)))
+        bounds = getattr(getattr(self.attack, "attack", self.attack), "bounds", (0.0, 1.0))
+        judge = CheckedAttack(objective=self.objective, bounds=bounds)
         common: dict[str, Any] = {"indices": indices, "batch_size": batch_size}
         with judge._examples(
             model, images, labels, generator=_copy(generator), targets=None, progress=False, **common
-        ) as examples:
+        ) as (examples,):
             if targets is not None:
                 common["targets"] = targets
             if progress:
                 common["progress"] = True
             found = self.attack(self.surrogate, images, labels, epsilon=epsilons, generator=generator, **common)
-            results = [self._judged(examples, z) for z in found.images.to(examples.images.dtype)]
-        return results[0] if single else Attacked.stacked(results)
+            axes = found.objective.ndim - 2  # of targets and epsilons
+            results = [
+                self._judged(examples, z, length)
+                for z, length in zip(
+                    found.images.to(examples.images.dtype).flatten(0, axes),
+                    found.length.gather(-2, best_restart(found).unsqueeze(-2)).squeeze(-2).flatten(0, axes),
+                    strict=True,
+                )
+            ]
+        E = len(epsilons)
+        by_target = [results[start : start + E] for start in range(0, len(results), E)]
+        return Attacked.of_all(by_target, single_epsilon=single, targets=targets)
 
-    def _judged(self, examples: Examples, z: Tensor) -> Attacked:
-        """Return what the attacked model makes of points."""
+    def _judged(self, examples: Examples, z: Tensor, length: Tensor) -> Attacked:
+        """Return what the attacked model makes of points, whose distances are those that the attack says."""
         if not len(examples):
             return Attacked.none(examples.rounded(z), 1)
-        found = Restarts(_as_norm(self.norm), examples.images, examples.dtype)
+        assert isinstance(self.norm, Measure)
+        assert examples.asked is not None
+        found = Restarts(self.norm, examples.images, examples.dtype)
         batches = zip(examples.batches(), z.split(examples.batch_size), strict=True)
         points = Points.joined([batch.points(part, self.objective) for batch, part in batches])
-        found.add(None, examples.settled(points, self.objective))
+        if not isinstance(self.norm, Norm):
+            points = replace(points, size=length)
+        found.add(None, examples.settled(points, self.objective), examples.asked.taken(until_reached=False))
         return found.result()
 
 
@@ -224,12 +241,6 @@ class Substitute(PreparedAttack[Transfer]):
             _, g = points_and_gradient(batch, batch.images.clone(), _OwnLogit())
             moved.append(batch.rounded((batch.images + self.reach * g.sign()).clamp(*self.bounds)).to(g.dtype))
         return replace(known, images=torch.cat(moved))
-
-
-def _as_norm(norm: object) -> Norm:
-    if not isinstance(norm, Norm):
-        raise TypeError(f"attack has the norm {norm!r}: allowed is a Norm of deepcheck.attacks.norms")
-    return norm
 
 
 def _copy(generator: torch.Generator) -> torch.Generator:
