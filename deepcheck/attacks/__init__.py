@@ -15,6 +15,9 @@ from deepcheck.attacks.norms import L0, L1, L2, LInf, Norm
 
 # from its former place, so that the module of this name is loaded before the function takes the name
 from deepcheck.attacks.pgd import PGD, bim, fgsm, mim, pgd, targeted_pgd
+from deepcheck.attacks.prepared.base import PreparedAttack
+from deepcheck.attacks.prepared.transfer import Substitute, Transfer
+from deepcheck.attacks.prepared.universal import Universal, UniversalPerturbation
 from deepcheck.attacks.registry import ATTACKS
 from deepcheck.attacks.spatial.colour import Colour
 from deepcheck.attacks.spatial.rotation import Rotation
@@ -42,14 +45,19 @@ __all__ = [
     "MinimalAttack",
     "Norm",
     "NotFiniteWarning",
+    "PreparedAttack",
     "ProbabilityWarning",
     "ReColorAdv",
     "Rigid",
     "Rotation",
     "Square",
     "StAdv",
+    "Substitute",
+    "Transfer",
     "Transformed",
     "UniformNoise",
+    "Universal",
+    "UniversalPerturbation",
     "WithinBudget",
     "bim",
     "fab_t",
