@@ -2,7 +2,9 @@
 
 import deepcheck._torch  # noqa: F401
 from deepcheck.attacks.base import Attack, Attacked
+from deepcheck.attacks.black_box.hop_skip_jump import HopSkipJump
 from deepcheck.attacks.black_box.noise import UniformNoise
+from deepcheck.attacks.black_box.opt_attack import OptAttack
 from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.calls import NotFiniteWarning, ProbabilityWarning
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
@@ -22,10 +24,12 @@ __all__ = [
     "Attack",
     "Attacked",
     "DeepFool",
+    "HopSkipJump",
     "LInf",
     "MinimalAttack",
     "Norm",
     "NotFiniteWarning",
+    "OptAttack",
     "ProbabilityWarning",
     "Square",
     "UniformNoise",

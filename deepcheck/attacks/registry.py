@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from deepcheck.attacks.base import Attack, BudgetAttack
+from deepcheck.attacks.black_box.hop_skip_jump import HopSkipJump
 from deepcheck.attacks.black_box.noise import UniformNoise
+from deepcheck.attacks.black_box.opt_attack import OptAttack
 from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd, targeted_pgd
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
@@ -30,6 +32,8 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack]] = {
     "square": Square,
     "uniform_noise": UniformNoise,
     "deepfool": DeepFool,
+    "hop_skip_jump": HopSkipJump,
+    "opt_attack": OptAttack,
 }
 """Name to what makes the attack, from a norm and the options of `options_of`, all of which have defaults."""
 
