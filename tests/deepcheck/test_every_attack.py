@@ -24,8 +24,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "square": {"queries": 12, "restarts": 2},
     "uniform_noise": {"draws": 4},
     "deepfool": {"steps": 8},
-    "hop_skip_jump": {"queries": 150, "directions": 20},
-    "opt_attack": {"queries": 200, "starts": 10, "directions": 4},
+    "hop_skip_jump": {"queries": 80, "directions": 20},
+    "opt_attack": {"queries": 120, "starts": 10, "directions": 4},
 }
 """Options that save time, where an attack's defaults take long."""
 CASES = [(name, norm) for name in registry.ATTACKS for norm in registry.norms_of(name)]

@@ -11,8 +11,14 @@ from torch import Tensor
 from deepcheck.attacks.base import Bounds, Examples
 from deepcheck.attacks.norms import Norm, per_example
 from deepcheck.attacks.objectives import Objective
+from deepcheck.attacks.points import Points
 
-__all__ = ["Labels", "Lines", "Rays", "bisected", "checked_finite", "unit"]
+__all__ = ["FINEST", "Labels", "Lines", "Rays", "bisected", "checked_finite", "unit"]
+
+FINEST = 64
+"""Tolerance of a bisection, at least, in units of the precision: nearer to the boundary rounding decides on the label."""
+_BEYOND = 1e-4
+"""Share of the distance by which the points that leave an attack are beyond the last ones of a bisection."""
 
 
 def checked_finite(bounds: Bounds, attack: str) -> None:
@@ -49,8 +55,9 @@ class Labels:
         x = examples.images
         self.length = x.new_zeros(len(x)).masked_fill_(~self.found.reached, torch.inf)
         """How far they are, shape (n,); infinite where none has been found."""
-        self.left = torch.full_like(examples.labels, queries - 1)
-        """Queries that are left, shape (n,)."""
+        self.left = torch.full_like(examples.labels, max(queries - 2, 0))
+        """Queries that are left, shape (n,), without the last one."""
+        self._last = queries > 1
 
     def ask(self, rows: Tensor, z: Tensor, *, keep: bool = True) -> tuple[Tensor, Tensor]:
         """Return of points whether they reach the goal, and how far they are, both shape (m,).
@@ -89,6 +96,20 @@ class Labels:
             self.found.put(mine[first], new.at(index[first]))
             self.length = least
         return reached, length
+
+    def secured(self) -> Points:
+        """Return the nearest points, a little beyond the boundary, so that rounding does not matter. It takes the last query."""
+        rows = (self.length.isfinite() & (self.length > 0)).nonzero().squeeze(1)
+        if not self._last or not len(rows):
+            return self.found
+        for part in rows.split(self.examples.batch_size):
+            some = self.examples.at(part)
+            beyond = (1 + _BEYOND) * (self.found.images[part] - some.images)
+            new = some.points((some.images + beyond).clamp_(*self.bounds), self._objective)
+            assert new.reached is not None
+            index = new.reached.nonzero().squeeze(1)
+            self.found.put(part[index], new.at(index))
+        return self.found
 
     def going(self, rows: Tensor, least: int = 1) -> Tensor:
         """Return those of the examples `rows` that have so many queries left."""
@@ -165,7 +186,7 @@ def bisected(
         Give a line up once it cannot become the nearest point of its example.
     """
     low, high = low.clone(), high.clone()
-    tolerance = torch.maximum(tolerance, 4 * torch.finfo(high.dtype).eps * high)  # there is a number in between
+    tolerance = torch.maximum(tolerance, FINEST * torch.finfo(high.dtype).eps * high)
     going = (high - low > tolerance).nonzero().squeeze(1)
     while len(going):
         middle = (low[going] + high[going]) / 2

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deepcheck.attacks.base import Examples
-from deepcheck.attacks.black_box.boundary import Labels, bisected, checked_finite, unit
+from deepcheck.attacks.black_box.boundary import FINEST, Labels, bisected, checked_finite, unit
 from deepcheck.attacks.minimal.base import MinimalAttack
 from deepcheck.attacks.norms import Norm, per_example
 from deepcheck.attacks.points import Points
@@ -43,11 +43,13 @@ class HopSkipJump(MinimalAttack):
     with u uniform on the unit sphere (in L-infinity, normalised from the cube), or what the box leaves of it, and the mean
     of the labels as baseline. Then comes a step along :math:`v_t / |v_t|_2` (in L-infinity its signs), of the length
     :math:`|z_t - x| / \sqrt t`, which is halved until the goal is reached, and bisection towards x again, to the share
-    :math:`D^{-3/2}` of the distance (in L-infinity :math:`D^{-2}`), at most 1/1000.
+    :math:`\theta = D^{-3/2}` of the distance (in L-infinity :math:`D^{-2}`), but no more than 1/1000, and no less than 64
+    times the precision, where rounding decides on labels, and :math:`\delta` is larger by as much.
 
     Beside the paper: the next step starts from the nearest point so far, so that a bisection that cannot become the nearest
     is given up; first points are uniform in the box and, in turn, the image with tiles of black and white, as some nets
-    call all noise one class; and the number of queries is given, and never exceeded, not the number of steps.
+    call all noise one class; the number of queries is given, and never exceeded, not the number of steps; and what leaves the attack is
+    beyond the boundary by 1e-4 of the distance, so that another batch size or device finds the same class.
 
     Of the model's outputs the class alone is used: logits, gradients and confidences do not matter, and the attack suits
     defences that have no gradient. What it finds is an upper bound on the distance; for a linear model of two classes, where
@@ -86,16 +88,17 @@ class HopSkipJump(MinimalAttack):
         x = examples.images
         D = x[0].numel()
         theta = D**-1.5 if self._norm.name == "l2" else float(D) ** -2
-        theta = max(min(theta, _COARSEST), 8 * torch.finfo(x.dtype).eps)
+        theta = max(min(theta, _COARSEST), FINEST * torch.finfo(x.dtype).eps)
+        share = max(1 / D, (math.sqrt(D) if self._norm.name == "l2" else D) * theta)
         after = 2 + math.ceil(math.log2(1 / theta))  # queries of a step and the bisection after it
         rows, t = self._started(labels, theta), 0
         while True:
             t += 1
             rows = labels.going(rows)
             if not len(rows):
-                return labels.found
+                return labels.secured()
             now, length = labels.found.images[rows], labels.length[rows]
-            delta = length / D if t > 1 else torch.full_like(length, _FIRST * (self.bounds[1] - self.bounds[0]))
+            delta = share * length if t > 1 else torch.full_like(length, _FIRST * (self.bounds[1] - self.bounds[0]))
             most = min(round(self.directions * math.sqrt(t)), _MOST)
             B = torch.minimum((labels.left[rows] - after).clamp(1, most), labels.left[rows])
             d = self._norm.steepest(direction(labels, rows, now, delta, B, t))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deepcheck.attacks.base import Examples
-from deepcheck.attacks.black_box.boundary import Labels, Rays, bisected, checked_finite, unit
+from deepcheck.attacks.black_box.boundary import FINEST, Labels, Rays, bisected, checked_finite, unit
 from deepcheck.attacks.minimal.base import MinimalAttack
 from deepcheck.attacks.norms import Norm, per_example
 from deepcheck.attacks.points import Points
@@ -46,8 +46,9 @@ class OptAttack(MinimalAttack):
     :math:`\beta` becomes a tenth. Points are clipped to the box, which the paper does not say, and g is the distance of what
     leaves it; a direction is that of the clipped point. Division by g makes the step size a number without unit.
 
-    Of the model's outputs the class alone is used. The number of queries is never exceeded. What is found is an upper bound
-    on the distance; of a linear model of two classes, where no pixel meets the box, it tends to the distance itself.
+    Of the model's outputs the class alone is used. The number of queries is never exceeded, and what leaves
+    the attack is beyond the boundary by 1e-4 of the distance, as rounding decides on labels nearer to it. It is an upper bound on
+    the distance; of a linear model of two classes, where no pixel meets the box, it tends to the distance itself.
 
     Examples
     --------
@@ -60,7 +61,7 @@ class OptAttack(MinimalAttack):
     """
 
     norm: Norm | str = "l2"
-    """The distance: "l2" or "linf"."""
+    """The distance: "l2". In L-infinity the distance has edges along which no descent by slopes goes on."""
     _: KW_ONLY
     queries: int = 20_000
     """Labels that are asked for, per example and restart, at most, >= 1, that of the image itself included."""
@@ -79,21 +80,21 @@ class OptAttack(MinimalAttack):
             object.__setattr__(self, name, checked_count(name, getattr(self, name), 1))
         checked_number("smoothing", self.smoothing, above=0, below=1)
         checked_number("step_size", self.step_size, above=0)
-        if self._norm.name not in ("linf", "l2"):
-            raise ValueError(f"norm = {self.norm!r} is not allowed for Opt-Attack: linf or l2 is")
+        if self._norm.name != "l2":
+            raise ValueError(f"norm = {self.norm!r} is not allowed for Opt-Attack: l2 is")
         checked_finite(self.bounds, "Opt-Attack")
 
     def _nearest(self, examples: Examples) -> Points:
         labels = Labels(examples, self._objective, self._norm, self.bounds, self.queries)
         x = examples.images
         beta, step = x.new_full((len(x),), self.smoothing), x.new_full((len(x),), self.step_size)
-        finest = min(self.smoothing, 4 * torch.finfo(x.dtype).eps / _TOLERANCE)
+        finest = min(self.smoothing, FINEST * torch.finfo(x.dtype).eps / _TOLERANCE)
         rows, t = self._started(labels), 0
         while True:
             t += 1
             rows = labels.going(rows)
             if not len(rows):
-                return labels.found
+                return labels.secured()
             taken = self._descended(labels, rows, beta[rows], step[rows], t)
             tiny = taken < _LEAST_STEP
             step[rows] = torch.where(tiny, 1.0, taken)
