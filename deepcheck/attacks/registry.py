@@ -12,16 +12,23 @@ from typing import Any
 
 from deepcheck.attacks.base import Attack, BudgetAttack
 from deepcheck.attacks.black_box.hop_skip_jump import HopSkipJump
+from deepcheck.attacks.black_box.local_search import LocalSearch
 from deepcheck.attacks.black_box.noise import UniformNoise
 from deepcheck.attacks.black_box.opt_attack import OptAttack
+from deepcheck.attacks.black_box.spsa import SPSA, nes
 from deepcheck.attacks.black_box.square import Square
+from deepcheck.attacks.black_box.zoo import ZOO
 from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd, targeted_pgd
+from deepcheck.attacks.measures import SIZES, Measure
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.deepfool import DeepFool
-from deepcheck.attacks.norms import NORMS, Norm
+from deepcheck.attacks.minimal.fab import FAB, fab_t
+from deepcheck.attacks.norms import NORMS
+from deepcheck.attacks.spatial.rotation import Rotation
+from deepcheck.attacks.spatial.transformed import Combined, ReColorAdv, StAdv
 from deepcheck.checks import checked_choice
 
-__all__ = ["ATTACKS", "listed", "make", "norms_of", "options_of", "within_budget"]
+__all__ = ["ATTACKS", "MEASURES", "listed", "make", "norms_of", "options_of", "within_budget"]
 
 ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack]] = {
     "pgd": pgd,
@@ -31,14 +38,26 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack]] = {
     "targeted_pgd": targeted_pgd,
     "square": Square,
     "uniform_noise": UniformNoise,
+    "spsa": SPSA,
+    "nes": nes,
     "deepfool": DeepFool,
     "hop_skip_jump": HopSkipJump,
     "opt_attack": OptAttack,
+    "stadv": StAdv,
+    "recolor": ReColorAdv,
+    "rotation": Rotation,
+    "combined": Combined,
+    "zoo": ZOO,
+    "local_search": LocalSearch,
+    "fab": FAB,
+    "fab_t": fab_t,
 }
 """Name to what makes the attack, from a norm and the options of `options_of`, all of which have defaults."""
+MEASURES: dict[str, Measure] = {**NORMS, **SIZES}
+"""Norms, and what measures transformations, by name."""
 
 
-def make(name: str, norm: Norm | str, **options: Any) -> BudgetAttack | MinimalAttack:
+def make(name: str, norm: Measure | str, **options: Any) -> BudgetAttack | MinimalAttack:
     """Return an attack by its name.
 
     Parameters
@@ -46,7 +65,7 @@ def make(name: str, norm: Norm | str, **options: Any) -> BudgetAttack | MinimalA
     name
         Out of ATTACKS.
     norm
-        Of the perturbation.
+        Of the perturbation, or what else measures it: out of MEASURES.
     options
         See `options_of`; the others have their defaults.
 
@@ -78,9 +97,9 @@ def options_of(name: str) -> dict[str, Any]:
 
 
 def norms_of(name: str) -> list[str]:
-    """Return the names of the norms that an attack knows."""
+    """Return the names of the norms, or other measures, that an attack knows."""
     known = []
-    for norm in NORMS:
+    for norm in MEASURES:
         try:
             make(name, norm)
         except ValueError:
@@ -90,10 +109,9 @@ def norms_of(name: str) -> list[str]:
 
 
 def listed() -> str:
-    """Return a text that says of each attack its name, norms, options with their defaults, and what it is."""
+    """Return a text with a line for each attack: name, norms, and what it is, with its source."""
     parts = []
     for name, maker in ATTACKS.items():
         about = (inspect.getdoc(maker) or "").splitlines()[0].removeprefix("Return ")
-        options = ", ".join(f"{key} = {value}" for key, value in options_of(name).items())
-        parts.append(f"{name} ({', '.join(norms_of(name))})\n    {about}\n    {options}")
+        parts.append(f"{name:<16} {' '.join(norms_of(name)):<16} {about}")
     return "\n".join(parts)

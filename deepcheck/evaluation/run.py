@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deepcheck.attacks.base import Attack, Attacked, Model, checked_images
 from deepcheck.attacks.judged import PRECISIONS, Precision, best_restart, in_precision
-from deepcheck.attacks.norms import Norm
+from deepcheck.attacks.measures import Measure
 from deepcheck.checks import checked_choice
 from deepcheck.data import Images
 from deepcheck.defences.base import Adaptive, Defence
@@ -248,9 +248,10 @@ def record(
     options: dict[str, Any] = {"progress": progress} if progress else {}
     found = attack(model, x, y, epsilon=epsilons, generator=generator, batch_size=batch_size, **options)
     norm, objective, success = attack.norm, getattr(attack, "objective", ""), getattr(found, "success", None)
+    queries = getattr(found, "queries", None)
     return (
         AttackRecord(
-            norm.name if isinstance(norm, Norm) else str(norm),
+            norm.name if isinstance(norm, Measure) else str(norm),
             epsilons,
             found.prediction.cpu().numpy(),
             found.confidence.cpu().numpy(),
@@ -258,6 +259,7 @@ def record(
             objective=objective if isinstance(objective, str) else getattr(objective, "name", ""),
             success=None if success is None else success.cpu().numpy().astype(np.int8),
             effort=effort(attack),
+            queries=None if queries is None else queries.cpu().numpy(),
         ),
         found,
     )

@@ -35,7 +35,8 @@ class Linear(nn.Module):
         logits = self(images).detach()
         w = (self.W[1] - self.W[0]).detach()
         dual: Tensor = torch.linalg.vector_norm(w, ord=2 if norm == "l2" else 1)
-        return (logits[:, 1] - logits[:, 0]).abs() / dual
+        margin: Tensor = (logits[:, 1] - logits[:, 0]).abs()
+        return margin / dual
 
 
 class Smooth(nn.Module):
