@@ -2,8 +2,10 @@
 
 import deepcheck._torch  # noqa: F401
 from deepcheck.attacks.base import Attack, Attacked
+from deepcheck.attacks.black_box.hop_skip_jump import HopSkipJump
 from deepcheck.attacks.black_box.local_search import LocalSearch
 from deepcheck.attacks.black_box.noise import UniformNoise
+from deepcheck.attacks.black_box.opt_attack import OptAttack
 from deepcheck.attacks.black_box.spsa import SPSA, nes
 from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.black_box.zoo import ZOO
@@ -40,11 +42,13 @@ __all__ = [
     "Combined",
     "DeepFool",
     "Flow",
+    "HopSkipJump",
     "LInf",
     "LocalSearch",
     "MinimalAttack",
     "Norm",
     "NotFiniteWarning",
+    "OptAttack",
     "PreparedAttack",
     "ProbabilityWarning",
     "ReColorAdv",

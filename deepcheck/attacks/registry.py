@@ -11,8 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from deepcheck.attacks.base import Attack, BudgetAttack
+from deepcheck.attacks.black_box.hop_skip_jump import HopSkipJump
 from deepcheck.attacks.black_box.local_search import LocalSearch
 from deepcheck.attacks.black_box.noise import UniformNoise
+from deepcheck.attacks.black_box.opt_attack import OptAttack
 from deepcheck.attacks.black_box.spsa import SPSA, nes
 from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.black_box.zoo import ZOO
@@ -42,6 +44,8 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack | PreparedAttack[A
     "spsa": SPSA,
     "nes": nes,
     "deepfool": DeepFool,
+    "hop_skip_jump": HopSkipJump,
+    "opt_attack": OptAttack,
     "stadv": StAdv,
     "recolor": ReColorAdv,
     "rotation": Rotation,

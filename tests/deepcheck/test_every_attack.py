@@ -30,6 +30,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "spsa": {"steps": 4, "samples": 12, "learning_rate": 0.1, "restarts": 2},
     "nes": {"steps": 4, "samples": 12, "learning_rate": 0.1},
     "deepfool": {"steps": 8},
+    "hop_skip_jump": {"queries": 80, "directions": 20},
+    "opt_attack": {"queries": 120, "starts": 10, "directions": 4},
     "stadv": {"steps": 5},
     "recolor": {"steps": 4, "grid": (3, 4, 5)},
     "rotation": {"angles": 3, "shifts": 3},
