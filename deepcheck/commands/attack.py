@@ -58,6 +58,12 @@ class Attack(OnImages):
         checked_choice("attack", self.attack, registry.ATTACKS)
         norm = BOX_NORMS.get(checked_choice("norm", self.norm, registry.norms_of(self.attack)), self.norm)
         made = registry.make(self.attack, norm, **self._options())
+        objective = getattr(made, "objective", None)
+        if getattr(objective, "targeted", False) and getattr(made, "targets", "given") == "given":
+            raise ValueError(
+                f"objective = {objective.name} needs classes to reach: allowed here are attacks that choose them, such as "  # type: ignore[union-attr]
+                "targeted_pgd, or --targets likeliest"
+            )
         if self.pictures is not None:
             check_target(self.pictures, FORMATS)
         network, dataset, device, about = self.network()
