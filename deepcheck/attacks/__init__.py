@@ -6,7 +6,9 @@ from deepcheck.attacks.black_box.noise import UniformNoise
 from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.calls import NotFiniteWarning, ProbabilityWarning
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
+from deepcheck.attacks.minimal.carlini_wagner import CarliniWagner
 from deepcheck.attacks.minimal.deepfool import DeepFool
+from deepcheck.attacks.minimal.ead import EAD
 from deepcheck.attacks.norms import L0, L1, L2, LInf, Norm
 
 # from its former place, so that the module of this name is loaded before the function takes the name
@@ -15,12 +17,14 @@ from deepcheck.attacks.registry import ATTACKS
 
 __all__ = [
     "ATTACKS",
+    "EAD",
     "L0",
     "L1",
     "L2",
     "PGD",
     "Attack",
     "Attacked",
+    "CarliniWagner",
     "DeepFool",
     "LInf",
     "MinimalAttack",

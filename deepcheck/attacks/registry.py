@@ -15,7 +15,9 @@ from deepcheck.attacks.black_box.noise import UniformNoise
 from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd, targeted_pgd
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
+from deepcheck.attacks.minimal.carlini_wagner import CarliniWagner
 from deepcheck.attacks.minimal.deepfool import DeepFool
+from deepcheck.attacks.minimal.ead import EAD
 from deepcheck.attacks.norms import NORMS, Norm
 from deepcheck.checks import checked_choice
 
@@ -30,6 +32,8 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack]] = {
     "square": Square,
     "uniform_noise": UniformNoise,
     "deepfool": DeepFool,
+    "carlini_wagner": CarliniWagner,
+    "ead": EAD,
 }
 """Name to what makes the attack, from a norm and the options of `options_of`, all of which have defaults."""
 
