@@ -14,14 +14,14 @@ import abc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from deepcheck.attacks.calls import HALVES, Model, decided, evaluating, frozen, logits_of, warn_of_undecided
+from deepcheck.attacks.calls import Model, evaluating, frozen, warn_of_undecided
 from deepcheck.attacks.checks import (
     Bounds,
     checked_bounds,
@@ -33,12 +33,14 @@ from deepcheck.attacks.checks import (
     checked_targets,
     warn_of_probabilities,
 )
-from deepcheck.attacks.draws import Draws, keys, mixed
-from deepcheck.attacks.norms import Norm, rounded
+from deepcheck.attacks.draws import keys
+from deepcheck.attacks.examples import Asked, Examples
+from deepcheck.attacks.norms import Norm
 from deepcheck.attacks.norms import norm as as_norm
 from deepcheck.attacks.objectives import Objective
 from deepcheck.attacks.objectives import objective as as_objective
 from deepcheck.attacks.points import Attacked, Points, Restarts
+from deepcheck.attacks.targets import TARGETS, Targets, chosen
 from deepcheck.device import exact_float32
 from odeflow.model import checked_count
 
@@ -81,119 +83,6 @@ class Attack(Protocol):
         """Attack the model on these examples."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Examples:
-    """Examples under attack, and what an attack needs to know about them."""
-
-    model: Model
-    images: Tensor
-    """Shape (n, ...), in the precision of the search, which is single at least."""
-    labels: Tensor
-    targets: Tensor | None
-    """Classes to reach, shape (n,), or (n, m) for one restart after the other; None for objectives without."""
-    key: Tensor
-    """Keys of the examples' random numbers, shape (n,), int64."""
-    dtype: torch.dtype
-    """Precision of the images that the model is given."""
-    batch_size: int
-    bar: tqdm[Any] | None
-    undecided: list[Tensor] = field(default_factory=list)
-    """Numbers of points, shape (), at which the model had no finite logits; shared by all parts of the examples."""
-
-    @staticmethod
-    def of(
-        model: Model,
-        images: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        key: Tensor,
-        batch_size: int,
-        bar: tqdm[Any] | None = None,
-    ) -> Examples:
-        """Return examples; images in half precision are searched around in single precision."""
-        wide = images.float() if images.dtype in HALVES else images
-        return Examples(model, wide, labels, targets, key, images.dtype, batch_size, bar)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def at(self, rows: Tensor | slice) -> Examples:
-        """Return some of the examples."""
-        targets = None if self.targets is None else self.targets[rows]
-        return replace(self, images=self.images[rows], labels=self.labels[rows], targets=targets, key=self.key[rows])
-
-    def batches(self) -> list[Examples]:
-        """Return the examples in batches of at most `batch_size`; they share memory with these."""
-        if len(self) <= self.batch_size:
-            return [self]
-        return [self.at(slice(start, start + self.batch_size)) for start in range(0, len(self), self.batch_size)]
-
-    def stream(self, number: int) -> Examples:
-        """Return the examples with other random numbers: their `number`-th stream, 0, 1, ..., such as a restart's.
-
-        Of several targets it is the turn of the `number`-th, and after the last of the first again.
-        """
-        targets = self.targets
-        if targets is not None and targets.ndim == 2:
-            targets = targets[:, number % targets.shape[1]]
-        return replace(self, key=mixed(self.key, number), targets=targets)
-
-    def draws(self, number: int = 0) -> Draws:
-        """Return the examples' random numbers; with another `number`, such as a query's, others."""
-        return Draws(mixed(self.key, number))
-
-    def rounded(self, z: Tensor) -> Tensor:
-        """Return points in the precision of the original images, rounded towards these: what leaves the attack."""
-        return z if z.dtype is self.dtype else rounded(z, self.images, self.dtype)
-
-    def logits(self, z: Tensor) -> Tensor:
-        """Return the model's logits of points, shape (n, K), in single precision at least.
-
-        The model gets a copy, which it may overwrite, in the precision of the original images.
-        """
-        return logits_of(self.model, self.rounded(z))
-
-    def points(self, z: Tensor, objective: Objective) -> Points:
-        """Return what the model makes of points, without a gradient.
-
-        Where it has no finite logits, the goal is not reached, and the objective is minus infinity.
-        """
-        logits = self.logits(z)
-        some = decided(logits.detach())
-        self.undecided.append((~some).sum())
-        value = objective(logits, self.labels, self.targets)
-        value = torch.where(some & ~value.detach().isnan(), value, -torch.inf)
-        reached = objective.reached(logits, self.labels, self.targets)
-        return Points(z, logits, value, None if reached is None else reached & some)
-
-    def settled(self, found: Points, objective: Objective) -> Points:
-        """Return the points that were found, and where the model has no finite logits, the images themselves.
-
-        Raises
-        ------
-        ValueError
-            If it has none there either.
-        """
-        rows = (~decided(found.logits)).nonzero().squeeze(1)
-        if not len(rows):
-            return found
-        found, some = found.copy(), self.at(rows)
-        clean = Points.joined([batch.points(batch.images.clone(), objective) for batch in some.batches()])
-        if not bool(decided(clean.logits).all()):
-            count = int((~decided(clean.logits)).sum())
-            raise ValueError(
-                f"model returned logits that are not finite for {count} of the images as they are, without an attack: "
-                "allowed are numbers, and -inf for some classes"
-            )
-        found.put(rows, clean)
-        return found
-
-    def tick(self) -> None:
-        """Move the progress bar."""
-        if self.bar is not None:
-            self.bar.update()
-
-
 @dataclass(frozen=True)
 class CheckedAttack(abc.ABC):
     """What every attack has: norm, objective, restarts and bounds, and the checks of a call."""
@@ -207,6 +96,9 @@ class CheckedAttack(abc.ABC):
     """Number of searches from the beginning, >= 1: the worst for the model counts, for each example."""
     bounds: Bounds = (0.0, 1.0)
     """Least and largest value of a pixel; infinite ones are allowed."""
+    targets: Targets = "given"
+    """For targeted objectives: classes given with the call; or the class that is least likely on the clean image; or the
+    likeliest wrong class in the first restart, the next in the second, and so on, as APGD-T does."""
 
     _unit: ClassVar[str] = "batch"
 
@@ -215,6 +107,8 @@ class CheckedAttack(abc.ABC):
         object.__setattr__(self, "objective", as_objective(self.objective))
         object.__setattr__(self, "bounds", checked_bounds(self.bounds))
         object.__setattr__(self, "restarts", checked_count("restarts", self.restarts, 1))
+        if self.targets not in TARGETS:
+            raise ValueError(f"targets = {self.targets!r} is not allowed: given, least_likely or likeliest is")
 
     @property
     def _norm(self) -> Norm:
@@ -231,11 +125,23 @@ class CheckedAttack(abc.ABC):
 
     def _checked_targets(self, targets: object, labels: Tensor) -> Tensor | None:
         """Return the classes to reach as they are given, or raise ValueError."""
-        return checked_targets(targets, labels, self._objective.targeted)
+        if self.targets == "given":
+            return checked_targets(targets, labels, self._objective.targeted)
+        if not self._objective.targeted:
+            raise ValueError(f"targets = {self.targets!r} is not allowed: given: the objective has no target is")
+        if targets is not None:
+            raise ValueError(f"targets are not allowed: the attack takes the {self.targets.replace('_', ' ')} class")
+        return None
 
-    def _chosen_targets(self, examples: Examples) -> Tensor | None:
-        """Return the classes to reach, shape (n,) or for several restarts (n, m), where the attack chooses them."""
-        return examples.targets
+    def _aims(self, examples: Examples, targets: Tensor | None) -> list[Examples]:
+        """Return the examples with the classes to reach: once for each set of targets that is given."""
+        if self.targets != "given":
+            uncounted = replace(examples, asked=None)
+            logits = torch.cat([batch.logits(batch.images) for batch in uncounted.batches()])
+            return [replace(examples, targets=chosen(self.targets, logits, examples.labels, self.restarts))]
+        if targets is None or targets.ndim == 1:
+            return [replace(examples, targets=targets)]
+        return [replace(examples, targets=one) for one in targets]
 
     def _ticks(self, batches: int) -> int:
         """Return how often the progress bar moves in one restart over so many batches."""
@@ -254,14 +160,18 @@ class CheckedAttack(abc.ABC):
         batch_size: int,
         progress: bool,
         epsilons: int = 1,
-    ) -> Iterator[Examples]:
-        """Check the arguments of a call, and give the examples under attack, with the model as an attack needs it."""
+    ) -> Iterator[list[Examples]]:
+        """Check the arguments of a call, and give the examples under attack, with the model as an attack needs it.
+
+        There is one set of examples for each set of targets that is given, else one.
+        """
         checked_images(images, labels, self.bounds)
         self._check_shape(tuple(images.shape))
         batch_size = checked_count("batch_size", batch_size, 1)
         indices = checked_indices(indices, images)
         targets = self._checked_targets(targets, labels)
-        total = epsilons * self.restarts * self._ticks(math.ceil(len(images) / batch_size))
+        aims = len(targets) if targets is not None and targets.ndim == 2 else 1
+        total = aims * epsilons * self.restarts * self._ticks(math.ceil(len(images) / batch_size))
         with (
             exact_float32(),
             torch.inference_mode(False),
@@ -274,15 +184,16 @@ class CheckedAttack(abc.ABC):
             assert x is not None
             assert y is not None
             assert i is not None
-            examples = Examples.of(model, x, y, t, keys(generator, i), batch_size, bar)
-            if len(x):
-                logits = examples.at(slice(1)).logits(examples.images[:1])
-                checked_logits(logits, 1, y)
-                warn_of_probabilities(logits)
-                if t is not None:
-                    checked_classes("targets", t, logits.shape[1])
-                examples = replace(examples, targets=self._chosen_targets(examples))
-            yield examples
+            examples = Examples.of(model, x, y, None, keys(generator, i), batch_size, bar)
+            if not len(x):
+                yield [examples] * aims
+                return
+            logits = examples.at(slice(1)).logits(examples.images[:1])
+            checked_logits(logits, 1, y)
+            warn_of_probabilities(logits)
+            if t is not None:
+                checked_classes("targets", t.flatten(), logits.shape[1])
+            yield self._aims(replace(examples, asked=Asked(y)), t)
             warn_of_undecided(int(torch.stack(examples.undecided).sum()) if examples.undecided else 0)
 
     @contextmanager
@@ -353,7 +264,9 @@ class BudgetAttack(CheckedAttack):
             Source of the seed, on any device. It advances by one number. The same seed gives the same random numbers on
             every device, a generator on another device another seed.
         targets
-            Classes to reach, shape (n,), for a targeted objective.
+            Classes to reach, shape (n,), for a targeted objective; or several for each example, shape (m, n), such as
+            `deepcheck.attacks.targets.every_other_class` returns: then every field of the result has a first axis for them,
+            before that of the epsilons.
         indices
             Numbers of the examples, >= 0, shape (n,), int64; default: 0, ..., n - 1. An example's random numbers depend
             on the seed and on its number alone, so that parts of a set that are attacked with the numbers that they have
@@ -394,9 +307,9 @@ class BudgetAttack(CheckedAttack):
             batch_size=batch_size,
             progress=progress,
             epsilons=len(epsilons),
-        ) as examples:
-            results = [self._worst(examples, value) for value in epsilons]
-        return results[0] if single else Attacked.stacked(results)
+        ) as aims:
+            results = [[self._worst(examples, value) for value in epsilons] for examples in aims]
+        return Attacked.of_all(results, single_epsilon=single, targets=targets)
 
     @abc.abstractmethod
     def _attack(self, examples: Examples, epsilon: float) -> Points:
@@ -418,7 +331,9 @@ class BudgetAttack(CheckedAttack):
             rows = found.left() if self.stop_when_reached else None
             some = (examples if rows is None else examples.at(rows)).stream(restart)
             with self._restart_on_bar(examples):
-                found.add(rows, some.settled(self._search(some, epsilon), self._objective) if len(some) else None)
+                points = some.settled(self._search(some, epsilon), self._objective) if len(some) else None
+            assert examples.asked is not None
+            found.add(rows, points, examples.asked.taken(until_reached=self.stop_when_reached))
         return found.result()
 
 

@@ -179,7 +179,7 @@ def checked_indices(indices: object, images: Tensor) -> Tensor:
 
 
 def checked_targets(targets: object, labels: Tensor, targeted: bool) -> Tensor | None:
-    """Return the classes to reach, shape (n,), int64; None where the objective is not `targeted`.
+    """Return the classes to reach, shape (n,) or for several sets (m, n), int64; None where the objective is not `targeted`.
 
     Raises
     ------
@@ -190,7 +190,14 @@ def checked_targets(targets: object, labels: Tensor, targeted: bool) -> Tensor |
         if targets is not None:
             raise ValueError("targets are not allowed: the objective has none")
         return None
-    if not isinstance(targets, Tensor) or targets.shape != labels.shape or targets.dtype != torch.int64:
+    n = len(labels)
+    if not isinstance(targets, Tensor) or targets.dtype != torch.int64 or not _fits(tuple(targets.shape), n):
         given = f"{targets.dtype} of shape {tuple(targets.shape)}" if isinstance(targets, Tensor) else targets
-        raise ValueError(f"targets = {given} is not allowed: a torch.int64 tensor of shape {tuple(labels.shape)} is")
+        raise ValueError(
+            f"targets = {given} is not allowed: a torch.int64 tensor of shape {(n,)} is, or (m, {n}) for m >= 1 targets each"
+        )
     return targets.to(labels.device)
+
+
+def _fits(shape: tuple[int, ...], n: int) -> bool:
+    return shape == (n,) or (len(shape) == 2 and shape[0] >= 1 and shape[1] == n)

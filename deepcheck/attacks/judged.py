@@ -24,7 +24,7 @@ def judged(found: Attacked, judge: Model, labels: Tensor, batch_size: int) -> At
     """Return what another model says of the images that an attack found: the best of all its restarts.
 
     Prediction and confidence are the judge's, in one call, so that there is one restart in the result. The objective is the
-    attack's, and the length.
+    attack's, and so are the length, and the queries, of all its restarts.
 
     Parameters
     ----------
@@ -62,6 +62,7 @@ def judged(found: Attacked, judge: Model, labels: Tensor, batch_size: int) -> At
         prediction.reshape(shape),
         confidence.reshape(shape),
         found.length.gather(-2, best_restart(found).unsqueeze(-2)),
+        found.queries.sum(-2, keepdim=True),
     )
 
 
@@ -160,6 +161,9 @@ class InPrecision:
         ValueError, TypeError
             If an argument is not allowed; before any attack.
         """
+        targets = options.get("targets")
+        if isinstance(targets, Tensor) and targets.ndim == 2:
+            return self._towards(targets, model, images, labels, epsilon, generator, batch_size, options)
         epsilons, single = checked_epsilons(epsilon)
         quick = Quick(model, self.precision, channels_last=self.channels_last)
         common: dict[str, Any] = {"generator": generator, "batch_size": batch_size}
@@ -186,9 +190,30 @@ class InPrecision:
                 row = getattr(result, name)[number]
                 if name in ("images", "objective"):
                     row[rows] = new
+                elif name == "queries":
+                    row[:, rows] += new
                 else:
                     row[:, rows] = new
         return replace(result, **{name: getattr(result, name)[0] for name in names}) if single else result
+
+    def _towards(
+        self,
+        targets: Tensor,
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        epsilon: float | Sequence[float],
+        generator: torch.Generator,
+        batch_size: int,
+        options: dict[str, Any],
+    ) -> Attacked:
+        """Return what is found for one set of targets, shape (m, n), after the other, with the same random numbers."""
+        state, found = generator.get_state(), []
+        common: dict[str, Any] = {"epsilon": epsilon, "generator": generator, "batch_size": batch_size}
+        for one in targets:
+            generator.set_state(state)
+            found.append(self(model, images, labels, **common, **(options | {"targets": one})))
+        return Attacked.stacked(found)
 
 
 def in_precision(attack: Attack, precision: Precision = "float32", *, channels_last: bool = False) -> Attack:

@@ -45,6 +45,10 @@ class Attacked:
     length: Tensor
     """Norm of the perturbation, shape (restarts, n), in the attack's norm. Of a minimal attack it is the distance that was
     found, infinite where none was; `length.amin(0)` is then that of `images`."""
+    queries: Tensor
+    """Evaluations of the model in every restart, shape (restarts, n), int64: until the example reached the goal, where the
+    attack drops it then, else all. A gradient is one evaluation; 0 for a restart that was not needed. The looks before an
+    attack, at what the model returns and at the likeliest classes as targets, are not among them."""
 
     def __repr__(self) -> str:
         return f"Attacked({self.prediction.shape[-1]} images, {self.prediction.shape[-2]} restarts)"
@@ -53,13 +57,20 @@ class Attacked:
     def none(images: Tensor, restarts: int) -> Attacked:
         """Return what is found for no examples, of which `images` has the shape (0, ...)."""
         one, each = images.new_empty(0), images.new_empty((restarts, 0))
-        return Attacked(images.clone(), one, each, each.long(), each.clone(), each.clone())
+        return Attacked(images.clone(), one, each, each.long(), each.clone(), each.clone(), each.long())
 
     @staticmethod
     def stacked(results: Sequence[Attacked]) -> Attacked:
         """Return the results at several epsilons as one."""
         names = Attacked.__dataclass_fields__
         return Attacked(**{name: torch.stack([getattr(result, name) for result in results]) for name in names})
+
+    @staticmethod
+    def of_all(results: Sequence[Sequence[Attacked]], *, single_epsilon: bool, targets: Tensor | None) -> Attacked:
+        """Return results by set of targets and by epsilon as one, without the axes that were not asked for."""
+        by_target = [one[0] if single_epsilon else Attacked.stacked(one) for one in results]
+        several = targets is not None and targets.ndim == 2
+        return Attacked.stacked(by_target) if several else by_target[0]
 
 
 @dataclass(eq=False)
@@ -144,7 +155,7 @@ class Restarts:
         self._norm = norm
         self._images = images
         self._dtype = dtype
-        self._rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._rows: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
 
     def left(self) -> Tensor | None:
         """Return the rows of the examples that have not reached the goal; None for all."""
@@ -152,8 +163,11 @@ class Restarts:
             return None
         return self.worst.unfinished()
 
-    def add(self, rows: Tensor | None, found: Points | None) -> None:
-        """Add what a restart found for the examples `rows` (None: for all); the others repeat what was found before."""
+    def add(self, rows: Tensor | None, found: Points | None, queries: Tensor) -> None:
+        """Add what a restart found for the examples `rows` (None: for all); the others repeat what was found before.
+
+        `queries` are the evaluations of the model that it took, shape (n,).
+        """
         if self.worst is None:
             assert rows is None
             assert found is not None
@@ -170,14 +184,13 @@ class Restarts:
             worst.put_where(self._better(found, worst, rows), found)
             self.worst.put(rows, worst)
         probability, prediction = current.logits.softmax(1).max(1)
-        self._rows.append((current.value, prediction, probability, self._length(current, None)))
+        self._rows.append((current.value, prediction, probability, self._length(current, None), queries))
 
     def result(self) -> Attacked:
         """Return what all restarts found."""
         assert self.worst is not None
-        value, prediction, probability, length = (torch.stack(field) for field in zip(*self._rows, strict=True))
-        images = self._rounded(self.worst, self._images)
-        return Attacked(images, self.worst.value, value, prediction, probability, length)
+        each = (torch.stack(field) for field in zip(*self._rows, strict=True))
+        return Attacked(self._rounded(self.worst, self._images), self.worst.value, *each)
 
     def _better(self, found: Points, worst: Points, rows: Tensor | None) -> Tensor:
         """Return where a new restart is worse for the model, shape (n,)."""

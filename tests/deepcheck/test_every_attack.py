@@ -130,9 +130,11 @@ def test_in_ball_and_box_and_what_the_model_says(
     value = getattr(attack, "objective")  # noqa: B009
     assert isinstance(value, Objective)
     eps = torch.finfo(dtype).eps
-    for epsilon, z, objective, each, prediction, confidence, length in zip(
+    for epsilon, z, objective, each, prediction, confidence, length, queries in zip(
         EPSILONS[norm], *(getattr(found, field) for field in FIELDS), strict=True
     ):
+        assert queries.shape == (each.shape[0], 15)
+        assert (queries[0] >= 1).all()
         exact = NORMS[norm].length(z.double() - images.double())
         # in the precision of the images, and not up to rounding; in double precision the length itself is rounded
         assert (exact <= epsilon * (1 + (1e-12 if dtype is torch.float64 else 0))).all()
@@ -232,8 +234,28 @@ def test_no_images(call: Call, attack: Attack) -> None:
 
     found = call(refuses, torch.empty(0, *SHAPE), torch.empty(0, dtype=torch.int64))
     restarts = getattr(attack, "restarts")  # noqa: B009
-    shapes = [(0, *SHAPE), (0,), *[(restarts, 0)] * 4]
+    shapes = [(0, *SHAPE), (0,), *[(restarts, 0)] * 5]
     assert [tuple(getattr(found, field).shape) for field in FIELDS] == [(2, *shape) for shape in shapes]
+
+
+def test_queries_are_what_the_model_was_asked(attack: Attack, norm: str) -> None:
+    """Of an example that is not turned, every evaluation, from its first to its last."""
+    seen: list[int] = []
+
+    class Counting(Rowwise):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return super().forward(x) * 1e-3 + torch.eye(4, dtype=x.dtype)[3]  # the class 3, whatever is done
+
+    images, labels = pictures(1), torch.full((1,), 3)
+    found = attack(Counting(), images, labels, epsilon=1e-6 if norm != "l0" else 0.0, generator=generator())
+    assert (found.prediction == 3).all()
+    looks = 2 if getattr(attack, "targets", "given") != "given" else 1  # at what the model returns, and at the classes
+    assert int(found.queries.sum()) == sum(seen) - looks
+    again = attack(
+        Counting(), pictures(7), torch.full((7,), 3), epsilon=1e-6 if norm != "l0" else 0.0, generator=generator()
+    )
+    assert torch.equal(again.queries[:, :1], found.queries)
 
 
 def test_two_classes(call: Call) -> None:

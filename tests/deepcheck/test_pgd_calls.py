@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from deepcheck import models
+from deepcheck.attacks.judged import InPrecision
 from deepcheck.attacks.norms import NORMS
-from deepcheck.attacks.pgd import bim, fgsm, mim, pgd
+from deepcheck.attacks.pgd import PGD, bim, fgsm, mim, pgd
+from deepcheck.attacks.starts import Zero
+from deepcheck.attacks.targets import every_class, every_other_class
 from tests.deepcheck.devices import on_every_device, rounding
 from tests.deepcheck.pgd_cases import ATTACKS, EPSILON, Linear, Smooth, generator, pictures
 
@@ -168,3 +171,39 @@ def test_constant_models_do_no_harm() -> None:
             )
             assert torch.equal(attacked.images, images)
             assert attacked.objective.isfinite().all()
+
+
+def test_several_targets_in_one_call_are_those_one_by_one() -> None:
+    """With the same random numbers; the first axis is that of the targets, the second that of the epsilons."""
+    draw = torch.Generator().manual_seed(1)
+    net = models.build("linear", 4, (1, 3, 4), generator=draw)
+    images, labels = torch.rand(6, 1, 3, 4, generator=draw), torch.arange(6) % 4
+    attack = PGD("linf", "targeted_margin", steps=5, relative_step_size=0.5, restarts=2)
+    every = every_class(labels, 4)
+    common = {"epsilon": [0.05, 0.3], "batch_size": 4}
+    found = attack(net, images, labels, targets=every, generator=torch.Generator().manual_seed(2), **common)  # type: ignore[arg-type]
+    assert found.images.shape == (4, 2, *images.shape)
+    for target, row in enumerate(every):
+        one = attack(net, images, labels, targets=row, generator=torch.Generator().manual_seed(2), **common)  # type: ignore[arg-type]
+        for field in one.__dataclass_fields__:
+            assert torch.equal(getattr(found, field)[target], getattr(one, field))
+    reached = (found.prediction == every[:, None, None, :]).any(2)
+    assert reached[:, 1].sum() > reached[:, 0].sum()
+    assert {*every_other_class(labels, 4)[:, 1].tolist()} == {0, 2, 3}
+    quick = InPrecision(attack, "bfloat16")
+    assert quick(net, images, labels, targets=every, generator=draw, **common).images.shape == found.images.shape  # type: ignore[arg-type]
+
+
+def test_queries_until_the_goal() -> None:
+    """One step turns the first image, none the second, which is wrong as it is; the third takes all steps."""
+
+    def model(x: Tensor) -> Tensor:
+        return torch.stack([torch.full_like(x[:, 0], 0.5), x[:, 0]], 1)
+
+    images, labels = torch.tensor([[0.45, 0.0], [0.6, 0.0], [0.1, 0.0]]), torch.zeros(3, dtype=torch.int64)
+    attack = PGD("linf", "margin", steps=8, step_size=0.1, start=Zero(), restarts=2)
+    found = attack(model, images, labels, epsilon=0.3, generator=torch.Generator().manual_seed(0))
+    assert found.queries.tolist() == [[2, 1, 9], [0, 0, 9]]
+    goes_on = replace(attack, stop_when_reached=False)
+    found = goes_on(model, images, labels, epsilon=0.3, generator=torch.Generator().manual_seed(0))
+    assert found.queries.tolist() == [[9, 9, 9], [9, 9, 9]]

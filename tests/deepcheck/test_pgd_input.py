@@ -184,11 +184,14 @@ def test_input_of_the_wrong_type(change: dict[str, object], message: str) -> Non
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (None, "targets = None is not allowed: a torch.int64 tensor of shape (5,) is"),
-        (torch.zeros(5), "targets = torch.float32 of shape (5,) is not allowed: a torch.int64 tensor of shape (5,) is"),
+        (None, "targets = None is not allowed: a torch.int64 tensor of shape (5,) is, or (m, 5) for"),
+        (
+            torch.zeros(5),
+            "targets = torch.float32 of shape (5,) is not allowed: a torch.int64 tensor of shape (5,) is, or (m, 5) for",
+        ),
         (
             torch.zeros(4, dtype=torch.int64),
-            "targets = torch.int64 of shape (4,) is not allowed: a torch.int64 tensor of shape (5,) is",
+            "targets = torch.int64 of shape (4,) is not allowed: a torch.int64 tensor of shape (5,) is, or (m, 5) for",
         ),
         (torch.full((5,), 4), "targets have the value 4, but the model has 4 classes: allowed is 0..3"),
         (torch.full((5,), -1), "targets have the value -1: allowed is a class, 0 or more"),

@@ -70,9 +70,6 @@ class PGD(BudgetAttack):
     keep: Literal["best", "last"] = "best"
     """Which iterate of a restart is kept: the one of the largest objective (one that reaches the goal first), or the
     last."""
-    targets: Literal["given", "least_likely", "likeliest"] = "given"
-    """For targeted objectives: classes given with the call; or the class that is least likely on the clean image; or the
-    likeliest wrong class in the first restart, the next in the second, and so on, as APGD-T does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,8 +89,6 @@ class PGD(BudgetAttack):
             checked_number("backtracking", self.backtracking, above=1)
         _check("start", self.start, isinstance(self.start, Start), "a Start, say Zero() or UniformBall()")
         _check("keep", self.keep, self.keep in ("best", "last"), "best or last")
-        kinds = ("given", "least_likely", "likeliest")
-        _check("targets", self.targets, self.targets in kinds, "given, least_likely or likeliest")
         _check(
             "stop_when_reached",
             self.stop_when_reached,
@@ -143,23 +138,6 @@ class PGD(BudgetAttack):
         examples = Examples.of(model, images.detach(), labels, targets, key, len(images)).stream(0)
         with torch.no_grad():
             return self._ascend(examples, epsilon, images_alone=True).images.to(images.dtype)
-
-    def _checked_targets(self, targets: object, labels: Tensor) -> Tensor | None:
-        if self.targets == "given":
-            return super()._checked_targets(targets, labels)
-        _check("targets", self.targets, self._objective.targeted, "given: the objective has no target")
-        if targets is not None:
-            raise ValueError(f"targets are not allowed: the attack takes the {self.targets.replace('_', ' ')} class")
-        return None
-
-    def _chosen_targets(self, examples: Examples) -> Tensor | None:
-        if self.targets == "given":
-            return examples.targets
-        logits = torch.cat([batch.logits(batch.images) for batch in examples.batches()])
-        if self.targets == "least_likely":
-            return logits.argmin(1)
-        others = logits.scatter(1, examples.labels[:, None], -torch.inf)
-        return others.topk(min(self.restarts, logits.shape[1] - 1), dim=1).indices
 
     def _attack(self, examples: Examples, epsilon: float) -> Points:
         return self._ascend(examples, epsilon)

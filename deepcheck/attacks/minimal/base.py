@@ -69,13 +69,20 @@ class MinimalAttack(CheckedAttack):
             indices=indices,
             batch_size=batch_size,
             progress=progress,
-        ) as examples:
-            if not len(examples):
-                return Attacked.none(images.detach(), self.restarts)
-            found = Nearest(self._norm, examples.images, examples.dtype)
-            for restart in range(self.restarts):
-                found.add(None, examples.settled(self._search(examples.stream(restart)), self._objective))
-            return found.result()
+        ) as aims:
+            results = [[self._of_all_restarts(examples)] for examples in aims]
+        return Attacked.of_all(results, single_epsilon=True, targets=targets)
+
+    def _of_all_restarts(self, examples: Examples) -> Attacked:
+        """Return the nearest points of all restarts."""
+        if not len(examples):
+            return Attacked.none(examples.images.to(examples.dtype), self.restarts)
+        assert examples.asked is not None
+        found = Nearest(self._norm, examples.images, examples.dtype)
+        for restart in range(self.restarts):
+            points = examples.settled(self._search(examples.stream(restart)), self._objective)
+            found.add(None, points, examples.asked.taken(until_reached=False))
+        return found.result()
 
     @abc.abstractmethod
     def _nearest(self, examples: Examples) -> Points:
@@ -149,17 +156,24 @@ class WithinBudget:
             indices=indices,
             batch_size=batch_size,
             progress=progress,
-        ) as examples:
-            if not len(examples):
-                results = [Attacked.none(images.detach(), self.restarts) for _ in epsilons]
-            else:
-                found = [Restarts(self.norm, examples.images, examples.dtype) for _ in epsilons]
-                for restart in range(self.restarts):
-                    nearest = self.attack._search(examples.stream(restart)).images
-                    for value, one in zip(epsilons, found, strict=True):
-                        one.add(None, examples.settled(self._within(examples, nearest, value), self.objective))
-                results = [one.result() for one in found]
-        return results[0] if single else Attacked.stacked(results)
+        ) as aims:
+            results = [self._at(examples, epsilons) for examples in aims]
+        return Attacked.of_all(results, single_epsilon=single, targets=targets)
+
+    def _at(self, examples: Examples, epsilons: Sequence[float]) -> list[Attacked]:
+        """Return what was found at each epsilon, after one search for each restart."""
+        if not len(examples):
+            return [Attacked.none(examples.images.to(examples.dtype), self.restarts) for _ in epsilons]
+        assert examples.asked is not None
+        found = [Restarts(self.norm, examples.images, examples.dtype) for _ in epsilons]
+        for restart in range(self.restarts):
+            some = examples.stream(restart)
+            nearest = self.attack._search(some).images
+            searched = examples.asked.taken(until_reached=False)
+            for value, one in zip(epsilons, found, strict=True):
+                points = some.settled(self._within(some, nearest, value), self.objective)
+                one.add(None, points, searched + examples.asked.taken(until_reached=False))
+        return [one.result() for one in found]
 
     def _within(self, examples: Examples, nearest: Tensor, epsilon: float) -> Points:
         """Return the points that were found, moved into the ball where they are outside."""
