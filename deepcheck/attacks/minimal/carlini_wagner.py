@@ -53,7 +53,17 @@ class CarliniWagner(PenaltyAttack):
         some, best = examples.at(rows), found.at(rows)
         x = some.images
         bound = Entries.of(x) if self._norm.name == "l0" else Largest.of(x, self.bounds)
-        search = Search(self.bounds, self.steps, self.step_size, self.searches, self.initial_c, self.share, self._asked, self.confidence, self._put_smaller)
+        search = Search(
+            self.bounds,
+            self.steps,
+            self.step_size,
+            self.searches,
+            self.initial_c,
+            self.share,
+            self._asked,
+            self.confidence,
+            self._put_smaller,
+        )
         best = search(some, best, bound)
         if self._norm.name == "linf":
             best = self._on_the_line(some, best)

@@ -25,7 +25,9 @@ class TanhSpace:
         self._x, self._bounds = images, bounds
         self._scale = (high - low) / 2 / _SHARE
         t = ((images - (low + high) / 2) / self._scale).clamp_(-_SHARE, _SHARE)
-        self.start = ((1 + t) / (1 - t)).log_().div_(2)  # rounded the same wherever a pixel stands: torch's atanh is not
+        self.start = (
+            ((1 + t) / (1 - t)).log_().div_(2)
+        )  # rounded the same wherever a pixel stands: torch's atanh is not
         self._t = self.start.tanh()
 
     def points(self, u: Tensor) -> tuple[Tensor, Tensor]:

@@ -187,7 +187,13 @@ class Search:
                 going = ((raised < self.searches) & ~bound.done()).nonzero().squeeze(1)
                 if len(going) < len(rows):
                     kept.put(rows, best)
-                    rows, best, examples, space, u = rows[going], best.at(going), examples.at(going), space.at(going), u[going]
+                    rows, best, examples, space, u = (
+                        rows[going],
+                        best.at(going),
+                        examples.at(going),
+                        space.at(going),
+                        u[going],
+                    )
                     adam, bound, c, raised = adam.at(going), bound.at(going), c[going], raised[going]
                     least, lowest, before = least[going], lowest[going], before[going]
         return kept
