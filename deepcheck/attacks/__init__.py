@@ -9,6 +9,7 @@ from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.carlini_wagner import CarliniWagner
 from deepcheck.attacks.minimal.deepfool import DeepFool
 from deepcheck.attacks.minimal.ead import EAD
+from deepcheck.attacks.minimal.jsma import JSMA
 from deepcheck.attacks.norms import L0, L1, L2, LInf, Norm
 
 # from its former place, so that the module of this name is loaded before the function takes the name
@@ -18,6 +19,7 @@ from deepcheck.attacks.registry import ATTACKS
 __all__ = [
     "ATTACKS",
     "EAD",
+    "JSMA",
     "L0",
     "L1",
     "L2",

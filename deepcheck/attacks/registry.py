@@ -18,6 +18,7 @@ from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.carlini_wagner import CarliniWagner
 from deepcheck.attacks.minimal.deepfool import DeepFool
 from deepcheck.attacks.minimal.ead import EAD
+from deepcheck.attacks.minimal.jsma import JSMA
 from deepcheck.attacks.norms import NORMS, Norm
 from deepcheck.checks import checked_choice
 
@@ -34,6 +35,7 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack]] = {
     "deepfool": DeepFool,
     "carlini_wagner": CarliniWagner,
     "ead": EAD,
+    "jsma": JSMA,
 }
 """Name to what makes the attack, from a norm and the options of `options_of`, all of which have defaults."""
 

@@ -24,7 +24,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "square": {"queries": 12, "restarts": 2},
     "uniform_noise": {"draws": 4},
     "deepfool": {"steps": 8},
-    "carlini_wagner": {"steps": 12, "searches": 3, "initial_c": 1.0, "step_size": 0.1},
+    "carlini_wagner": {"steps": 8, "searches": 3, "initial_c": 1.0, "step_size": 0.1},
+    "jsma": {"restarts": 2, "gamma": 0.4},
     "ead": {"steps": 8, "searches": 3, "initial_c": 1.0},
 }
 """Options that save time, where an attack's defaults take long."""

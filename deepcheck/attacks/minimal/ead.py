@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from deepcheck.attacks.base import Examples
+from deepcheck.attacks.examples import Examples
 from deepcheck.attacks.minimal.penalty import PenaltyAttack
 from deepcheck.attacks.norms import Norm, per_example
 from deepcheck.attacks.points import Points
@@ -94,9 +94,10 @@ class _Walk:
         y = self.y.clamp(*attack.bounds)
         points, gradient = attack._points_and_gradient(self.examples, y)
         delta = y - images
-        loss = delta.flatten(1).square().sum(1) + self.c * attack._hinge(points)
+        hinge, weight = attack._hinge(points, self.c)
+        loss = delta.flatten(1).square().sum(1) + hinge
         size = attack.step_size * (1 - number / attack.steps) ** 0.5
-        slope = delta.mul_(2).sub_(per_example(self.c, y) * gradient)
+        slope = delta.mul_(2).sub_(per_example(weight, y) * gradient)
         before, self.x = self.x, attack._shrunk(self.y - size * slope, images)
         self.y = self.x + number / (number + 3) * (self.x - before)
         return attack._points(self.examples, self.x), loss

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from deepcheck.attacks.base import Examples
+from deepcheck.attacks.examples import Examples
 from deepcheck.attacks.gradients import by_class
 from deepcheck.attacks.minimal.base import MinimalAttack
 from deepcheck.attacks.norms import Norm
 from deepcheck.attacks.objectives import Objective, TargetedMargin
 from deepcheck.attacks.points import Points
+from deepcheck.attacks.targets import Targets
 from deepcheck.checks import checked_choice
 from odeflow.model import checked_count, checked_number
 
@@ -113,7 +114,7 @@ class JSMA(MinimalAttack):
     _: KW_ONLY
     restarts: int = 9
     """Searches, >= 1: with targets that the attack chooses one for each, of which the nearest counts."""
-    targets: Literal["given", "least_likely", "likeliest"] = "likeliest"
+    targets: Targets = "likeliest"
     """Where the classes to reach come from: the call, or the class that is least likely on the image, or the likeliest
     wrong one in the first restart, the next in the second, and so on."""
     theta: float = 1.0
@@ -141,37 +142,41 @@ class JSMA(MinimalAttack):
             raise ValueError(f"objective = {self.objective!r} is not allowed for JSMA: a targeted one is")
 
     def _nearest(self, examples: Examples) -> Points:
-        found = examples.points(examples.images.clone(), self._objective)
         rows = torch.arange(len(examples), device=examples.images.device)
-        steps = max(1, int(self.gamma * examples.images[0].numel() / self.pixels))
-        for _step in range(steps):
-            assert found.reached is not None
-            rows = rows[~found.reached[rows]]
-            if not len(rows):
+        z, found = examples.images.clone(), None
+        steps = max(1, int(self.gamma * z[0].numel() / self.pixels))
+        for step in range(steps + 1):
+            some = examples.at(rows)
+            with torch.enable_grad():
+                points = some.points(z.requires_grad_(step < steps), self._objective)
+            judged = replace(points, images=z.detach(), logits=points.logits.detach(), value=points.value.detach())
+            if found is None:
+                found = judged.copy()
+            found.put(rows, judged)
+            assert judged.reached is not None
+            if step == steps or bool(judged.reached.all()):
                 break
-            some, z = examples.at(rows), found.images[rows]
-            taken, value = _best(*self._slopes(some, z), pairs=self.pixels == 2)
-            rest = (value > 0).nonzero().squeeze(1)
-            if not len(rest):
+            taken, value = _best(*self._slopes(some, points.logits, z), pairs=self.pixels == 2)
+            going = (~judged.reached & (value > 0)).nonzero().squeeze(1)
+            if not len(going):
                 break
-            rows, some, z, taken = rows[rest], some.at(rest), z[rest].flatten(1), taken[rest]
-            z.scatter_(1, taken, (z.gather(1, taken) + self.theta).clamp_(*self.bounds))
-            found.put(rows, some.points(z.view_as(some.images), self._objective))
+            rows, taken, z = rows[going], taken[going], z.detach()[going].flatten(1)
+            z = z.scatter(1, taken, (z.gather(1, taken) + self.theta).clamp(*self.bounds)).view(
+                -1, *examples.images.shape[1:]
+            )
+        assert found is not None
         return found
 
-    def _slopes(self, examples: Examples, z: Tensor) -> tuple[Tensor, Tensor]:
+    def _slopes(self, examples: Examples, logits: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return a and b in the direction of theta, shape (n, D); minus infinity for pixels that cannot move."""
-        low, high = self.bounds
         assert examples.targets is not None
+        target = examples.targets[:, None]
         with torch.enable_grad():
-            outputs = examples.logits(z.requires_grad_())
-            if self.outputs == "probabilities":
-                outputs = outputs.softmax(1)
-            target = outputs.gather(1, examples.targets[:, None])
-            others = outputs.scatter(1, examples.targets[:, None], 0.0)
-            others = others.masked_fill(others.isinf(), 0.0).sum(1, keepdim=True)  # without the classes that are masked
-            gradients = by_class(torch.cat([target, -others], 1), z)
-            a, b = ((one * (1 if self.theta > 0 else -1)).flatten(1) for one in gradients)
-        z.requires_grad_(False)
-        stays = (z >= high if self.theta > 0 else z <= low).flatten(1)
+            outputs = logits.softmax(1) if self.outputs == "probabilities" else logits
+            others = outputs.scatter(1, target, 0.0)
+            others = others.masked_fill(others.isinf(), 0.0).sum(1, keepdim=True)  # without classes that are masked
+            f = torch.cat([outputs.gather(1, target), -others], 1)
+        way = 1.0 if self.theta > 0 else -1.0
+        a, b = (way * gradient.flatten(1) for gradient in by_class(f, z))
+        stays = (z >= self.bounds[1] if self.theta > 0 else z <= self.bounds[0]).flatten(1)
         return a.masked_fill(stays, -torch.inf), b.masked_fill(stays, -torch.inf)

@@ -9,17 +9,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from deepcheck.attacks.base import Examples
+from deepcheck.attacks.examples import Examples
 from deepcheck.attacks.gradients import points_and_gradient
 from deepcheck.attacks.minimal.base import MinimalAttack
 from deepcheck.attacks.norms import per_example
 from deepcheck.attacks.points import Points
 from odeflow.model import checked_count, checked_number
 
-__all__ = ["PenaltyAttack", "Walk"]
+__all__ = ["GAIN", "PenaltyAttack", "Walk"]
 
-_GAIN = 0.9999
-"""A run goes on while each tenth of it brings the loss below this share of what it was."""
+GAIN = 0.9999
+"""A run goes on while each tenth of it brings the least loss below this share of what it was."""
 
 
 class Walk(Protocol):
@@ -86,30 +86,35 @@ class PenaltyAttack(MinimalAttack):
         rows = found.unfinished()
         if not len(rows):
             return found
-        some, best = examples.at(rows), found.at(rows)
-        c = some.images.new_full((len(rows),), self.initial_c)
+        found.put(rows, self._search_all(examples.at(rows), found.at(rows)))
+        return found
+
+    def _search_all(self, examples: Examples, best: Points) -> Points:
+        """Return the least points for images that do not reach the goal as they are: `best` is they."""
+        c = examples.images.new_full((len(examples),), self.initial_c)
         lower, upper = torch.zeros_like(c), torch.full_like(c, torch.inf)
         for _search in range(self.searches):
-            new = self._run(some, c)
+            new = self._run(examples, c)
             assert new.reached is not None
             upper = torch.where(new.reached, torch.minimum(upper, c), upper)
             lower = torch.where(new.reached, lower, torch.maximum(lower, c))
             c = torch.where(upper.isinf(), 10 * c, (lower + upper) / 2)
-            self._put_smaller(some, best, self._on_the_line(some, new))
-        found.put(rows, best)
-        return found
+            self._put_smaller(examples, best, self._on_the_line(examples, new))
+        return best
 
     def _points(self, examples: Examples, z: Tensor) -> Points:
         """Return what the model makes of points; the goal is reached with the margin that is asked for."""
         return self._judged(examples.points(z, self._objective))
 
     def _points_and_gradient(self, examples: Examples, z: Tensor) -> tuple[Points, Tensor]:
-        """Return the same, and the gradient of the hinge, -max(confidence - objective, 0)."""
+        """Return the same, and the gradient of the objective."""
         points, gradient = points_and_gradient(examples, z, self._objective)
-        return self._judged(points), gradient * per_example((points.value < self.confidence).to(z.dtype), z)
+        return self._judged(points), gradient
 
-    def _hinge(self, points: Points) -> Tensor:
-        return (self.confidence - points.value).clamp_(min=0)
+    def _hinge(self, points: Points, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Return c max(confidence - objective, 0), shape (n,), and its slope by the objective, less the sign."""
+        short = points.value < self.confidence
+        return torch.where(short, c * (self.confidence - points.value), 0.0), torch.where(short, c, 0.0)
 
     def _judged(self, points: Points) -> Points:
         assert points.reached is not None
@@ -165,7 +170,7 @@ class PenaltyAttack(MinimalAttack):
             lowest = torch.minimum(lowest, loss)
             if not self.abort_early or step % tenth or step == self.steps - 1:
                 continue
-            going = (lowest <= _GAIN * before).nonzero().squeeze(1)
+            going = (lowest <= GAIN * before).nonzero().squeeze(1)
             if len(going) < len(rows):
                 kept.put(rows, best)
                 if not len(going):

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from deepcheck.attacks.base import Examples
+from deepcheck.attacks.examples import Examples
+from deepcheck.attacks.minimal.penalty import GAIN, PenaltyAttack
 from deepcheck.attacks.minimal.tanh import Adam, TanhSpace
 from deepcheck.attacks.norms import per_example
 from deepcheck.attacks.points import Points
 
-__all__ = ["Bound", "Entries", "Largest", "Search"]
+__all__ = ["Bound", "Entries", "Largest", "tightened"]
 
-GAIN = 0.9999
-"""A run goes on while each tenth of it brings the loss below this share of what it was."""
 _EVERY = 10
+"""Steps after which images that are done are dropped."""
 
 
 class Bound(abc.ABC):
@@ -130,70 +128,43 @@ class Entries(Bound):
         return Entries(self.allowed[rows])
 
 
-@dataclass(frozen=True)
-class Search:
-    """One search: steps of Adam down penalty + c hinge, in tanh space, each image with a bound, c and a count of its own."""
+def tightened(attack: PenaltyAttack, examples: Examples, found: Points, bound: Bound, share: float) -> Points:
+    """Return the nearest points that Adam finds, in tanh space, on penalty + c hinge; of those in `found`, which it changes.
 
-    bounds: tuple[float, float]
-    steps: int
-    step_size: float
-    searches: int
-    initial_c: float
-    share: float
-    """What is left of the bound whenever it holds, in (0, 1)."""
-    ask: Callable[[Examples, Tensor], tuple[Points, Tensor]]
-    """Returns what the model makes of points, and the gradient of the objective."""
-    confidence: float
-    put: Callable[[Examples, Points, Points, Tensor], Tensor]
-    """Puts points in the place of others where they are nearer, and returns all lengths."""
-
-    def __call__(self, examples: Examples, found: Points, bound: Bound) -> Points:
-        """Return the nearest points that a search finds, from what is found already."""
-        kept, rows = found, torch.arange(len(examples), device=examples.images.device)
-        space = TanhSpace(examples.images, self.bounds)
-        u = space.start.clone()
-        adam = Adam(u, self.step_size, self.steps)
-        best = found.copy()
-        n = len(examples)
-        c = examples.images.new_full((n,), self.initial_c)
-        least, lowest, before = (c.new_full((n,), torch.inf) for _ in range(3))
-        raised = torch.zeros_like(rows)
-        tenth = max(1, self.steps // 10)
-        step = 0
-        while len(rows):
-            step += 1
-            z, slope = space.points(u)
-            z = bound.confined(z, examples.images)
-            points, gradient = self.ask(examples, z)
-            assert points.reached is not None
-            least = self.put(examples, best, points, least)
-            delta = z - examples.images
-            penalty, down = bound.penalty(delta)
-            hinge = (self.confidence - points.value).clamp(min=0)
-            lowest = torch.minimum(lowest, penalty + c * hinge)
-            active = per_example(c * (hinge > 0), z)
-            adam.move(u, (down - active * gradient).mul_(slope))
-            held = points.reached & bound.holds(delta)
-            bound.tighten(held, delta, gradient, self.share)
-            looked = adam.count % tenth == 0
-            failed = ~held & ((looked & (lowest > GAIN * before)) | (adam.count >= self.steps))
-            before = torch.where(looked, lowest, before)
-            c = torch.where(failed, 10 * c, c)
-            raised = raised + failed
-            new = held | failed
-            adam.restart(new)
-            lowest, before = (one.masked_fill(new, torch.inf) for one in (lowest, before))
-            if step % _EVERY == 0:
-                going = ((raised < self.searches) & ~bound.done()).nonzero().squeeze(1)
-                if len(going) < len(rows):
-                    kept.put(rows, best)
-                    rows, best, examples, space, u = (
-                        rows[going],
-                        best.at(going),
-                        examples.at(going),
-                        space.at(going),
-                        u[going],
-                    )
-                    adam, bound, c, raised = adam.at(going), bound.at(going), c[going], raised[going]
-                    least, lowest, before = least[going], lowest[going], before[going]
-        return kept
+    Whenever a point reaches the goal within the bound, that becomes tighter; where a run ends without one, c becomes ten
+    times as large. Each image has a bound, c, and a count of steps of its own, and goes on from where it is.
+    """
+    rows = torch.arange(len(examples), device=examples.images.device)
+    space, best = TanhSpace(examples.images, attack.bounds), found.copy()
+    u = space.start.clone()
+    adam = Adam(u, attack.step_size, attack.steps)
+    c = torch.full_like(found.value, attack.initial_c).to(u)
+    least, lowest, before = (torch.full_like(c, torch.inf) for _ in range(3))
+    raised, tenth, step = torch.zeros_like(rows), max(1, attack.steps // 10), 0
+    while len(rows):
+        z, slope = space.points(u)
+        z = bound.confined(z, examples.images)
+        points, gradient = attack._points_and_gradient(examples, z)
+        least = attack._put_smaller(examples, best, points, least)
+        delta = z - examples.images
+        (penalty, down), (hinge, weight) = bound.penalty(delta), attack._hinge(points, c)
+        adam.move(u, (down - per_example(weight, z) * gradient).mul_(slope))
+        assert points.reached is not None
+        held = points.reached & bound.holds(delta)
+        bound.tighten(held, delta, gradient, share)
+        lowest, looked = torch.minimum(lowest, penalty + hinge), adam.count % tenth == 0
+        stuck = looked & (lowest > GAIN * before) if attack.abort_early else torch.zeros_like(held)
+        failed = ~held & (stuck | (adam.count >= attack.steps))
+        before = torch.where(looked, lowest, before)
+        c, raised = torch.where(failed, 10 * c, c), raised + failed
+        adam.restart(held | failed)
+        lowest, before = (one.masked_fill(held | failed, torch.inf) for one in (lowest, before))
+        step += 1
+        if step % _EVERY == 0:
+            going = ((raised < attack.searches) & ~bound.done()).nonzero().squeeze(1)
+            if len(going) < len(rows):
+                found.put(rows, best)
+                examples, best, space, adam = examples.at(going), best.at(going), space.at(going), adam.at(going)
+                bound, rows, u, c, raised = bound.at(going), rows[going], u[going], c[going], raised[going]
+                least, lowest, before = least[going], lowest[going], before[going]
+    return found
