@@ -11,8 +11,11 @@ from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.black_box.zoo import ZOO
 from deepcheck.attacks.calls import NotFiniteWarning, ProbabilityWarning
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
+from deepcheck.attacks.minimal.carlini_wagner import CarliniWagner
 from deepcheck.attacks.minimal.deepfool import DeepFool
+from deepcheck.attacks.minimal.ead import EAD
 from deepcheck.attacks.minimal.fab import FAB, fab_t
+from deepcheck.attacks.minimal.jsma import JSMA
 from deepcheck.attacks.norms import L0, L1, L2, LInf, Norm
 
 # from its former place, so that the module of this name is loaded before the function takes the name
@@ -28,7 +31,9 @@ from deepcheck.attacks.spatial.transformed import Combined, ReColorAdv, StAdv, T
 
 __all__ = [
     "ATTACKS",
+    "EAD",
     "FAB",
+    "JSMA",
     "L0",
     "L1",
     "L2",
@@ -38,6 +43,7 @@ __all__ = [
     "Additive",
     "Attack",
     "Attacked",
+    "CarliniWagner",
     "Colour",
     "Combined",
     "DeepFool",

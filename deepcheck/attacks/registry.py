@@ -21,8 +21,11 @@ from deepcheck.attacks.black_box.zoo import ZOO
 from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd, targeted_pgd
 from deepcheck.attacks.measures import SIZES, Measure
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
+from deepcheck.attacks.minimal.carlini_wagner import CarliniWagner
 from deepcheck.attacks.minimal.deepfool import DeepFool
+from deepcheck.attacks.minimal.ead import EAD
 from deepcheck.attacks.minimal.fab import FAB, fab_t
+from deepcheck.attacks.minimal.jsma import JSMA
 from deepcheck.attacks.norms import NORMS
 from deepcheck.attacks.prepared.base import PreparedAttack
 from deepcheck.attacks.prepared.transfer import Substitute
@@ -56,6 +59,9 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack | PreparedAttack[A
     "fab_t": fab_t,
     "universal": UniversalPerturbation,
     "substitute": Substitute,
+    "carlini_wagner": CarliniWagner,
+    "ead": EAD,
+    "jsma": JSMA,
 }
 """Name to what makes the attack, from a norm and the options of `options_of`, all of which have defaults."""
 MEASURES: dict[str, Measure] = {**NORMS, **SIZES}

@@ -42,6 +42,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "fab_t": {"steps": 4, "restarts": 4},
     "universal": {"passes": 3, "group": 10},
     "substitute": {"net": "linear", "epochs": 20, "group": 10, "learning_rate": 0.05},
+    "carlini_wagner": {"steps": 8, "searches": 3, "initial_c": 1.0, "step_size": 0.1},
+    "jsma": {"restarts": 2, "gamma": 0.4},
+    "ead": {"steps": 8, "searches": 3, "initial_c": 1.0},
 }
 """Options that save time, where an attack's defaults take long."""
 CARRIED = (Transfer, Universal)
