@@ -2,8 +2,11 @@
 
 import deepcheck._torch  # noqa: F401
 from deepcheck.attacks.base import Attack, Attacked
+from deepcheck.attacks.black_box.local_search import LocalSearch
 from deepcheck.attacks.black_box.noise import UniformNoise
+from deepcheck.attacks.black_box.spsa import SPSA, nes
 from deepcheck.attacks.black_box.square import Square
+from deepcheck.attacks.black_box.zoo import ZOO
 from deepcheck.attacks.calls import NotFiniteWarning, ProbabilityWarning
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.deepfool import DeepFool
@@ -23,6 +26,8 @@ __all__ = [
     "L1",
     "L2",
     "PGD",
+    "SPSA",
+    "ZOO",
     "Additive",
     "Attack",
     "Attacked",
@@ -31,6 +36,7 @@ __all__ = [
     "DeepFool",
     "Flow",
     "LInf",
+    "LocalSearch",
     "MinimalAttack",
     "Norm",
     "NotFiniteWarning",
@@ -46,6 +52,7 @@ __all__ = [
     "bim",
     "fgsm",
     "mim",
+    "nes",
     "pgd",
     "targeted_pgd",
 ]

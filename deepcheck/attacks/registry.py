@@ -11,8 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from deepcheck.attacks.base import Attack, BudgetAttack
+from deepcheck.attacks.black_box.local_search import LocalSearch
 from deepcheck.attacks.black_box.noise import UniformNoise
+from deepcheck.attacks.black_box.spsa import SPSA, nes
 from deepcheck.attacks.black_box.square import Square
+from deepcheck.attacks.black_box.zoo import ZOO
 from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd, targeted_pgd
 from deepcheck.attacks.measures import SIZES, Measure
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
@@ -32,11 +35,15 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack]] = {
     "targeted_pgd": targeted_pgd,
     "square": Square,
     "uniform_noise": UniformNoise,
+    "spsa": SPSA,
+    "nes": nes,
     "deepfool": DeepFool,
     "stadv": StAdv,
     "recolor": ReColorAdv,
     "rotation": Rotation,
     "combined": Combined,
+    "zoo": ZOO,
+    "local_search": LocalSearch,
 }
 """Name to what makes the attack, from a norm and the options of `options_of`, all of which have defaults."""
 MEASURES: dict[str, Measure] = {**NORMS, **SIZES}
@@ -95,10 +102,9 @@ def norms_of(name: str) -> list[str]:
 
 
 def listed() -> str:
-    """Return a text that says of each attack its name, norms, options with their defaults, and what it is."""
+    """Return a text with a line for each attack: name, norms, and what it is, with its source."""
     parts = []
     for name, maker in ATTACKS.items():
         about = (inspect.getdoc(maker) or "").splitlines()[0].removeprefix("Return ")
-        options = ", ".join(f"{key} = {value}" for key, value in options_of(name).items())
-        parts.append(f"{name} ({', '.join(norms_of(name))})\n    {about}\n    {options}")
+        parts.append(f"{name:<16} {' '.join(norms_of(name)):<16} {about}")
     return "\n".join(parts)

@@ -248,6 +248,7 @@ def record(
     options: dict[str, Any] = {"progress": progress} if progress else {}
     found = attack(model, x, y, epsilon=epsilons, generator=generator, batch_size=batch_size, **options)
     norm, objective, success = attack.norm, getattr(attack, "objective", ""), getattr(found, "success", None)
+    queries = getattr(found, "queries", None)
     return (
         AttackRecord(
             norm.name if isinstance(norm, Measure) else str(norm),
@@ -258,6 +259,7 @@ def record(
             objective=objective if isinstance(objective, str) else getattr(objective, "name", ""),
             success=None if success is None else success.cpu().numpy().astype(np.int8),
             effort=effort(attack),
+            queries=None if queries is None else queries.cpu().numpy(),
         ),
         found,
     )

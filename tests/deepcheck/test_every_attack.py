@@ -23,11 +23,15 @@ QUICK: dict[str, dict[str, Any]] = {
     "targeted_pgd": {"steps": 4, "restarts": 3},
     "square": {"queries": 12, "restarts": 2},
     "uniform_noise": {"draws": 4},
+    "spsa": {"steps": 4, "samples": 12, "learning_rate": 0.1, "restarts": 2},
+    "nes": {"steps": 4, "samples": 12, "learning_rate": 0.1},
     "deepfool": {"steps": 8},
     "stadv": {"steps": 5},
     "recolor": {"steps": 4, "grid": (3, 4, 5)},
     "rotation": {"angles": 3, "shifts": 3},
     "combined": {"steps": 4, "grid": (3, 4, 5)},
+    "zoo": {"steps": 12, "coordinates": 8, "bisections": 3, "c": 1.0, "learning_rate": 0.1},
+    "local_search": {"rounds": 4, "neighbourhood": 1},
 }
 """Options that save time, where an attack's defaults take long."""
 CASES = [(name, norm) for name in registry.ATTACKS for norm in registry.norms_of(name)]
