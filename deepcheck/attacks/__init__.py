@@ -10,6 +10,7 @@ from deepcheck.attacks.black_box.zoo import ZOO
 from deepcheck.attacks.calls import NotFiniteWarning, ProbabilityWarning
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.deepfool import DeepFool
+from deepcheck.attacks.minimal.fab import FAB, fab_t
 from deepcheck.attacks.norms import L0, L1, L2, LInf, Norm
 
 # from its former place, so that the module of this name is loaded before the function takes the name
@@ -22,6 +23,7 @@ from deepcheck.attacks.spatial.transformed import Combined, ReColorAdv, StAdv, T
 
 __all__ = [
     "ATTACKS",
+    "FAB",
     "L0",
     "L1",
     "L2",
@@ -50,6 +52,7 @@ __all__ = [
     "UniformNoise",
     "WithinBudget",
     "bim",
+    "fab_t",
     "fgsm",
     "mim",
     "nes",

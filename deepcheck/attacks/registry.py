@@ -20,6 +20,7 @@ from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd, targeted_pgd
 from deepcheck.attacks.measures import SIZES, Measure
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.deepfool import DeepFool
+from deepcheck.attacks.minimal.fab import FAB, fab_t
 from deepcheck.attacks.norms import NORMS
 from deepcheck.attacks.spatial.rotation import Rotation
 from deepcheck.attacks.spatial.transformed import Combined, ReColorAdv, StAdv
@@ -44,6 +45,8 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack]] = {
     "combined": Combined,
     "zoo": ZOO,
     "local_search": LocalSearch,
+    "fab": FAB,
+    "fab_t": fab_t,
 }
 """Name to what makes the attack, from a norm and the options of `options_of`, all of which have defaults."""
 MEASURES: dict[str, Measure] = {**NORMS, **SIZES}

@@ -32,6 +32,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "combined": {"steps": 4, "grid": (3, 4, 5)},
     "zoo": {"steps": 12, "coordinates": 8, "bisections": 3, "c": 1.0, "learning_rate": 0.1},
     "local_search": {"rounds": 4, "neighbourhood": 1},
+    "fab": {"steps": 4, "restarts": 2},
+    "fab_t": {"steps": 4, "restarts": 4},
 }
 """Options that save time, where an attack's defaults take long."""
 CASES = [(name, norm) for name in registry.ATTACKS for norm in registry.norms_of(name)]
