@@ -5,6 +5,7 @@ from deepcheck.attacks.base import Attack, Attacked
 from deepcheck.attacks.black_box.noise import UniformNoise
 from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.calls import NotFiniteWarning, ProbabilityWarning
+from deepcheck.attacks.gradient.apgd import APGD, apgd_ce, apgd_t
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.deepfool import DeepFool
 from deepcheck.attacks.norms import L0, L1, L2, LInf, Norm
@@ -14,6 +15,7 @@ from deepcheck.attacks.pgd import PGD, bim, fgsm, mim, pgd, targeted_pgd
 from deepcheck.attacks.registry import ATTACKS
 
 __all__ = [
+    "APGD",
     "ATTACKS",
     "L0",
     "L1",
@@ -30,6 +32,8 @@ __all__ = [
     "Square",
     "UniformNoise",
     "WithinBudget",
+    "apgd_ce",
+    "apgd_t",
     "bim",
     "fgsm",
     "mim",

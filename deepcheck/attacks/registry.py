@@ -13,6 +13,7 @@ from typing import Any
 from deepcheck.attacks.base import Attack, BudgetAttack
 from deepcheck.attacks.black_box.noise import UniformNoise
 from deepcheck.attacks.black_box.square import Square
+from deepcheck.attacks.gradient.apgd import APGD, apgd_ce, apgd_t
 from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd, targeted_pgd
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.deepfool import DeepFool
@@ -27,6 +28,9 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack]] = {
     "bim": bim,
     "mim": mim,
     "targeted_pgd": targeted_pgd,
+    "apgd": APGD,
+    "apgd_ce": apgd_ce,
+    "apgd_t": apgd_t,
     "square": Square,
     "uniform_noise": UniformNoise,
     "deepfool": DeepFool,
