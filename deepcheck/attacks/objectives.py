@@ -34,9 +34,6 @@ __all__ = [
 
 FewClasses = Literal["error", "difference"]
 
-_LINEAR = 40.0
-"""From here on log(1 + exp(m)) is m in double precision too."""
-
 
 class Objective(abc.ABC):
     """A function to maximise, and when an example is finished."""
@@ -88,7 +85,7 @@ class CrossEntropy(Objective):
         """Return -log p_y."""
         del targets
         odds = _others(logits, labels).logsumexp(1) - _at(logits, labels)
-        return F.softplus(odds, threshold=_LINEAR)
+        return -F.logsigmoid(-odds)  # softplus rounds by the place of an example in its batch
 
 
 @dataclass(frozen=True)
