@@ -10,6 +10,7 @@ from deepcheck.attacks.black_box.spsa import SPSA, nes
 from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.black_box.zoo import ZOO
 from deepcheck.attacks.calls import NotFiniteWarning, ProbabilityWarning
+from deepcheck.attacks.gradient.apgd import APGD, apgd_ce, apgd_t
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.carlini_wagner import CarliniWagner
 from deepcheck.attacks.minimal.deepfool import DeepFool
@@ -30,6 +31,7 @@ from deepcheck.attacks.spatial.transformations import Additive, Flow, Rigid
 from deepcheck.attacks.spatial.transformed import Combined, ReColorAdv, StAdv, Transformed
 
 __all__ = [
+    "APGD",
     "ATTACKS",
     "EAD",
     "FAB",
@@ -69,6 +71,8 @@ __all__ = [
     "Universal",
     "UniversalPerturbation",
     "WithinBudget",
+    "apgd_ce",
+    "apgd_t",
     "bim",
     "fab_t",
     "fgsm",

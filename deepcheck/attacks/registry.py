@@ -18,6 +18,7 @@ from deepcheck.attacks.black_box.opt_attack import OptAttack
 from deepcheck.attacks.black_box.spsa import SPSA, nes
 from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.black_box.zoo import ZOO
+from deepcheck.attacks.gradient.apgd import APGD, apgd_ce, apgd_t
 from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd, targeted_pgd
 from deepcheck.attacks.measures import SIZES, Measure
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
@@ -42,6 +43,9 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack | PreparedAttack[A
     "bim": bim,
     "mim": mim,
     "targeted_pgd": targeted_pgd,
+    "apgd": APGD,
+    "apgd_ce": apgd_ce,
+    "apgd_t": apgd_t,
     "square": Square,
     "uniform_noise": UniformNoise,
     "spsa": SPSA,
