@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 
 from deepcheck.attacks import registry
+from deepcheck.attacks.black_box.zoo import ZOO
 from deepcheck.attacks.gradient.pgd import fgsm, pgd
 from deepcheck.attacks.minimal.deepfool import DeepFool
 from deepcheck.data import DataError, Images, load
@@ -143,15 +144,15 @@ def test_an_attack_that_is_new_takes_part_with_few_steps(monkeypatch: pytest.Mon
     def dear(norm: str = "linf", *, steps: int = 5000, queries: int = 10**6, share: float = 0.5) -> Any:
         return pgd(norm, steps=steps)
 
-    monkeypatch.setattr(registry, "ATTACKS", {"dear": dear, "deepfool": DeepFool, "pgd": pgd})
+    monkeypatch.setattr(registry, "ATTACKS", {"dear": dear, "zoo": ZOO, "pgd": pgd})
     found = {case.name: case for case in cases(_REAL("digits", quick=True))}
     assert found["dear_linf"].options == {"steps": plan._QUICK["steps"], "queries": plan._QUICK["queries"]}
     assert found["pgd_confidence_l2"].options["objective"] == "wrong_confidence"
     assert "pgd_confidence_l1" not in found
     full = {case.name: case for case in cases(_REAL("mnist", quick=False))}
     assert full["dear_l0"].options == {}
-    assert (full["dear_l0"].epsilons, full["dear_l0"].images) == ((10.0,), 100)
-    assert full["deepfool_l2"].images == 100
+    assert (full["dear_l0"].epsilons, full["dear_l0"].images) == ((10.0,), 60)
+    assert full["zoo_l2"].images == 4
 
 
 @pytest.mark.parametrize("quick", [True, False])
