@@ -75,6 +75,10 @@ class Examples:
     """Where evaluations of the model are counted, shared by all parts of the examples; None: they are not."""
     place: Tensor | None = None
     """Of a part, the places of its examples among all, shape (n,); None: they are all."""
+    turn: int = 0
+    """How many restarts with the same targets came before."""
+    least: Tensor | None = None
+    """For minimal attacks: the least distance that restarts before found, shape (n,), infinite where none did."""
 
     @staticmethod
     def of(
@@ -97,8 +101,9 @@ class Examples:
         """Return some of the examples."""
         targets = None if self.targets is None else self.targets[rows]
         place = None if self.asked is None else self._place()[rows]
+        least = None if self.least is None else self.least[rows]
         images, labels, key = self.images[rows], self.labels[rows], self.key[rows]
-        return replace(self, images=images, labels=labels, targets=targets, key=key, place=place)
+        return replace(self, images=images, labels=labels, targets=targets, key=key, place=place, least=least)
 
     def batches(self) -> list[Examples]:
         """Return the examples in batches of at most `batch_size`; they share memory with these."""
@@ -111,10 +116,11 @@ class Examples:
 
         Of several targets it is the turn of the `number`-th, and after the last of the first again.
         """
-        targets = self.targets
+        targets, turn = self.targets, number
         if targets is not None and targets.ndim == 2:
-            targets = targets[:, number % targets.shape[1]]
-        return replace(self, key=mixed(self.key, number), targets=targets)
+            turn, which = divmod(number, targets.shape[1])
+            targets = targets[:, which]
+        return replace(self, key=mixed(self.key, number), targets=targets, turn=turn)
 
     def draws(self, number: int = 0) -> Draws:
         """Return the examples' random numbers; with another `number`, such as a query's, others."""
@@ -133,10 +139,11 @@ class Examples:
             self.asked.add(self._place())
         return logits_of(self.model, self.rounded(z))
 
-    def points(self, z: Tensor, objective: Objective) -> Points:
+    def points(self, z: Tensor, objective: Objective, *, trial: bool = False) -> Points:
         """Return what the model makes of points, without a gradient.
 
-        Where it has no finite logits, the goal is not reached, and the objective is minus infinity.
+        Where it has no finite logits, the goal is not reached, and the objective is minus infinity. Points on `trial`, such
+        as those of a difference, which the attack will not return, do not end the count of evaluations.
         """
         logits = self.logits(z)
         some = decided(logits.detach())
@@ -145,7 +152,7 @@ class Examples:
         value = torch.where(some & ~value.detach().isnan(), value, -torch.inf)
         reached = objective.reached(logits, self.labels, self.targets)
         reached = None if reached is None else reached & some
-        if self.asked is not None:
+        if self.asked is not None and not trial:
             self.asked.note(self._place(), reached)
         return Points(z, logits, value, reached)
 
@@ -162,6 +169,7 @@ class Examples:
             return found
         found, some = found.copy(), self.at(rows)
         clean = Points.joined([batch.points(batch.images.clone(), objective) for batch in some.batches()])
+        clean.size = None if found.size is None else torch.zeros_like(found.size[rows])
         if not bool(decided(clean.logits).all()):
             count = int((~decided(clean.logits)).sum())
             raise ValueError(
