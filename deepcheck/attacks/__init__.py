@@ -15,6 +15,10 @@ from deepcheck.attacks.norms import L0, L1, L2, LInf, Norm
 # from its former place, so that the module of this name is loaded before the function takes the name
 from deepcheck.attacks.pgd import PGD, bim, fgsm, mim, pgd, targeted_pgd
 from deepcheck.attacks.registry import ATTACKS
+from deepcheck.attacks.spatial.colour import Colour
+from deepcheck.attacks.spatial.rotation import Rotation
+from deepcheck.attacks.spatial.transformations import Additive, Flow, Rigid
+from deepcheck.attacks.spatial.transformed import Combined, ReColorAdv, StAdv, Transformed
 
 __all__ = [
     "ATTACKS",
@@ -24,16 +28,25 @@ __all__ = [
     "PGD",
     "SPSA",
     "ZOO",
+    "Additive",
     "Attack",
     "Attacked",
+    "Colour",
+    "Combined",
     "DeepFool",
+    "Flow",
     "LInf",
     "LocalSearch",
     "MinimalAttack",
     "Norm",
     "NotFiniteWarning",
     "ProbabilityWarning",
+    "ReColorAdv",
+    "Rigid",
+    "Rotation",
     "Square",
+    "StAdv",
+    "Transformed",
     "UniformNoise",
     "WithinBudget",
     "bim",

@@ -163,6 +163,7 @@ class Examples:
             return found
         found, some = found.copy(), self.at(rows)
         clean = Points.joined([batch.points(batch.images.clone(), objective) for batch in some.batches()])
+        clean.size = None if found.size is None else torch.zeros_like(found.size[rows])
         if not bool(decided(clean.logits).all()):
             count = int((~decided(clean.logits)).sum())
             raise ValueError(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from deepcheck.attacks.draws import Draws, Source
+from deepcheck.attacks.measures import Measure
 from deepcheck.checks import checked_choice
 from odeflow.model import checked_count, checked_number
 
@@ -33,10 +34,9 @@ def _radius(epsilon: Epsilon, like: Tensor) -> Epsilon:
     return per_example(epsilon, like) if isinstance(epsilon, Tensor) and epsilon.ndim else epsilon
 
 
-class Norm(abc.ABC):
+class Norm(Measure, abc.ABC):
     """A norm of perturbations (or the number of entries, L0) and the geometry of its ball."""
 
-    name: ClassVar[str]
     dual: ClassVar[str | None]
     """Name of the dual norm max{<g, d> : |d| <= 1}; None for L0, which is no norm."""
     room_matters: ClassVar[bool] = True
@@ -124,7 +124,7 @@ class LInf(Norm):
 
     def confinement(self, images: Tensor, epsilon: Epsilon, bounds: tuple[float, float]) -> Callable[[Tensor], Tensor]:
         """Return the map of points into the cube around `images` and the box: one clip of every entry."""
-        step = _radius(_below(epsilon, images), images) + torch.zeros_like(images)
+        step = _radius(below(epsilon, images), images) + torch.zeros_like(images)
         low, high = moved(images, -step).clamp_(min=bounds[0]), moved(images, step).clamp_(max=bounds[1])
 
         def confine(points: Tensor) -> Tensor:
@@ -318,7 +318,7 @@ NORMS: dict[str, Norm] = {"linf": LInf(), "l2": L2(), "l1": L1(), "l0": L0()}
 """One of each, by name."""
 
 
-def norm(value: str | Norm) -> Norm:
+def norm(value: str | Measure) -> Norm:
     """Return a norm by its name, or the norm itself.
 
     Raises
@@ -354,7 +354,7 @@ def rounded(points: Tensor, images: Tensor, dtype: torch.dtype) -> Tensor:
     return z + change
 
 
-def _below(epsilon: Epsilon, like: Tensor) -> Tensor:
+def below(epsilon: Epsilon, like: Tensor) -> Tensor:
     """Return the largest number in the precision of `like` that is not above epsilon, of its shape."""
     exact = _tensor(epsilon, torch.empty((), dtype=torch.float64, device=like.device))
     radius = exact.to(like.dtype)

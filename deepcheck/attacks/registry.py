@@ -17,12 +17,15 @@ from deepcheck.attacks.black_box.spsa import SPSA, nes
 from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.black_box.zoo import ZOO
 from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd, targeted_pgd
+from deepcheck.attacks.measures import SIZES, Measure
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.deepfool import DeepFool
-from deepcheck.attacks.norms import NORMS, Norm
+from deepcheck.attacks.norms import NORMS
+from deepcheck.attacks.spatial.rotation import Rotation
+from deepcheck.attacks.spatial.transformed import Combined, ReColorAdv, StAdv
 from deepcheck.checks import checked_choice
 
-__all__ = ["ATTACKS", "listed", "make", "norms_of", "options_of", "within_budget"]
+__all__ = ["ATTACKS", "MEASURES", "listed", "make", "norms_of", "options_of", "within_budget"]
 
 ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack]] = {
     "pgd": pgd,
@@ -37,11 +40,17 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack]] = {
     "deepfool": DeepFool,
     "zoo": ZOO,
     "local_search": LocalSearch,
+    "stadv": StAdv,
+    "recolor": ReColorAdv,
+    "rotation": Rotation,
+    "combined": Combined,
 }
 """Name to what makes the attack, from a norm and the options of `options_of`, all of which have defaults."""
+MEASURES: dict[str, Measure] = {**NORMS, **SIZES}
+"""Norms, and what measures transformations, by name."""
 
 
-def make(name: str, norm: Norm | str, **options: Any) -> BudgetAttack | MinimalAttack:
+def make(name: str, norm: Measure | str, **options: Any) -> BudgetAttack | MinimalAttack:
     """Return an attack by its name.
 
     Parameters
@@ -49,7 +58,7 @@ def make(name: str, norm: Norm | str, **options: Any) -> BudgetAttack | MinimalA
     name
         Out of ATTACKS.
     norm
-        Of the perturbation.
+        Of the perturbation, or what else measures it: out of MEASURES.
     options
         See `options_of`; the others have their defaults.
 
@@ -81,9 +90,9 @@ def options_of(name: str) -> dict[str, Any]:
 
 
 def norms_of(name: str) -> list[str]:
-    """Return the names of the norms that an attack knows."""
+    """Return the names of the norms, or other measures, that an attack knows."""
     known = []
-    for norm in NORMS:
+    for norm in MEASURES:
         try:
             make(name, norm)
         except ValueError:
@@ -93,10 +102,9 @@ def norms_of(name: str) -> list[str]:
 
 
 def listed() -> str:
-    """Return a text that says of each attack its name, norms, options with their defaults, and what it is."""
+    """Return a text with a line for each attack: name, norms, and what it is, with its source."""
     parts = []
     for name, maker in ATTACKS.items():
         about = (inspect.getdoc(maker) or "").splitlines()[0].removeprefix("Return ")
-        options = ", ".join(f"{key} = {value}" for key, value in options_of(name).items())
-        parts.append(f"{name} ({', '.join(norms_of(name))})\n    {about}\n    {options}")
+        parts.append(f"{name:<16} {' '.join(norms_of(name)):<16} {about}")
     return "\n".join(parts)

@@ -18,6 +18,7 @@ from deepcheck.evaluation.robustness import curve_area, robust_error, robustness
 from deepcheck.evaluation.run import evaluate, record, split
 from deepcheck.evaluation.sanity import Check, sanity_checks
 from deepcheck.evaluation.scores import Scores, scores_of, with_score
+from deepcheck.evaluation.standard import standard_attack
 from deepcheck.evaluation.suites import (
     SUITES,
     THREATS,
@@ -26,11 +27,13 @@ from deepcheck.evaluation.suites import (
     adaptive,
     confidence_attack,
     planned_suite,
+    standard_suite,
     suite,
 )
 from deepcheck.evaluation.summary import format_summary, summary
 from deepcheck.evaluation.tables import attack_table, format_attack_table
 from deepcheck.evaluation.thresholds import confidence_threshold, standard_error, test_error, threshold_of
+from deepcheck.evaluation.warned import Warned, looked_at
 
 __all__ = [
     "SUITES",
@@ -40,6 +43,7 @@ __all__ = [
     "Planned",
     "Scores",
     "Threats",
+    "Warned",
     "adaptive",
     "assemble",
     "attack_table",
@@ -54,6 +58,7 @@ __all__ = [
     "format_attack_table",
     "format_summary",
     "joined",
+    "looked_at",
     "negative_confidences",
     "negative_scores",
     "noise_images",
@@ -69,7 +74,9 @@ __all__ = [
     "sanity_checks",
     "scores_of",
     "split",
+    "standard_attack",
     "standard_error",
+    "standard_suite",
     "success_over_queries",
     "suite",
     "summary",

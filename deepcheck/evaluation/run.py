@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deepcheck.attacks.base import Attack, Attacked, Model, checked_images
 from deepcheck.attacks.judged import PRECISIONS, Precision, best_restart, in_precision
-from deepcheck.attacks.norms import Norm
+from deepcheck.attacks.measures import Measure
 from deepcheck.checks import checked_choice
 from deepcheck.data import Images
 from deepcheck.defences.base import Adaptive, Defence
@@ -251,7 +251,7 @@ def record(
     queries = getattr(found, "queries", None)
     return (
         AttackRecord(
-            norm.name if isinstance(norm, Norm) else str(norm),
+            norm.name if isinstance(norm, Measure) else str(norm),
             epsilons,
             found.prediction.cpu().numpy(),
             found.confidence.cpu().numpy(),

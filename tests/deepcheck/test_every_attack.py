@@ -26,13 +26,20 @@ QUICK: dict[str, dict[str, Any]] = {
     "spsa": {"steps": 4, "samples": 12, "learning_rate": 0.1, "restarts": 2},
     "nes": {"steps": 4, "samples": 12, "learning_rate": 0.1},
     "deepfool": {"steps": 8},
+    "stadv": {"steps": 5},
+    "recolor": {"steps": 4, "grid": (3, 4, 5)},
+    "rotation": {"angles": 3, "shifts": 3},
+    "combined": {"steps": 4, "grid": (3, 4, 5)},
     "zoo": {"steps": 12, "coordinates": 8, "bisections": 3, "c": 1.0, "learning_rate": 0.1},
     "local_search": {"rounds": 4, "neighbourhood": 1},
+    "fab": {"steps": 4, "restarts": 2},
+    "fab_t": {"steps": 4, "restarts": 4},
 }
 """Options that save time, where an attack's defaults take long."""
 CASES = [(name, norm) for name in registry.ATTACKS for norm in registry.norms_of(name)]
 EPSILONS = dict.fromkeys(NORMS, (0.2, 1.2)) | {"linf": (0.03, 0.2), "l1": (0.5, 5.0), "l0": (2.0, 8.0)}
-SHAPE = (2, 3, 4)
+EPSILONS |= {"flow": (0.1, 1.0), "colour": (0.02, 0.2), "rigid": (0.1, 1.0), "combined": (0.2, 2.0)}
+SHAPE = (3, 2, 4)
 FIELDS = Attacked.__dataclass_fields__
 
 ALSO_IN_A_HURRY = ("fgsm", "linf")  # the others take minutes together
@@ -137,7 +144,8 @@ def test_in_ball_and_box_and_what_the_model_says(
     ):
         assert queries.shape == (each.shape[0], 15)
         assert (queries[0] >= 1).all()
-        exact = NORMS[norm].length(z.double() - images.double())
+        # of a transformation there is its size alone
+        exact = NORMS[norm].length(z.double() - images.double()) if norm in NORMS else length.amax(0)
         # in the precision of the images, and not up to rounding; in double precision the length itself is rounded
         assert (exact <= epsilon * (1 + (1e-12 if dtype is torch.float64 else 0))).all()
         with torch.no_grad():
@@ -320,7 +328,7 @@ def test_whatever_the_caller_is_in(call: Call, mode: None) -> None:
         ({"generator": 0}, "generator = 0 is of the wrong type: allowed is a torch.Generator"),
         (
             {"model": lambda x: (Rowwise()(x), x)},
-            "model returned a tuple for images of shape (1, 2, 3, 4): allowed is one",
+            "model returned a tuple for images of shape (1, 3, 2, 4): allowed is one",
         ),
         ({"model": lambda x: Rowwise()(x).argmax(1)}, "model returned a torch.int64 for images of shape"),
         ({"model": lambda x: Rowwise()(x) * torch.nan}, "model returned logits that are not finite"),
@@ -433,9 +441,9 @@ def test_probabilities_are_warned_of(call: Call) -> None:
 
 def test_a_configuration_is_its_text_and_takes_options_by_name(name: str, norm: str) -> None:
     attack = registry.make(name, norm)
-    assert attack == registry.make(name, NORMS[norm])
+    assert attack == registry.make(name, registry.MEASURES[norm])
     assert hash(attack) == hash(registry.make(name, norm))
-    assert repr(NORMS[norm]) in repr(attack)
+    assert repr(registry.MEASURES[norm]) in repr(attack)
     with pytest.raises(ValueError, match=f"option of {name} = 'spets' is unknown"):
         registry.make(name, norm, spets=3)
     with pytest.raises(ValueError, match=re.escape("norm = 'l9' is unknown")):

@@ -51,8 +51,11 @@ from tests.deepcheck.cli.commands import TRAIN, files, status_of
         ("attack none --device cpu", "'none' does not exist: allowed is a checkpoint that `deepcheck train` has left"),
         ("attack none --norm l3", "norm = 'l3' is unknown: allowed is one of linf, l2, l1, l0"),
         ("attack none --attack pgt", "attack = 'pgt' is unknown (did you mean 'pgd'?): allowed is one of pgd, fgsm"),
-        ("attack none --attack fgsm --steps 3", "option of fgsm = 'steps' is unknown: allowed is one of objective"),
-        ("attack none --attack square --norm l1", "is not allowed for the Square Attack: linf or l2 is"),
+        (
+            "attack none --attack fgsm --steps 3",
+            "--steps is no option of deepcheck attack (it belongs to --attack pgd, --attack bim",
+        ),
+        ("attack none --attack square --norm l1", "norm = 'l1' is unknown: allowed is one of linf, l2"),
         ("attack none --option overshoot", "option = 'overshoot' is not allowed: NAME=VALUE is, each name once"),
         ("attack none --steps 3 --option steps=4", "option = 'steps=4' is not allowed: NAME=VALUE is, each name once"),
         ("attack none --attack deepfool --option overshoot=0", "overshoot = 0.0 is out of range"),
