@@ -75,6 +75,10 @@ class Examples:
     """Where evaluations of the model are counted, shared by all parts of the examples; None: they are not."""
     place: Tensor | None = None
     """Of a part, the places of its examples among all, shape (n,); None: they are all."""
+    turn: int = 0
+    """How many restarts with the same targets came before."""
+    least: Tensor | None = None
+    """For minimal attacks: the least distance that restarts before found, shape (n,), infinite where none did."""
 
     @staticmethod
     def of(
@@ -97,8 +101,9 @@ class Examples:
         """Return some of the examples."""
         targets = None if self.targets is None else self.targets[rows]
         place = None if self.asked is None else self._place()[rows]
+        least = None if self.least is None else self.least[rows]
         images, labels, key = self.images[rows], self.labels[rows], self.key[rows]
-        return replace(self, images=images, labels=labels, targets=targets, key=key, place=place)
+        return replace(self, images=images, labels=labels, targets=targets, key=key, place=place, least=least)
 
     def batches(self) -> list[Examples]:
         """Return the examples in batches of at most `batch_size`; they share memory with these."""
@@ -111,10 +116,11 @@ class Examples:
 
         Of several targets it is the turn of the `number`-th, and after the last of the first again.
         """
-        targets = self.targets
+        targets, turn = self.targets, number
         if targets is not None and targets.ndim == 2:
-            targets = targets[:, number % targets.shape[1]]
-        return replace(self, key=mixed(self.key, number), targets=targets)
+            turn, which = divmod(number, targets.shape[1])
+            targets = targets[:, which]
+        return replace(self, key=mixed(self.key, number), targets=targets, turn=turn)
 
     def draws(self, number: int = 0) -> Draws:
         """Return the examples' random numbers; with another `number`, such as a query's, others."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from deepcheck.attacks.draws import Draws, Source
 from deepcheck.attacks.measures import Measure
+from deepcheck.attacks.shrinking import factor, threshold
 from deepcheck.checks import checked_choice
 from odeflow.model import checked_count, checked_number
 
@@ -152,24 +153,11 @@ class L2(Norm):
     def project_within(self, delta: Tensor, epsilon: Epsilon, low: Tensor, high: Tensor) -> Tensor:
         """Shorten the perturbation by one factor s <= 1, then clip it to the box: clip(s delta), of length epsilon at most.
 
-        An entry of size a with the room r is min(s a, r), so that the square of the length rises with s, and between two
-        of the values r / a, where entries meet the box, it is (sum of r^2 of those that have) + s^2 (sum of a^2 of the
-        others).
+        An entry of size a with the room r is min(s a, r), so that the length rises with s.
         """
         a, r = _sizes_and_rooms(delta, low, high)
-        square = _per_row(epsilon, a) ** 2
-        outside = torch.minimum(a, r).square().sum(1) > square
-        meets = torch.where(a > 0, r / a, torch.inf)
-        s, order = meets.sort(dim=1)
-        at_edge = r.gather(1, order).square().cumsum(1)
-        free = a.gather(1, order).square().flip(1).cumsum(1).flip(1)
-        zero = torch.zeros_like(free[:, :1])
-        count = (at_edge + s.square() * torch.cat([free[:, 1:], zero], 1) < square[:, None]).sum(1)
-        count = count.clamp_(max=a.shape[1] - 1)[:, None]
-        rest = square[:, None] - torch.cat([zero, at_edge], 1).gather(1, count)
-        factor = (rest.clamp_(min=0) / _positive(free.gather(1, count))).sqrt_()
-        size = torch.minimum(torch.where(outside[:, None], factor, 1.0) * a, r)
-        return _signed(size, delta)
+        s = factor(a, r, _per_row(epsilon, a) ** 2)
+        return _signed(torch.minimum(s[:, None] * a, r), delta)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the gradient, of length 1."""
@@ -240,21 +228,12 @@ class L1(_Sparse):
     def project_within(self, delta: Tensor, epsilon: Epsilon, low: Tensor, high: Tensor) -> Tensor:
         """Shrink every entry by the same threshold t >= 0, then clip it to the box, so that the length is epsilon at most.
 
-        An entry of size a with the room r is a - t between 0 and r, so that the length falls with t, piece by piece along
-        straight lines: with the number of entries strictly between, which changes at every a and a - r (Croce and Hein,
-        ICML 2021, proposition 2.1, in other words).
+        An entry of size a with the room r is a - t between 0 and r, so that the length falls with t (Croce and Hein, ICML
+        2021, proposition 2.1, in other words).
         """
         a, r = _sizes_and_rooms(delta, low, high)
-        bound = _per_row(epsilon, a)
-        outside = torch.minimum(a, r).sum(1) > bound
-        t, order = torch.cat([a, (a - r).clamp_(min=0)], 1).sort(dim=1, descending=True)
-        between = torch.where(order < a.shape[1], 1.0, -1.0).to(a.dtype).cumsum(1)
-        gained = (between[:, :-1] * (t[:, :-1] - t[:, 1:])).cumsum(1)
-        length = torch.cat([torch.zeros_like(bound)[:, None], gained], 1)  # at each threshold in t
-        last = (length <= bound[:, None]).sum(1, keepdim=True).sub_(1).clamp_(min=0)
-        excess = (bound[:, None] - length.gather(1, last)) / between.gather(1, last).clamp_(min=1)
-        threshold = torch.where(outside[:, None], t.gather(1, last) - excess, 0.0)
-        return _signed(torch.minimum((a - threshold).clamp_(min=0), r), delta)
+        t = threshold(a, r, _per_row(epsilon, a))
+        return _signed(torch.minimum((a - t[:, None]).clamp_(min=0), r), delta)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the sign of the gradient at its largest entry, or 1/m of the signs at its m largest `coordinates`."""

@@ -217,6 +217,11 @@ class Restarts:
 class Nearest(Restarts):
     """The restarts of a minimal attack: what reaches the goal nearest to the image is the worst."""
 
+    def least(self) -> Tensor:
+        """Return the least distance that was found, shape (n,), infinite where none was."""
+        assert self.worst is not None
+        return self._length(self.worst, None)
+
     def _better(self, found: Points, worst: Points, rows: Tensor | None) -> Tensor:
         mine, least = self._length(found, rows), self._length(worst, rows)
         return (mine < least) | (least.isinf() & mine.isinf() & found.better_than(worst))

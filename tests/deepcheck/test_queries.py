@@ -22,7 +22,7 @@ from deepcheck.evaluation import (
     queries_needed,
     success_over_queries,
 )
-from deepcheck.plot_success import plot_queries
+from deepcheck.plot_queries import plot_queries
 from odeflow.provenance import load, save
 from tests.deepcheck.black_box_cases import Asked, Linear, Smooth, classified, generator
 from tests.deepcheck.evaluation_cases import SUFFIXES, random_attack, random_records

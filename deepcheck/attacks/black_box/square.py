@@ -34,6 +34,10 @@ class Square(RandomSearch):
     epsilon. Every query proposes to empty one square, and to give its length, and what the box has cut off, to another,
     where the pattern is added to what is there.
 
+    L1 is as L2 (Croce, Hein, ICML 2021, appendix), with lengths in L1, and more length than there is: the first tiles have
+    the length 1 each, and a square of several channels gets the length once for each. What is too much is
+    projected away, from every entry the same, so that few large ones stay.
+
     The share `p_init` of the image in a square is halved after 0.1, 0.5, 2, 10, 20, 40, 60 and 80 % of the queries.
     Squares that would not fit become rectangles of the same area; for vectors, shape (n, D), they are intervals.
 
@@ -58,8 +62,8 @@ class Square(RandomSearch):
         super().__post_init__()
         object.__setattr__(self, "queries", checked_count("queries", self.queries, 1))
         checked_number("p_init", self.p_init, above=0, most=1)
-        if self._norm.name not in ("linf", "l2"):
-            raise ValueError(f"norm = {self.norm!r} is not allowed for the Square Attack: linf or l2 is")
+        if self._norm.name not in ("linf", "l2", "l1"):
+            raise ValueError(f"norm = {self.norm!r} is not allowed for the Square Attack: linf, l2 or l1 is")
 
     @property
     def _queries(self) -> int:
@@ -76,7 +80,8 @@ class Square(RandomSearch):
         if self._norm.name == "linf":
             new = self._square(x, now, epsilon, draws, self._share(query)) if query else _stripes(x, epsilon, draws)
         else:
-            new = _transfer(x, now, epsilon, draws, self._share(query)) if query else _tiling(x, epsilon, draws)
+            p = int(self._norm.name[1])
+            new = _transfer(x, now, epsilon, draws, self._share(query), p) if query else _tiling(x, epsilon, draws, p)
         return new.view(shape)
 
     def _share(self, query: int) -> float:
@@ -99,19 +104,20 @@ def _stripes(x: Tensor, epsilon: float, draws: Draws) -> Tensor:
     return x + epsilon * draws.signs(x, channels, 1, width)
 
 
-def _tiling(x: Tensor, epsilon: float, draws: Draws) -> Tensor:
-    """Propose a perturbation of length epsilon made of equal tiles with random signs."""
+def _tiling(x: Tensor, epsilon: float, draws: Draws, p: int) -> Tensor:
+    """Propose a perturbation made of equal tiles with random signs, in L2 of length epsilon, in L1 of length 1 a tile."""
     _, channels, height, width = x.shape
     a, b = math.ceil(height / _TILES), math.ceil(width / _TILES)
     down, across = math.ceil(height / a), math.ceil(width / b)
-    tiles = _patterns(a, b, x).repeat(1, down, across)[:, :height, :width]
+    tiles = _patterns(a, b, x, p).repeat(1, down, across)[:, :height, :width]
     (form,) = draws.below(2)
     signs = draws.signs(x, channels, down, across)
     signs = signs.repeat_interleave(a, 2).repeat_interleave(b, 3)[:, :, :height, :width]
-    return x + epsilon * _unit(tiles[form, None] * signs, (1, 2, 3))
+    delta = tiles[form, None] * signs
+    return x + (delta if p == 1 else epsilon * _unit(delta, (1, 2, 3), p))
 
 
-def _transfer(x: Tensor, now: Tensor, epsilon: float, draws: Draws, share: float) -> Tensor:
+def _transfer(x: Tensor, now: Tensor, epsilon: float, draws: Draws, share: float, p: int) -> Tensor:
     """Propose to move length from one square to another (algorithm 3)."""
     _, channels, height, width = x.shape
     sides = _sides(share, height, width)
@@ -122,11 +128,13 @@ def _transfer(x: Tensor, now: Tensor, epsilon: float, draws: Draws, share: float
     rho = draws.signs(x, channels, 1, 1)
     nu = now - x
     both = first.mask() | second.mask()
-    unused = (epsilon**2 - nu.square().sum((1, 2, 3), keepdim=True)).clamp_(min=0)
-    available = ((nu.square() * both).sum((2, 3), keepdim=True) + unused / channels).sqrt()
+    size = nu.abs() if p == 1 else nu.square()  # its sum is the length, or the square of it
+    unused = (epsilon**p - size.sum((1, 2, 3), keepdim=True)).clamp_(min=0)
+    available = (size * both).sum((2, 3), keepdim=True) + unused / channels
+    available = available * channels if p == 1 else available.sqrt()
     W1 = first.index()
-    eta = _patterns(a, b, x)[form, None]
-    direction = _unit(rho * eta + _unit(nu[W1], (2, 3)), (2, 3))
+    eta = _patterns(a, b, x, p)[form, None]
+    direction = _unit(rho * eta + _unit(nu[W1], (2, 3), p), (2, 3), p)
     nu = nu.masked_fill(both, 0)
     nu[W1] = direction * available
     return x + nu
@@ -180,23 +188,23 @@ def _sides(share: float, height: int, width: int) -> tuple[int, int]:
     return side, side
 
 
-def _patterns(a: int, b: int, like: Tensor) -> Tensor:
-    """Return the patterns of the L2 attack split along the height and along the width, shape (2, a, b)."""
-    return _kept_patterns(a, b, like.dtype, like.device, type(like))
+def _patterns(a: int, b: int, like: Tensor, p: int) -> Tensor:
+    """Return the patterns of the L2 and L1 attacks split along the height and along the width, shape (2, a, b)."""
+    return _kept_patterns(a, b, p, like.dtype, like.device, type(like))
 
 
 @functools.lru_cache(maxsize=64)
-def _kept_patterns(a: int, b: int, dtype: torch.dtype, device: torch.device, kind: type[Tensor]) -> Tensor:
+def _kept_patterns(a: int, b: int, p: int, dtype: torch.dtype, device: torch.device, kind: type[Tensor]) -> Tensor:
     """Return the patterns, made once for each size, precision, device and kind of tensor: they are not to be changed."""
     del kind
-    return torch.stack([_pattern(a, b), _pattern(b, a).T]).to(device, dtype)
+    return torch.stack([_pattern(a, b, p), _pattern(b, a, p).T]).to(device, dtype)
 
 
-def _pattern(a: int, b: int) -> Tensor:
-    """Return the pattern of the L2 attack, shape (a, b) and of length 1: a bump above and a negative one below."""
+def _pattern(a: int, b: int, p: int = 2) -> Tensor:
+    """Return the pattern, shape (a, b) and of length 1 in Lp: a bump above and a negative one below."""
     k = a // 2
     pattern = torch.cat([_bump(k, b), -_bump(a - k, b)]) if k else _bump(a, b)
-    return _unit(pattern, (0, 1))
+    return _unit(pattern, (0, 1), p)
 
 
 def _bump(h1: int, h2: int) -> Tensor:
@@ -210,7 +218,7 @@ def _bump(h1: int, h2: int) -> Tensor:
     return eta
 
 
-def _unit(values: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Return the values over their Euclidean length along some axes, 0 where that is 0."""
-    length: Tensor = torch.linalg.vector_norm(values, dim=dims, keepdim=True)
+def _unit(values: Tensor, dims: tuple[int, ...], p: int) -> Tensor:
+    """Return the values over their length in Lp along some axes, 0 where that is 0."""
+    length: Tensor = torch.linalg.vector_norm(values, ord=p, dim=dims, keepdim=True)
     return values / torch.where(length > 0, length, torch.ones_like(length))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from deepcheck.attacks.base import Attacked, CheckedAttack, Examples, Model, che
 from deepcheck.attacks.norms import Norm, per_example
 from deepcheck.attacks.objectives import Objective
 from deepcheck.attacks.points import Nearest, Points, Restarts
+from deepcheck.attacks.targets import Targets
 
 __all__ = ["MinimalAttack", "WithinBudget"]
 
@@ -82,6 +83,7 @@ class MinimalAttack(CheckedAttack):
         for restart in range(self.restarts):
             points = examples.settled(self._search(examples.stream(restart)), self._objective)
             found.add(None, points, examples.asked.taken(until_reached=False))
+            examples = replace(examples, least=found.least())
         return found.result()
 
     @abc.abstractmethod
@@ -101,7 +103,8 @@ class WithinBudget:
     """A minimal attack as one within a budget: what records and suites take.
 
     The search is made once for each restart. At an epsilon, what it found counts where it is in the ball; elsewhere it is
-    moved into the ball, which is the best that this attack has there, and the model is asked again.
+    moved into the ball, which is the best that this attack has there, and the model is asked again. An example that has
+    reached the goal repeats what was found in the restarts that follow.
 
     Examples
     --------
@@ -132,6 +135,11 @@ class WithinBudget:
         """The attack's number of restarts."""
         return self.attack.restarts
 
+    @property
+    def targets(self) -> Targets:
+        """Where the attack's classes to reach come from."""
+        return self.attack.targets
+
     def __call__(
         self,
         model: Model,
@@ -161,25 +169,40 @@ class WithinBudget:
         return Attacked.of_all(results, single_epsilon=single, targets=targets)
 
     def _at(self, examples: Examples, epsilons: Sequence[float]) -> list[Attacked]:
-        """Return what was found at each epsilon, after one search for each restart."""
+        """Return what was found at each epsilon, after one search for each restart.
+
+        After the first it is made for the examples that are left at any epsilon.
+        """
         if not len(examples):
             return [Attacked.none(examples.images.to(examples.dtype), self.restarts) for _ in epsilons]
-        assert examples.asked is not None
+        asked = examples.asked
+        assert asked is not None
         found = [Restarts(self.norm, examples.images, examples.dtype) for _ in epsilons]
+        nearest = Nearest(self.norm, examples.images, examples.dtype)
         for restart in range(self.restarts):
-            some = examples.stream(restart)
-            nearest = self.attack._search(some).images
-            searched = examples.asked.taken(until_reached=False)
-            for value, one in zip(epsilons, found, strict=True):
-                points = some.settled(self._within(some, nearest, value), self.objective)
-                one.add(None, points, searched + examples.asked.taken(until_reached=False))
+            left = [one.left() for one in found]
+            rows = None if left[0] is None else torch.cat([mine for mine in left if mine is not None]).unique()
+            some = (examples if rows is None else examples.at(rows)).stream(restart)
+            with self.attack._restart_on_bar(examples):
+                points = self.attack._search(some) if len(some) else None
+            searched = asked.taken(until_reached=False)
+            nearest.add(rows, points, searched)
+            for epsilon, one, mine in zip(epsilons, found, left, strict=True):
+                place = slice(None) if rows is None or mine is None else torch.searchsorted(rows, mine)
+                its = None if points is None else self._within(some.at(place), points.images[place], epsilon)
+                for_it = searched if mine is None else torch.zeros_like(searched).index_copy_(0, mine, searched[mine])
+                one.add(mine, its, for_it + asked.taken(until_reached=False))
+            examples = replace(examples, least=nearest.least())
         return [one.result() for one in found]
 
-    def _within(self, examples: Examples, nearest: Tensor, epsilon: float) -> Points:
-        """Return the points that were found, moved into the ball where they are outside."""
+    def _within(self, examples: Examples, nearest: Tensor, epsilon: float) -> Points | None:
+        """Return the points that were found, moved into the ball where they are outside; None for no examples."""
+        if not len(examples):
+            return None
         x = examples.images
         inside = self.norm.length(examples.rounded(nearest).double() - x.double()) <= epsilon
         confined = self.norm.confinement(x, epsilon, self.attack.bounds)(nearest.clone())
         z = torch.where(per_example(inside, x), nearest, confined)
         batches = zip(examples.batches(), z.split(examples.batch_size), strict=True)
-        return Points.joined([batch.points(part, self.objective) for batch, part in batches])
+        found = Points.joined([batch.points(part, self.objective) for batch, part in batches])
+        return examples.settled(found, self.objective)

@@ -1,4 +1,4 @@
-"""The figure of success over queries, in odeflow's style. Nothing changes a global setting."""
+"""Figures of attacks in odeflow's style: success over queries. Nothing changes a global setting."""
 
 from __future__ import annotations
 
