@@ -40,7 +40,8 @@ def lengths(case: Case, images: Tensor, norm: str) -> Tensor:
     delta = (images - case.images[:n]).flatten(1)
     with torch.no_grad():
         right = case.net(images).argmax(1) == case.labels[:n]
-    return torch.linalg.vector_norm(delta, ord=2 if norm == "l2" else np.inf, dim=1).masked_fill(right, torch.inf)
+    length: Tensor = torch.linalg.vector_norm(delta, ord=2 if norm == "l2" else np.inf, dim=1)
+    return length.masked_fill(right, torch.inf)
 
 
 def compared(case: Case, norm: str, theirs: Tensor, seen: int) -> None:
