@@ -12,17 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from deepcheck.checks import checked_choice
 from deepcheck.commands.common import OnImages, at_most, load_images, training_threat
-from odeflow.model import checked_count
 from odeflow.provenance import check_target
 
 if TYPE_CHECKING:
-    import torch
     import xarray as xr
     from matplotlib.figure import Figure
-
-    from deepcheck.attacks.base import Attack as AnyAttack
-    from deepcheck.attacks.base import Model
-    from deepcheck.data import Images
 
 __all__ = ["Attack", "PGDAttack"]
 
@@ -43,13 +37,11 @@ class Attack(OnImages):
     list: bool = False
     """Print all attacks, a line each, and do no more."""
     norm: str = "linf"
-    """Norm of the perturbation: linf, l2, l1 or l0."""
+    """Norm of the perturbation: linf, l2, l1 or l0; of attacks that are not additive what they move: flow, colour, rigid."""
     epsilon: tuple[float, ...] = ()
     """Sizes of the perturbation, >= 0; default: the one that the net was trained to withstand."""
     option: tuple[str, ...] = ()
     """Options of the attack, each as NAME=VALUE, say queries=500: the same as its flags."""
-    prepare_on: int = 1000
-    """Of an attack that is prepared on other images, such as a universal one: so many training images, >= 1."""
     pictures: Path | None = None
     """Draw the first images, clean, attacked, and the difference enlarged, into this file (.pdf, .png or .svg)."""
 
@@ -66,13 +58,18 @@ class Attack(OnImages):
         checked_choice("attack", self.attack, registry.ATTACKS)
         norm = BOX_NORMS.get(checked_choice("norm", self.norm, registry.norms_of(self.attack)), self.norm)
         made = registry.make(self.attack, norm, **self._options())
-        checked_count("prepare_on", self.prepare_on, 1)
+        objective = getattr(made, "objective", None)
+        if getattr(objective, "targeted", False) and getattr(made, "targets", "given") == "given":
+            raise ValueError(
+                f"objective = {objective.name} needs classes to reach: allowed here are attacks that choose them, such as "  # type: ignore[union-attr]
+                "targeted_pgd, or --targets likeliest"
+            )
         if self.pictures is not None:
             check_target(self.pictures, FORMATS)
         network, dataset, device, about = self.network()
         epsilons = self._epsilons(about, dataset)
         images = load_images(dataset, self.data_dir)
-        attack = self._prepared(made, network, images, epsilons, device)
+        attack = registry.within_budget(made)  # one that has to be prepared is so by `evaluate`, on training images
         planned = {f"{self.attack}_{self.norm}": Planned(attack, epsilons)}
         if cannot_cross(planned):
             logging.getLogger(__name__).warning(
@@ -102,31 +99,16 @@ class Attack(OnImages):
 
     def _epsilons(self, about: dict[str, Any], dataset: str) -> tuple[float, ...]:
         """Return the sizes that are given, or the one that the net was trained to withstand."""
+        from deepcheck.attacks.measures import SIZES
+
         if self.epsilon:
             return self.epsilon
+        if self.norm in SIZES and (begin := SIZES[self.norm].usual) is not None:
+            return (begin,)
         usual, epsilon = training_threat(about, dataset)
         if self.norm != usual:
             raise ValueError(f"epsilon is missing: there is no default for norm = {self.norm}")
         return (epsilon,)
-
-    def _prepared(
-        self, made: Any, network: Model, images: Images, epsilons: tuple[float, ...], device: torch.device
-    ) -> AnyAttack:
-        """Return what can be asked at any epsilon; one that is prepared on other images is so on training images."""
-        import torch
-
-        from deepcheck.attacks import registry
-        from deepcheck.evaluation.run import stream
-
-        if not hasattr(made, "prepare"):
-            return registry.within_budget(made)
-        count = min(self.prepare_on, len(images.train_images))
-        x = torch.tensor(images.train_images[:count], device=device).float().div_(255)
-        y = torch.tensor(images.train_labels[:count], device=device)
-        source = stream(self.seed, f"prepare {self.attack}", torch.device("cpu"))
-        common: dict[str, Any] = {"generator": source, "batch_size": self.batch_size}
-        found: AnyAttack = made.prepare(network, x, y, epsilon=max(epsilons), **common)
-        return found
 
     def _report(self, records: xr.Dataset, name: str, epsilons: tuple[float, ...]) -> str:
         """Return accuracies with standard errors, and what it took to turn an image."""

@@ -33,6 +33,7 @@ from deepcheck.evaluation.suites import (
 from deepcheck.evaluation.summary import format_summary, summary
 from deepcheck.evaluation.tables import attack_table, format_attack_table
 from deepcheck.evaluation.thresholds import confidence_threshold, standard_error, test_error, threshold_of
+from deepcheck.evaluation.transfer import transfer_matrix
 from deepcheck.evaluation.warned import Warned, looked_at
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "summary",
     "test_error",
     "threshold_of",
+    "transfer_matrix",
     "with_score",
     "worst_case",
 ]

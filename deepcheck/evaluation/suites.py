@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Planned:
-    """An attack, and the sizes it is run at.
+    """An attack, and the sizes it is run at; one that has to be prepared is prepared for these.
 
     Raises
     ------
