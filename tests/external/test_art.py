@@ -1,6 +1,8 @@
 """The same attacks in the Adversarial Robustness Toolbox: image by image where nothing is random, else no better."""
 
 import math
+import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from deepcheck.attacks import UniversalPerturbation
 from deepcheck.attacks.pgd import PGD, bim, fgsm, mim, pgd
 from tests.external.conftest import Case, Given
 
@@ -139,3 +142,52 @@ def test_from_the_same_random_starts_accuracy_is_no_higher(norm: str, case: Case
         if norm == "linf":
             assert (torch.stack(mine) <= torch.stack(its)).all()
     assert torch.stack(its).mean() < 0.3  # theirs is an attack
+
+
+def test_a_universal_perturbation_fools_no_fewer(case: Case) -> None:
+    """Theirs by DeepFool image after image, ours in groups and by gradient, as often over the same images."""
+    x, held_out, epsilon, passes = case.images[:60], case.images[60:], 0.2, 2
+    with torch.no_grad():
+        before = case.net(x).argmax(1)
+    classifier = art_classification.PyTorchClassifier(
+        case.net,
+        loss=torch.nn.CrossEntropyLoss(),
+        input_shape=(1, 8, 8),
+        nb_classes=10,
+        clip_values=(0.0, 1.0),
+        device_type="cpu",
+    )
+    attack = evasion.UniversalPerturbation(
+        classifier,
+        attacker="deepfool",
+        attacker_params={"max_iter": 10, "verbose": False},
+        delta=1e-6,
+        max_iter=passes,
+        eps=epsilon,
+        norm=math.inf,
+        verbose=False,
+    )
+    state = random.getstate()
+    random.seed(0)
+    start = time.perf_counter()
+    with seeded(0):
+        attack.generate(x.numpy(), before.numpy())
+    theirs_took = time.perf_counter() - start
+    random.setstate(state)
+    its = torch.from_numpy(np.asarray(attack.noise))
+    assert float(its.abs().max()) <= epsilon * (1 + 1e-6)
+
+    def rate(noise: Tensor, images: Tensor) -> float:
+        with torch.no_grad():
+            moved = case.net((images + noise).clamp(0, 1)).argmax(1) != case.net(images).argmax(1)
+        return float(moved.double().mean())
+
+    assert rate(its, x) > 0.1  # theirs is an attack
+    for method in ("deepfool", "gradient"):
+        start = time.perf_counter()
+        mine = UniversalPerturbation(method=method, passes=passes, group=10).prepare(  # type: ignore[arg-type]
+            case.net, x, case.labels[:60], epsilon=epsilon, generator=generator()
+        )
+        took = time.perf_counter() - start
+        print(method, mine.rates, rate(mine.perturbation, held_out), rate(its, x), rate(its, held_out), theirs_took / took)
+        assert mine.rates[0] >= rate(its, x)
