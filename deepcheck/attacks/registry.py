@@ -11,16 +11,22 @@ from collections.abc import Callable
 from typing import Any
 
 from deepcheck.attacks.base import Attack, BudgetAttack
+from deepcheck.attacks.black_box.hop_skip_jump import HopSkipJump
 from deepcheck.attacks.black_box.local_search import LocalSearch
 from deepcheck.attacks.black_box.noise import UniformNoise
+from deepcheck.attacks.black_box.opt_attack import OptAttack
 from deepcheck.attacks.black_box.spsa import SPSA, nes
 from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.black_box.zoo import ZOO
+from deepcheck.attacks.gradient.apgd import APGD, apgd_ce, apgd_t
 from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd, targeted_pgd
 from deepcheck.attacks.measures import SIZES, Measure
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
+from deepcheck.attacks.minimal.carlini_wagner import CarliniWagner
 from deepcheck.attacks.minimal.deepfool import DeepFool
+from deepcheck.attacks.minimal.ead import EAD
 from deepcheck.attacks.minimal.fab import FAB, fab_t
+from deepcheck.attacks.minimal.jsma import JSMA
 from deepcheck.attacks.norms import NORMS
 from deepcheck.attacks.prepared.base import PreparedAttack
 from deepcheck.attacks.prepared.transfer import Substitute
@@ -37,11 +43,16 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack | PreparedAttack[A
     "bim": bim,
     "mim": mim,
     "targeted_pgd": targeted_pgd,
+    "apgd": APGD,
+    "apgd_ce": apgd_ce,
+    "apgd_t": apgd_t,
     "square": Square,
     "uniform_noise": UniformNoise,
     "spsa": SPSA,
     "nes": nes,
     "deepfool": DeepFool,
+    "hop_skip_jump": HopSkipJump,
+    "opt_attack": OptAttack,
     "stadv": StAdv,
     "recolor": ReColorAdv,
     "rotation": Rotation,
@@ -52,6 +63,9 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack | PreparedAttack[A
     "fab_t": fab_t,
     "universal": UniversalPerturbation,
     "substitute": Substitute,
+    "carlini_wagner": CarliniWagner,
+    "ead": EAD,
+    "jsma": JSMA,
 }
 """Name to what makes the attack, from a norm and the options of `options_of`, all of which have defaults."""
 MEASURES: dict[str, Measure] = {**NORMS, **SIZES}

@@ -37,7 +37,7 @@ class Attack(OnImages):
     list: bool = False
     """Print all attacks, a line each, and do no more."""
     norm: str = "linf"
-    """Norm of the perturbation: linf, l2, l1 or l0."""
+    """Norm of the perturbation: linf, l2, l1 or l0; of attacks that are not additive what they move: flow, colour, rigid."""
     epsilon: tuple[float, ...] = ()
     """Sizes of the perturbation, >= 0; default: the one that the net was trained to withstand."""
     option: tuple[str, ...] = ()
@@ -58,6 +58,12 @@ class Attack(OnImages):
         checked_choice("attack", self.attack, registry.ATTACKS)
         norm = BOX_NORMS.get(checked_choice("norm", self.norm, registry.norms_of(self.attack)), self.norm)
         made = registry.make(self.attack, norm, **self._options())
+        objective = getattr(made, "objective", None)
+        if getattr(objective, "targeted", False) and getattr(made, "targets", "given") == "given":
+            raise ValueError(
+                f"objective = {objective.name} needs classes to reach: allowed here are attacks that choose them, such as "  # type: ignore[union-attr]
+                "targeted_pgd, or --targets likeliest"
+            )
         if self.pictures is not None:
             check_target(self.pictures, FORMATS)
         network, dataset, device, about = self.network()
@@ -93,8 +99,12 @@ class Attack(OnImages):
 
     def _epsilons(self, about: dict[str, Any], dataset: str) -> tuple[float, ...]:
         """Return the sizes that are given, or the one that the net was trained to withstand."""
+        from deepcheck.attacks.measures import SIZES
+
         if self.epsilon:
             return self.epsilon
+        if self.norm in SIZES and (begin := SIZES[self.norm].usual) is not None:
+            return (begin,)
         usual, epsilon = training_threat(about, dataset)
         if self.norm != usual:
             raise ValueError(f"epsilon is missing: there is no default for norm = {self.norm}")

@@ -2,7 +2,6 @@
 
 import math
 import random
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -146,7 +145,7 @@ def test_from_the_same_random_starts_accuracy_is_no_higher(norm: str, case: Case
 
 def test_a_universal_perturbation_fools_no_fewer(case: Case) -> None:
     """Theirs by DeepFool image after image, ours in groups and by gradient, as often over the same images."""
-    x, held_out, epsilon, passes = case.images[:60], case.images[60:], 0.2, 2
+    x, epsilon, passes = case.images[:40], 0.3, 1
     with torch.no_grad():
         before = case.net(x).argmax(1)
     classifier = art_classification.PyTorchClassifier(
@@ -169,25 +168,16 @@ def test_a_universal_perturbation_fools_no_fewer(case: Case) -> None:
     )
     state = random.getstate()
     random.seed(0)
-    start = time.perf_counter()
     with seeded(0):
         attack.generate(x.numpy(), before.numpy())
-    theirs_took = time.perf_counter() - start
     random.setstate(state)
     its = torch.from_numpy(np.asarray(attack.noise))
     assert float(its.abs().max()) <= epsilon * (1 + 1e-6)
 
-    def rate(noise: Tensor, images: Tensor) -> float:
-        with torch.no_grad():
-            moved = case.net((images + noise).clamp(0, 1)).argmax(1) != case.net(images).argmax(1)
-        return float(moved.double().mean())
-
-    assert rate(its, x) > 0.1  # theirs is an attack
+    with torch.no_grad():
+        rate = float((case.net((x + its).clamp(0, 1)).argmax(1) != before).double().mean())
+    assert rate > 0.1  # theirs is an attack
     for method in ("deepfool", "gradient"):
-        start = time.perf_counter()
-        mine = UniversalPerturbation(method=method, passes=passes, group=10).prepare(  # type: ignore[arg-type]
-            case.net, x, case.labels[:60], epsilon=epsilon, generator=generator()
-        )
-        took = time.perf_counter() - start
-        print(method, mine.rates, rate(mine.perturbation, held_out), rate(its, x), rate(its, held_out), theirs_took / took)
-        assert mine.rates[0] >= rate(its, x)
+        own = UniversalPerturbation(method=method, passes=passes, group=10)
+        found = own.prepare(case.net, x, case.labels[:40], epsilon=epsilon, generator=generator())
+        assert found.rates[0] >= rate, method

@@ -20,8 +20,9 @@ from odeflow.model import checked_count, checked_number
 
 __all__ = ["FAB", "fab_t"]
 
-_INSIDE = 1e-3
-"""Share of the margin of the outer point at which the final search aims: on the boundary itself nothing is found."""
+_AIM, _LEAST = 5e-5, 1e-5
+"""Margins, as shares of the image's own, at which the final search aims, and the least that it takes: on the boundary
+itself what the model says is up to rounding."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class FAB(MinimalAttack):
     the place of one for each class.
 
     Restarts begin at a random point within half the distance that was found before, with
-    several targets once each had its turn. For linear models of two classes the result is the distance in the box, exactly
-    but for 1e-5 of it; in general an upper bound.
+    several targets once each had its turn. For linear models of two classes the result is the distance in the box, and
+    1e-4 of it at most more; in general an upper bound.
 
     Examples
     --------
@@ -169,14 +170,17 @@ class FAB(MinimalAttack):
     def _search_line(self, examples: Examples, found: Points, inner: Tensor, least: Tensor) -> Points:
         """Return points nearer to the boundary, on the lines from the images, where the margin is `inner`, to those found."""
         x = z = examples.images
+        aim, enough = -_AIM * inner, -_LEAST * inner
         for _step in range(self.final_steps):
             outer = self._margin(found.logits, examples.labels, examples.targets)
-            share = ((_INSIDE * outer - inner) / (outer - inner)).nan_to_num(nan=1.0).clamp(0, 1)
+            share = ((aim - inner) / (outer - inner)).nan_to_num(nan=1.0).clamp(0, 1)
             new = examples.points(torch.lerp(z, found.images, per_example(share.to(x.dtype), x)), self._objective)
+            margin = self._margin(new.logits, examples.labels, examples.targets)
             assert new.reached is not None
-            z = torch.where(per_example(new.reached, x), z, new.images)
-            inner = torch.where(new.reached, inner, self._margin(new.logits, examples.labels, examples.targets))
+            new.reached &= margin >= enough
             least = self._put_nearer(examples, found, new, least)
+            z = torch.where(per_example(new.reached, x), z, new.images)
+            inner = torch.where(new.reached, inner, margin)
         return found
 
 

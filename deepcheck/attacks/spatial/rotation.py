@@ -92,15 +92,15 @@ class Rotation(RandomSearch):
         x = examples.images
         points = examples.points(self._propose(query, x, now, epsilon, examples.draws(query)), self._objective)
         theta = self._parameters(query, x, epsilon, examples.draws(query))
-        return replace(points, size=self._rigid.size(theta))
+        return replace(points, size=self._rigid.size(theta).expand(len(x)).clone())
 
     def _parameters(self, query: int, x: Tensor, epsilon: float, draws: Draws) -> Tensor:
-        """Return the parameters of the transformation that is tried in a query, shape (n, 3)."""
-        theta = x.new_zeros(len(x), 3)
+        """Return the parameters of the transformation that is tried in a query, shape (n, 3), or (1, 3) for all images."""
         if self.search == "grid":
-            theta += x.new_tensor(_grid(self.angles, self.shifts)[query])
-        elif query:
-            theta = draws.symmetric(theta)
+            theta = x.new_tensor([_grid(self.angles, self.shifts)[query]])
+        else:
+            theta = x.new_zeros(len(x), 3)
+            theta = draws.symmetric(theta) if query else theta
         return self._rigid.confine(epsilon * theta, epsilon)
 
 

@@ -29,7 +29,7 @@ def sample(images: Tensor, rows: Tensor, columns: Tensor, border: Border) -> Ten
     images
         Shape (n, channels, height, width).
     rows, columns
-        The places, in pixels, from 0 to height - 1 and width - 1, shapes (n, a, b).
+        The places, in pixels, from 0 to height - 1 and width - 1, shapes (n, a, b), or (1, a, b) for all images.
     border
         What is outside.
 
@@ -51,8 +51,11 @@ def sample(images: Tensor, rows: Tensor, columns: Tensor, border: Border) -> Ten
     index = torch.stack(
         [row.clamp(0, height - 1) * width + column.clamp(0, width - 1) for row, column, _ in corners], 1
     )
-    n, count = len(rows), index[0].numel()
-    values = images.flatten(2).gather(2, index.view(n, 1, count).expand(n, channels, count))
+    n, count = len(images), index[0].numel()
+    if len(index) == 1:
+        values = images.flatten(2)[:, :, index.flatten()]
+    else:
+        values = images.flatten(2).gather(2, index.view(n, 1, count).expand(n, channels, count))
     values = values.view(n, channels, *index.shape[1:])
     sampled = torch.zeros_like(values[:, :, 0])
     for k, (row, column, weight) in enumerate(corners):

@@ -110,7 +110,7 @@ class Flow(Transformation):
 class Rigid(Transformation):
     """A shift of the image, then a rotation about its centre, with bilinear samples, and 0 beyond the border.
 
-    Parameters have the shape (n, 3), in units of the largest ones: the angle, counter-clockwise; the shift down; the shift to
+    Parameters have the shape (n, 3), or (1, 3) for all images alike, in units of the largest ones: the angle, counter-clockwise; the shift down; the shift to
     the right. The size is the largest of them. (Engstrom et al., ICML 2019)
     """
 
