@@ -127,6 +127,8 @@ def _transfer(x: Tensor, now: Tensor, epsilon: float, draws: Draws, share: float
     first, second = _Window(tuple(x.shape), a, b, top, left), _Window(tuple(x.shape), a, b, other_top, other_left)
     rho = draws.signs(x, channels, 1, 1)
     nu = now - x
+    if p == 1:  # what the projection leaves by rounding is nothing
+        nu = nu.masked_fill(nu.abs() <= 8 * torch.finfo(x.dtype).eps * epsilon, 0)
     both = first.mask() | second.mask()
     size = nu.abs() if p == 1 else nu.square()  # its sum is the length, or the square of it
     unused = (epsilon**p - size.sum((1, 2, 3), keepdim=True)).clamp_(min=0)
