@@ -20,6 +20,7 @@ SECTIONS = (
     "committee",
     "committee_simulation",
     "deep",
+    "attacks",
     "startup",
 )
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from deepcheck.checks import CheckpointError
-from deepcheck.commands.attack import Attack
+from deepcheck.commands.attack_flags import DEFAULT, command_of, named_attack
 from deepcheck.commands.distal import Distal
 from deepcheck.commands.evaluate import Evaluate
 from deepcheck.commands.export import Export
@@ -47,11 +47,14 @@ EXAMPLES = {
     "attack": (
         "attack --list",
         "attack runs/mnist_at --norm l2 --epsilon 1 2 --steps 100 --restarts 5",
-        "attack runs/mnist_at --attack square --epsilon 0.3 --option queries=500",
+        "attack runs/mnist_at --attack square --epsilon 0.3 --queries 500",
+        "attack --attack square --help  (the flags of an attack)",
+        "attack runs/mnist_at --attack deepfool --norm l2 --epsilon 1 2 --pictures deepfool.pdf",
         "attack --model package.module:factory --dataset cifar10 --epsilon 0.0314",
     ),
     "evaluate": (
         "evaluate runs/mnist_at --out records.nc --plot attacks.pdf",
+        "evaluate runs/mnist_at --suite standard --epsilon 0.3 --state state --entry mnist_at.json",
         "evaluate runs/mnist_at --suite linf --examples 200 --steps 200 --restarts 2",
     ),
     "distal": ("distal runs/mnist_at --plot distal.pdf", "distal runs/mnist_at --epsilon 0.3 --count 200"),
@@ -73,14 +76,25 @@ def types_of(arguments: list[str]) -> Any:
         train = Train(recipe(chosen.dataset, chosen.method), chosen.dataset, chosen.method)
     if arguments[:1] == ["train"]:
         _check_settings(arguments, train.method)
+    attack = command_of(named_attack(arguments) if arguments[:1] == ["attack"] else DEFAULT)
     return (
         Annotated[Train, tyro.conf.subcommand("train", default=train)]
         | Annotated[Export, tyro.conf.subcommand("export")]
-        | Annotated[Attack, tyro.conf.subcommand("attack")]
+        | Annotated[attack, tyro.conf.subcommand("attack")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Distal, tyro.conf.subcommand("distal")]
         | Annotated[Methods, tyro.conf.subcommand("methods")]
     )
+
+
+def _elsewhere(arguments: list[str]) -> dict[str, Any]:
+    """Return the commands with the flags of each of the other attacks, by how it is named."""
+    if arguments[:1] != ["attack"]:
+        return {}
+    from deepcheck.attacks.registry import ATTACKS
+
+    others = (name for name in ATTACKS if name != named_attack(arguments))
+    return {f"--attack {name}": types_of(["attack", "--attack", name]) for name in others}
 
 
 def _check_settings(arguments: list[str], method: str) -> None:
@@ -115,6 +129,7 @@ def _work(arguments: list[str]) -> int:
         commands=COMMANDS,
         description="Deep nets under attack, to be held against the theory. deepcheck --version prints the version.",
         examples=EXAMPLES,
+        elsewhere=lambda: _elsewhere(arguments),
     )
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     status: int = command.run()

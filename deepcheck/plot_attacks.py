@@ -153,7 +153,7 @@ def plot_attacked(
             top = _TEXT + row * (tall + _TEXT)
             ax.set_position((left / inches, 1 - (top + tall) / height, size / inches, tall / height))
             ax.set_axis_off()
-            return 1 - (top + tall / 2) / height
+            return float(1 - (top + tall / 2) / height)
 
         for row, (name, some) in enumerate({"clean": images, **attacked}.items()):
             delta = some.images - images.images

@@ -35,6 +35,7 @@ from deepcheck.attacks.checks import (
 )
 from deepcheck.attacks.draws import keys
 from deepcheck.attacks.examples import Asked, Examples
+from deepcheck.attacks.measures import Measure
 from deepcheck.attacks.norms import Norm
 from deepcheck.attacks.norms import norm as as_norm
 from deepcheck.attacks.objectives import Objective
@@ -87,8 +88,8 @@ class Attack(Protocol):
 class CheckedAttack(abc.ABC):
     """What every attack has: norm, objective, restarts and bounds, and the checks of a call."""
 
-    norm: Norm | str = "linf"
-    """The ball: a name out of `norms.NORMS` or a Norm."""
+    norm: Measure | str = "linf"
+    """The ball: a name out of `norms.NORMS` or a Norm; of transformations the attack's own measure."""
     objective: Objective | str = "margin"
     """What is maximised: a name out of `objectives.OBJECTIVES`, or an Objective."""
     _: KW_ONLY
@@ -103,12 +104,17 @@ class CheckedAttack(abc.ABC):
     _unit: ClassVar[str] = "batch"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "norm", as_norm(self.norm))
+        object.__setattr__(self, "norm", self._checked_norm())
         object.__setattr__(self, "objective", as_objective(self.objective))
         object.__setattr__(self, "bounds", checked_bounds(self.bounds))
         object.__setattr__(self, "restarts", checked_count("restarts", self.restarts, 1))
         if self.targets not in TARGETS:
             raise ValueError(f"targets = {self.targets!r} is not allowed: given, least_likely or likeliest is")
+
+    @property
+    def _measure(self) -> Measure:
+        assert isinstance(self.norm, Measure)
+        return self.norm
 
     @property
     def _norm(self) -> Norm:
@@ -119,6 +125,10 @@ class CheckedAttack(abc.ABC):
     def _objective(self) -> Objective:
         assert isinstance(self.objective, Objective)
         return self.objective
+
+    def _checked_norm(self) -> Measure:
+        """Return what measures the perturbation, or raise ValueError or TypeError."""
+        return as_norm(self.norm)
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:  # noqa: B027
         """Raise ValueError if images of this shape cannot be attacked."""
@@ -326,7 +336,7 @@ class BudgetAttack(CheckedAttack):
         """Attack all examples at one epsilon, with all restarts."""
         if not len(examples):
             return Attacked.none(examples.images.to(examples.dtype), self.restarts)
-        found = Restarts(self._norm, examples.images, examples.dtype)
+        found = Restarts(self._measure, examples.images, examples.dtype)
         for restart in range(self.restarts):
             rows = found.left() if self.stop_when_reached else None
             some = (examples if rows is None else examples.at(rows)).stream(restart)

@@ -139,10 +139,11 @@ class Examples:
             self.asked.add(self._place())
         return logits_of(self.model, self.rounded(z))
 
-    def points(self, z: Tensor, objective: Objective) -> Points:
+    def points(self, z: Tensor, objective: Objective, *, trial: bool = False) -> Points:
         """Return what the model makes of points, without a gradient.
 
-        Where it has no finite logits, the goal is not reached, and the objective is minus infinity.
+        Where it has no finite logits, the goal is not reached, and the objective is minus infinity. Points on `trial`, such
+        as those of a difference, which the attack will not return, do not end the count of evaluations.
         """
         logits = self.logits(z)
         some = decided(logits.detach())
@@ -151,7 +152,7 @@ class Examples:
         value = torch.where(some & ~value.detach().isnan(), value, -torch.inf)
         reached = objective.reached(logits, self.labels, self.targets)
         reached = None if reached is None else reached & some
-        if self.asked is not None:
+        if self.asked is not None and not trial:
             self.asked.note(self._place(), reached)
         return Points(z, logits, value, reached)
 
@@ -168,6 +169,7 @@ class Examples:
             return found
         found, some = found.copy(), self.at(rows)
         clean = Points.joined([batch.points(batch.images.clone(), objective) for batch in some.batches()])
+        clean.size = None if found.size is None else torch.zeros_like(found.size[rows])
         if not bool(decided(clean.logits).all()):
             count = int((~decided(clean.logits)).sum())
             raise ValueError(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import time
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from deepcheck.attacks.base import Attack, Attacked, Model, checked_images
-from deepcheck.attacks.calls import decided, evaluating, logits_of
+from deepcheck.attacks.calls import HALVES, decided, evaluating, logits_of
 from deepcheck.attacks.checks import checked_bounds, checked_epsilons, checked_indices, checked_logits
 from deepcheck.attacks.draws import checked_generator
 from deepcheck.attacks.norms import Norm
@@ -68,6 +68,9 @@ class InOrder:
     """Names and attacks, of one norm."""
     name: str = "in order"
     """What the whole is called."""
+    state: str | None = field(default=None, repr=False)
+    """A folder in which a file is written after each attack, one for each epsilon; None: nothing is written. Where such a file
+    is there and of the same evaluation (attacks, images, labels, epsilon and seed), the attacks in it are not run again."""
     objective: Margin = field(default_factory=Margin, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -128,7 +131,6 @@ class InOrder:
         indices: Tensor | None = None,
         batch_size: int = 500,
         progress: bool = False,
-        state: str | os.PathLike[str] | None = None,
     ) -> tuple[Attacked, list[Stage]]:
         """Attack at one epsilon, and say what each attack did, and how long it took.
 
@@ -138,9 +140,6 @@ class InOrder:
             As of the call.
         epsilon
             Radius of the ball, >= 0.
-        state
-            A file, .npz, that is written after each attack. Where it is there and of the same evaluation (attacks, images,
-            labels, epsilon and seed), the attacks in it are not run again.
 
         Raises
         ------
@@ -148,13 +147,8 @@ class InOrder:
             If an argument is not allowed, or the state is one of another evaluation; before any attack.
         """
         (value,), _ = checked_epsilons([epsilon])
-        path = None if state is None else Path(state)
-        if path is not None and path.suffix != ".npz":
-            raise ValueError(f"state = {str(path)!r} is not allowed: a file .npz is")
-        return self._run(
-            model, images, labels, value, _seed(generator),
-            indices=indices, batch_size=batch_size, progress=progress, state=path,
-        )  # fmt: skip
+        common: dict[str, Any] = {"indices": indices, "batch_size": batch_size, "progress": progress}
+        return self._run(model, images, labels, value, _seed(generator), **common)
 
     def _run(
         self,
@@ -167,7 +161,6 @@ class InOrder:
         indices: Tensor | None,
         batch_size: int,
         progress: bool,
-        state: Path | None = None,
     ) -> tuple[Attacked, list[Stage]]:
         """Run the attacks at one epsilon."""
         bounds = checked_bounds(getattr(self.attacks[0][1], "bounds", (0.0, 1.0)))
@@ -179,6 +172,7 @@ class InOrder:
         images, labels = images.detach(), labels.detach()
         found = _Found(model, images, labels, self.norm, batch_size)
         stages: list[Stage] = []
+        state = None if self.state is None else Path(self.state, f"{self.name}_{self.norm.name}_{epsilon:.6g}.npz")
         digest = "" if state is None else self._digest(images, labels, indices, epsilon, seed)
         if state is not None and state.exists():
             stages = found.load(state, digest)
@@ -196,6 +190,7 @@ class InOrder:
             found.row()
             stages.append(Stage(name, found.accuracy(), time.perf_counter() - began, len(rows)))
             if state is not None:
+                state.parent.mkdir(parents=True, exist_ok=True)
                 found.save(state, digest, stages)
         return found.result(), stages
 
@@ -252,7 +247,8 @@ class _Found:
 
     def save(self, path: Path, digest: str, stages: Sequence[Stage]) -> None:
         """Write the state so far."""
-        arrays = {"images": self._images.float().cpu().numpy(), "logits": self._logits.cpu().numpy()}
+        wide = self._images.float() if self._images.dtype in HALVES else self._images
+        arrays = {"images": wide.cpu().numpy(), "logits": self._logits.cpu().numpy()}
         for name in self._rows[0]:
             arrays[name] = torch.stack([row[name] for row in self._rows]).cpu().numpy()
         about = json.dumps({"digest": digest, "stages": [vars(stage) for stage in stages]})
@@ -263,11 +259,11 @@ class _Found:
     def load(self, path: Path, digest: str) -> list[Stage]:
         """Take over a state that was written, and return the stages in it."""
         try:
-            with np.load(path, allow_pickle=False) as kept:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as kept:
                 arrays = {name: kept[name] for name in kept.files}
             about = json.loads(str(arrays.pop("about")))
             stages = [Stage(**stage) for stage in about["stages"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"state = {str(path)!r} cannot be read: {error}; allowed is a file of this command"
             ) from error

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from deepcheck.attacks.draws import Draws, Source
+from deepcheck.attacks.measures import Measure
+from deepcheck.attacks.shrinking import factor, threshold
 from deepcheck.checks import checked_choice
 from odeflow.model import checked_count, checked_number
 
@@ -33,10 +35,9 @@ def _radius(epsilon: Epsilon, like: Tensor) -> Epsilon:
     return per_example(epsilon, like) if isinstance(epsilon, Tensor) and epsilon.ndim else epsilon
 
 
-class Norm(abc.ABC):
+class Norm(Measure, abc.ABC):
     """A norm of perturbations (or the number of entries, L0) and the geometry of its ball."""
 
-    name: ClassVar[str]
     dual: ClassVar[str | None]
     """Name of the dual norm max{<g, d> : |d| <= 1}; None for L0, which is no norm."""
     room_matters: ClassVar[bool] = True
@@ -124,7 +125,7 @@ class LInf(Norm):
 
     def confinement(self, images: Tensor, epsilon: Epsilon, bounds: tuple[float, float]) -> Callable[[Tensor], Tensor]:
         """Return the map of points into the cube around `images` and the box: one clip of every entry."""
-        step = _radius(_below(epsilon, images), images) + torch.zeros_like(images)
+        step = _radius(below(epsilon, images), images) + torch.zeros_like(images)
         low, high = moved(images, -step).clamp_(min=bounds[0]), moved(images, step).clamp_(max=bounds[1])
 
         def confine(points: Tensor) -> Tensor:
@@ -152,24 +153,11 @@ class L2(Norm):
     def project_within(self, delta: Tensor, epsilon: Epsilon, low: Tensor, high: Tensor) -> Tensor:
         """Shorten the perturbation by one factor s <= 1, then clip it to the box: clip(s delta), of length epsilon at most.
 
-        An entry of size a with the room r is min(s a, r), so that the square of the length rises with s, and between two
-        of the values r / a, where entries meet the box, it is (sum of r^2 of those that have) + s^2 (sum of a^2 of the
-        others).
+        An entry of size a with the room r is min(s a, r), so that the length rises with s.
         """
         a, r = _sizes_and_rooms(delta, low, high)
-        square = _per_row(epsilon, a) ** 2
-        outside = torch.minimum(a, r).square().sum(1) > square
-        meets = torch.where(a > 0, r / a, torch.inf)
-        s, order = meets.sort(dim=1)
-        at_edge = r.gather(1, order).square().cumsum(1)
-        free = a.gather(1, order).square().flip(1).cumsum(1).flip(1)
-        zero = torch.zeros_like(free[:, :1])
-        count = (at_edge + s.square() * torch.cat([free[:, 1:], zero], 1) < square[:, None]).sum(1)
-        count = count.clamp_(max=a.shape[1] - 1)[:, None]
-        rest = square[:, None] - torch.cat([zero, at_edge], 1).gather(1, count)
-        factor = (rest.clamp_(min=0) / _positive(free.gather(1, count))).sqrt_()
-        size = torch.minimum(torch.where(outside[:, None], factor, 1.0) * a, r)
-        return _signed(size, delta)
+        s = factor(a, r, _per_row(epsilon, a) ** 2)
+        return _signed(torch.minimum(s[:, None] * a, r), delta)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the gradient, of length 1."""
@@ -240,21 +228,12 @@ class L1(_Sparse):
     def project_within(self, delta: Tensor, epsilon: Epsilon, low: Tensor, high: Tensor) -> Tensor:
         """Shrink every entry by the same threshold t >= 0, then clip it to the box, so that the length is epsilon at most.
 
-        An entry of size a with the room r is a - t between 0 and r, so that the length falls with t, piece by piece along
-        straight lines: with the number of entries strictly between, which changes at every a and a - r (Croce and Hein,
-        ICML 2021, proposition 2.1, in other words).
+        An entry of size a with the room r is a - t between 0 and r, so that the length falls with t (Croce and Hein, ICML
+        2021, proposition 2.1, in other words).
         """
         a, r = _sizes_and_rooms(delta, low, high)
-        bound = _per_row(epsilon, a)
-        outside = torch.minimum(a, r).sum(1) > bound
-        t, order = torch.cat([a, (a - r).clamp_(min=0)], 1).sort(dim=1, descending=True)
-        between = torch.where(order < a.shape[1], 1.0, -1.0).to(a.dtype).cumsum(1)
-        gained = (between[:, :-1] * (t[:, :-1] - t[:, 1:])).cumsum(1)
-        length = torch.cat([torch.zeros_like(bound)[:, None], gained], 1)  # at each threshold in t
-        last = (length <= bound[:, None]).sum(1, keepdim=True).sub_(1).clamp_(min=0)
-        excess = (bound[:, None] - length.gather(1, last)) / between.gather(1, last).clamp_(min=1)
-        threshold = torch.where(outside[:, None], t.gather(1, last) - excess, 0.0)
-        return _signed(torch.minimum((a - threshold).clamp_(min=0), r), delta)
+        t = threshold(a, r, _per_row(epsilon, a))
+        return _signed(torch.minimum((a - t[:, None]).clamp_(min=0), r), delta)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the sign of the gradient at its largest entry, or 1/m of the signs at its m largest `coordinates`."""
@@ -318,7 +297,7 @@ NORMS: dict[str, Norm] = {"linf": LInf(), "l2": L2(), "l1": L1(), "l0": L0()}
 """One of each, by name."""
 
 
-def norm(value: str | Norm) -> Norm:
+def norm(value: str | Measure) -> Norm:
     """Return a norm by its name, or the norm itself.
 
     Raises
@@ -354,7 +333,7 @@ def rounded(points: Tensor, images: Tensor, dtype: torch.dtype) -> Tensor:
     return z + change
 
 
-def _below(epsilon: Epsilon, like: Tensor) -> Tensor:
+def below(epsilon: Epsilon, like: Tensor) -> Tensor:
     """Return the largest number in the precision of `like` that is not above epsilon, of its shape."""
     exact = _tensor(epsilon, torch.empty((), dtype=torch.float64, device=like.device))
     radius = exact.to(like.dtype)

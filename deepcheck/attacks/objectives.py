@@ -32,6 +32,9 @@ __all__ = [
 ]
 
 
+FewClasses = Literal["error", "difference"]
+
+
 class Objective(abc.ABC):
     """A function to maximise, and when an example is finished."""
 
@@ -70,14 +73,19 @@ class Targeted(Objective):
 
 @dataclass(frozen=True)
 class CrossEntropy(Objective):
-    """Cross-entropy of the true class, -log p_y."""
+    """Cross-entropy of the true class, -log p_y.
+
+    It is log(1 + exp(m)) with m the log of the odds against y, log(sum over k != y of exp(z_k)) - z_y, and computed so:
+    -log p_y itself, and 1 - p_y in its gradient, have no digits left in single precision where p_y is near 1.
+    """
 
     name = "cross_entropy"
 
     def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return -log p_y."""
         del targets
-        return F.cross_entropy(logits, labels, reduction="none")
+        odds = _others(logits, labels).logsumexp(1) - _at(logits, labels)
+        return -F.logsigmoid(-odds)  # softplus rounds by the place of an example in its batch
 
 
 @dataclass(frozen=True)
@@ -129,13 +137,22 @@ class DLR(Objective):
     -(z_y - max over k != y of z_k) / (z_1 - z_3), with the logits sorted, z_1 the largest. Needs 3 classes.
     """
 
+    few_classes: FewClasses = "error"
+    """What a model of fewer classes gets: an error, or the difference alone, which is the margin."""
+
     name = "dlr"
+
+    def __post_init__(self) -> None:
+        checked_choice("few_classes", self.few_classes, ("error", "difference"))
 
     def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return (max over k != y of z_k - z_y) / (z_1 - z_3)."""
         del targets
+        difference = _largest_other(logits, labels) - _at(logits, labels)
+        if self.few_classes == "difference" and logits.shape[1] < 3:
+            return difference
         z = _sorted(logits, 3)
-        return (_largest_other(logits, labels) - _at(logits, labels)) / (z[:, 0] - z[:, 2] + 1e-12)
+        return difference / (z[:, 0] - z[:, 2] + 1e-12)
 
 
 @dataclass(frozen=True)
@@ -170,12 +187,22 @@ class TargetedDLR(Targeted):
     -(z_y - z_t) / (z_1 - (z_3 + z_4)/2), with the logits sorted, z_1 the largest.
     """
 
+    few_classes: FewClasses = "error"
+    """What a model of fewer classes gets: an error, or the difference alone."""
+
     name = "targeted_dlr"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checked_choice("few_classes", self.few_classes, ("error", "difference"))
 
     def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return (z_t - z_y) / (z_1 - (z_3 + z_4)/2)."""
+        difference = _at(logits, _given(targets)) - _at(logits, labels)
+        if self.few_classes == "difference" and logits.shape[1] < 4:
+            return difference
         z = _sorted(logits, 4)
-        return (_at(logits, _given(targets)) - _at(logits, labels)) / (z[:, 0] - (z[:, 2] + z[:, 3]) / 2 + 1e-12)
+        return difference / (z[:, 0] - (z[:, 2] + z[:, 3]) / 2 + 1e-12)
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -217,7 +244,12 @@ def _at(logits: Tensor, classes: Tensor) -> Tensor:
 
 def _largest_other(logits: Tensor, classes: Tensor) -> Tensor:
     """Return the largest logit of all classes but one."""
-    return logits.scatter(1, classes[:, None], -torch.inf).amax(1)
+    return _others(logits, classes).amax(1)
+
+
+def _others(logits: Tensor, classes: Tensor) -> Tensor:
+    """Return the logits, with minus infinity for one class."""
+    return logits.scatter(1, classes[:, None], -torch.inf)
 
 
 def _sorted(logits: Tensor, needed: int) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepcheck.attacks.measures import Measure
 from deepcheck.attacks.norms import Norm, per_example, rounded
 
 __all__ = ["Attacked", "Nearest", "Points", "Restarts", "looks"]
@@ -43,7 +44,7 @@ class Attacked:
     confidence: Tensor
     """The probability of that class, shape (restarts, n)."""
     length: Tensor
-    """Norm of the perturbation, shape (restarts, n), in the attack's norm. Of a minimal attack it is the distance that was
+    """Norm of the perturbation, shape (restarts, n), in the attack's norm, or size of the transformation. Of a minimal attack it is the distance that was
     found, infinite where none was; `length.amin(0)` is then that of `images`."""
     queries: Tensor
     """Evaluations of the model in every restart, shape (restarts, n), int64: until the example reached the goal, where the
@@ -83,6 +84,8 @@ class Points:
     """The objective."""
     reached: Tensor | None
     """Whether the goal is reached; None for objectives without one."""
+    size: Tensor | None = None
+    """Size of the transformation, shape (n,); None for what is measured by a norm."""
 
     @staticmethod
     def joined(parts: Sequence[Points]) -> Points:
@@ -143,14 +146,14 @@ class Restarts:
     Parameters
     ----------
     norm
-        Of the perturbations.
+        Of the perturbations, or what else measures them: then the points have their sizes.
     images
         The original images, shape (n, ...), in the precision of the search.
     dtype
         Precision of the attacked images.
     """
 
-    def __init__(self, norm: Norm, images: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, norm: Measure, images: Tensor, dtype: torch.dtype) -> None:
         self.worst: Points | None = None
         self._norm = norm
         self._images = images
@@ -199,6 +202,9 @@ class Restarts:
 
     def _length(self, points: Points, rows: Tensor | None) -> Tensor:
         """Return the length of the perturbations of some examples (None: of all) as they leave the attack, rounded."""
+        if not isinstance(self._norm, Norm):
+            assert points.size is not None
+            return points.size
         images = self._images if rows is None else self._images[rows]
         return self._norm.length(self._rounded(points, images).to(images.dtype) - images)
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -27,6 +27,8 @@ __all__ = ["OnImages", "OnNet", "at_most", "load_images", "result_in", "training
 class OnNet:
     """What the other commands have in common."""
 
+    command: ClassVar[str] = ""
+    """The command's name, where it is not the class's."""
     checkpoint: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")] = None
     """A checkpoint, as `deepcheck train` or `deepcheck export` leaves it, or the folder where it is."""
     model: str | None = None
@@ -66,7 +68,7 @@ class OnNet:
 
     def _check_which(self) -> None:
         """Raise unless there is either a checkpoint or a net of one's own."""
-        command = type(self).__name__.lower()
+        command = self.command or type(self).__name__.lower()
         if self.model is None:
             if self.checkpoint is None:
                 raise ValueError(

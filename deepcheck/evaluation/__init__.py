@@ -12,11 +12,13 @@ from deepcheck.evaluation.detection import (
     roc_auc,
 )
 from deepcheck.evaluation.distal import distal, noise_images
+from deepcheck.evaluation.queries import queries_needed, success_over_queries
 from deepcheck.evaluation.records import AttackRecord, assemble, checked, joined
 from deepcheck.evaluation.robustness import curve_area, robust_error, robustness_curve, worst_case
 from deepcheck.evaluation.run import evaluate, record, split
 from deepcheck.evaluation.sanity import Check, sanity_checks
 from deepcheck.evaluation.scores import Scores, scores_of, with_score
+from deepcheck.evaluation.standard import standard_attack
 from deepcheck.evaluation.suites import (
     SUITES,
     THREATS,
@@ -25,11 +27,14 @@ from deepcheck.evaluation.suites import (
     adaptive,
     confidence_attack,
     planned_suite,
+    standard_suite,
     suite,
 )
 from deepcheck.evaluation.summary import format_summary, summary
 from deepcheck.evaluation.tables import attack_table, format_attack_table
 from deepcheck.evaluation.thresholds import confidence_threshold, standard_error, test_error, threshold_of
+from deepcheck.evaluation.transfer import transfer_matrix
+from deepcheck.evaluation.warned import Warned, looked_at
 
 __all__ = [
     "SUITES",
@@ -39,6 +44,7 @@ __all__ = [
     "Planned",
     "Scores",
     "Threats",
+    "Warned",
     "adaptive",
     "assemble",
     "attack_table",
@@ -53,12 +59,14 @@ __all__ = [
     "format_attack_table",
     "format_summary",
     "joined",
+    "looked_at",
     "negative_confidences",
     "negative_scores",
     "noise_images",
     "planned_suite",
     "positive_confidences",
     "positive_scores",
+    "queries_needed",
     "record",
     "robust_error",
     "robustness_curve",
@@ -67,11 +75,15 @@ __all__ = [
     "sanity_checks",
     "scores_of",
     "split",
+    "standard_attack",
     "standard_error",
+    "standard_suite",
+    "success_over_queries",
     "suite",
     "summary",
     "test_error",
     "threshold_of",
+    "transfer_matrix",
     "with_score",
     "worst_case",
 ]

@@ -15,6 +15,7 @@ from deepcheck.evaluation.schema import (
     SCHEMA,
     VARIABLES,
     check_attacked,
+    check_queries,
     checked,
     checked_integers,
     checked_predictions,
@@ -53,6 +54,9 @@ class AttackRecord:
     wrong class, and a finite length."""
     effort: str = ""
     """How hard it tried, say "40 steps x 10 restarts"."""
+    queries: npt.NDArray[Any] | None = None
+    """Evaluations of the model in each restart, until the goal was reached where the attack stops then; -1 where they are
+    not known, or the prediction is -1; kept as int32. None: they were not counted."""
 
     def __post_init__(self) -> None:
         for name in ("norm", "objective", "effort"):
@@ -80,6 +84,12 @@ class AttackRecord:
         if success.shape != prediction.shape:
             raise ValueError(f"success has the shape {success.shape}: allowed is prediction's, {prediction.shape}")
         check_attacked(self.prediction, self.confidence, self.length, success)
+        if self.queries is not None:
+            queries = checked_integers("queries", self.queries, least=-1, most=np.iinfo(np.int32).max)
+            if queries.shape != prediction.shape:
+                raise ValueError(f"queries has the shape {queries.shape}: allowed is prediction's, {prediction.shape}")
+            check_queries(queries, self.prediction)
+            object.__setattr__(self, "queries", queries.astype(np.int32))
 
     def __repr__(self) -> str:
         _, restarts, examples = self.prediction.shape
@@ -154,6 +164,8 @@ def assemble(
         "length": np.full(shape, np.nan, np.float32),
         "success": np.full(shape, -1, np.int8),
     }
+    if any(attack.queries is not None for attack in attacks.values()):
+        attacked["queries"] = np.full(shape, -1, np.int32)
     for index, (name, attack) in enumerate(attacks.items()):
         if attack.prediction.shape[2] != examples:
             raise ValueError(
@@ -165,7 +177,7 @@ def assemble(
             success = successes(attack.prediction, clean["label"], attack.length)
         found = {name: getattr(attack, name) for name in attacked} | {"success": success}
         for variable, values in attacked.items():
-            values[index, rows, : attack.prediction.shape[1]] = found[variable]
+            values[index, rows, : attack.prediction.shape[1]] = -1 if found[variable] is None else found[variable]
     records = xr.Dataset(
         {
             **{name: ("example", values) for name, values in clean.items()},
@@ -231,7 +243,7 @@ def _attack_record(one: xr.Dataset) -> AttackRecord:
     """Return what one attack did, without the epsilons and restarts at which it was not run."""
     run = one["prediction"].values >= 0
     rows, restarts = run.any(axis=(1, 2)), run.any(axis=(0, 2))
-    names = ("prediction", "confidence", "length", "success")
+    names = ["prediction", "confidence", "length", "success", *(["queries"] if "queries" in one else [])]
     found: dict[str, Any] = {name: one[name].values[rows][:, restarts] for name in names}
     found |= {name: str(one[name].item()) for name in ("norm", "objective", "effort")}
     return AttackRecord(epsilons=tuple(one["epsilon"].values[rows].tolist()), **found)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from deepcheck.attacks.base import Attack, Attacked, Model, checked_images
 from deepcheck.attacks.judged import PRECISIONS, Precision, best_restart, in_precision
-from deepcheck.attacks.norms import Norm
+from deepcheck.attacks.measures import Measure
+from deepcheck.attacks.prepared.base import PreparedAttack
 from deepcheck.checks import checked_choice
 from deepcheck.data import Images
 from deepcheck.defences.base import Adaptive, Defence
@@ -67,7 +68,8 @@ def evaluate(
         The data set, of which test images alone are used. Or a pair of tensors (x, y): pixels in [0, 1], shape (n, ...),
         and labels, shape (n,), int64.
     planned
-        Attacks by name, as from `suite`.
+        Attacks by name, as from `suite`. Those that are prepared on other images are so on the first training images of the
+        data set, before any attack; of tensors there are none.
     examples
         Number of test images to attack, the first ones, >= 1; default: 1000, or of tensors all but those for validation.
     validation
@@ -123,6 +125,10 @@ def evaluate(
         "fewer are allowed",
     )
     (x, y), (x_apart, y_apart) = split(images, examples, validation, device)
+    planned = {
+        name: replace(one, attack=_ready(one.attack, name, model, images, one.epsilons, seed, device, batch_size))
+        for name, one in planned.items()
+    }
     for detector in (detectors or {}).values():
         detector.score(model, x[:1])  # one that was not fitted is refused now, and not after hours
     attacked: dict[str, AttackRecord] = {}
@@ -248,9 +254,10 @@ def record(
     options: dict[str, Any] = {"progress": progress} if progress else {}
     found = attack(model, x, y, epsilon=epsilons, generator=generator, batch_size=batch_size, **options)
     norm, objective, success = attack.norm, getattr(attack, "objective", ""), getattr(found, "success", None)
+    queries = getattr(found, "queries", None)
     return (
         AttackRecord(
-            norm.name if isinstance(norm, Norm) else str(norm),
+            norm.name if isinstance(norm, Measure) else str(norm),
             epsilons,
             found.prediction.cpu().numpy(),
             found.confidence.cpu().numpy(),
@@ -258,6 +265,7 @@ def record(
             objective=objective if isinstance(objective, str) else getattr(objective, "name", ""),
             success=None if success is None else success.cpu().numpy().astype(np.int8),
             effort=effort(attack),
+            queries=None if queries is None else queries.cpu().numpy(),
         ),
         found,
     )
@@ -270,6 +278,35 @@ def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Ge
     """
     state = np.random.SeedSequence([seed, *name.encode()]).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def _ready(
+    attack: Attack,
+    name: str,
+    model: Model,
+    images: Images | Tensors,
+    epsilons: tuple[float, ...],
+    seed: int,
+    device: torch.device,
+    batch_size: int,
+) -> Attack:
+    """Return an attack that can be run: one that has to be prepared is so on the first training images."""
+    if not isinstance(attack, PreparedAttack):
+        return attack
+    if not isinstance(images, Images):
+        raise TypeError(
+            f"planned[{name!r}] = {attack!r} is prepared on training images, and two tensors have none: allowed are "
+            "Images, or what its prepare(...) returns"
+        )
+    count = attack.prepare_on
+    _LOG.info("preparing: %s on the first %d training images", name, min(count, len(images.train_images)))
+    x = torch.tensor(images.train_images[:count], device=device).float().div_(255)
+    y = torch.tensor(images.train_labels[:count], device=device)
+    draw = stream(seed, f"prepare {name}")
+    with memory_advice(batch_size):
+        _restart_random(model, seed, f"prepare {name}")
+        ready: Attack = attack.prepare(model, x, y, epsilon=epsilons, generator=draw, batch_size=batch_size)
+    return ready
 
 
 def _searching(attack: Attack, precision: Precision, *, channels_last: bool) -> Attack:

@@ -25,7 +25,16 @@ epsilon, or not with so many restarts, or not on an example, has -1 and NaN ther
 in no other use: the threshold is set on them; there may be none. The goal of an attack is a wrong class, or its target;
 an attack that looks for the nearest adversarial example and found none has an infinite length, and no success.
 
-Two groups of variables may be there in addition. **Scores** of detectors, large where an image is to be accepted, by
+Three groups of variables may be there in addition. **Queries**, int32, of attacks that count them:
+
+========================= ===================================== ========= ============================================
+``queries``               attack, epsilon, restart, example     int32     evaluations of the model in the restart, or
+                                                                          -1 where they are not known
+========================= ===================================== ========= ============================================
+
+They are those until the attack reached its goal, where it stops then, and 0 in a restart that was not needed.
+
+**Scores** of detectors, large where an image is to be accepted, by
 the coordinate ``detector`` (names):
 
 ========================= ===================================== ========= ============================================
@@ -94,6 +103,8 @@ SCORES: dict[str, tuple[tuple[str, ...], str]] = {
     "validation_score": (("detector", "validation"), "f"),
 }
 """The same of the scores: all of them are there, or none."""
+QUERIES: dict[str, tuple[tuple[str, ...], str]] = {"queries": (ATTACKED, "i")}
+"""The same of the queries, which may be there or not."""
 COORDINATES = {
     "attack": "attack",
     "epsilon": "epsilon",
@@ -120,6 +131,7 @@ LONG_NAMES = {
     "confidence": "largest class probability after the attack",
     "length": "norm of the perturbation",
     "success": "whether the attack reached its goal, -1 where it was not run",
+    "queries": "evaluations of the model in the restart, -1 where they are not known",
     "score": "score, large where an image is accepted",
     "attacked_image": "pixels of the attacked image",
     "attacked_restart": "restart that the attacked image is from",
@@ -173,7 +185,8 @@ def checked(records: object) -> xr.Dataset:
         )
     records = _converted(records)
     wanted = VARIABLES if SCORES.keys().isdisjoint(records.data_vars) else VARIABLES | SCORES
-    coordinates = COORDINATES if wanted is VARIABLES else COORDINATES | {"detector": "detector"}
+    coordinates = COORDINATES | {"detector": "detector"} if "score" in wanted else COORDINATES
+    wanted = wanted | QUERIES if "queries" in records.data_vars else wanted
     missing = [name for name in wanted if name not in records.data_vars]
     missing += [f"coordinate {name}" for name in coordinates if name not in records.coords]
     if missing:
@@ -209,6 +222,8 @@ def checked(records: object) -> xr.Dataset:
     attacked = (records[name].values for name in ("prediction", "confidence", "length", "success"))
     for one in zip(*attacked, strict=True):  # attack by attack, for the memory
         check_attacked(*one)
+    if "queries" in records:
+        check_queries(records["queries"].values, records["prediction"].values)
     return records
 
 
@@ -264,16 +279,18 @@ def checked_predictions(
     return arrays
 
 
-def checked_integers(name: str, values: npt.ArrayLike, *, least: int) -> npt.NDArray[Any]:
-    """Return classes, from `least` on."""
+def checked_integers(
+    name: str, values: npt.ArrayLike, *, least: int, most: int = _MOST_CLASSES - 1
+) -> npt.NDArray[Any]:
+    """Return classes, or other numbers, from `least` to `most`."""
     array = np.asarray(values)
     if array.size == 0:
         return array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} has the type {array.dtype}: allowed are integers")
     low, high = int(array.min()), int(array.max())
-    if low < least or high >= _MOST_CLASSES:
-        raise ValueError(f"{name} has values in {low}..{high}: allowed are {least}..{_MOST_CLASSES - 1}")
+    if low < least or high > most:
+        raise ValueError(f"{name} has values in {low}..{high}: allowed are {least}..{most}")
     return array
 
 
@@ -298,6 +315,16 @@ def check_attacked(
         raise ValueError(f"length has the value {float(np.nanmin(length))!r}: allowed is >= 0")
     if not np.array_equal(success, np.where(attacked, success == 1, -1)):
         raise ValueError("success is not allowed: 1 or 0 where the attack was run, and -1 where it was not, is")
+
+
+def check_queries(queries: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> None:
+    """Raise unless evaluations are counts, and -1 where the attack was not run."""
+    if queries.size and queries.min() < -1:
+        raise ValueError(
+            f"queries has the value {queries.min()}: allowed is a number >= 0, or -1 where it is not known"
+        )
+    if np.any(queries[prediction < 0] != -1):
+        raise ValueError("queries is not -1 where prediction is -1: allowed is -1 where the attack was not run")
 
 
 def _converted(records: xr.Dataset) -> xr.Dataset:

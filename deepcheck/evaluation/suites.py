@@ -15,14 +15,25 @@ from deepcheck.attacks.square import Square
 from deepcheck.attacks.starts import Gaussian, OneOf, UniformBall, UniformLength, Zero
 from deepcheck.checks import checked_choice
 from deepcheck.defences.base import Adaptive
+from deepcheck.evaluation.standard import CUSTOMARY, standard_attack
 from odeflow.model import checked_count
 
-__all__ = ["SUITES", "THREATS", "Planned", "Threats", "adaptive", "confidence_attack", "planned_suite", "suite"]
+__all__ = [
+    "SUITES",
+    "THREATS",
+    "Planned",
+    "Threats",
+    "adaptive",
+    "confidence_attack",
+    "planned_suite",
+    "standard_suite",
+    "suite",
+]
 
 
 @dataclass(frozen=True)
 class Planned:
-    """An attack, and the sizes it is run at.
+    """An attack, and the sizes it is run at; one that has to be prepared is prepared for these.
 
     Raises
     ------
@@ -52,6 +63,14 @@ class Threats:
     """Number of pixels, times channels, that are changed."""
     curve: tuple[float, ...] = ()
     """Smaller sizes in L-infinity, for the robustness curve."""
+    flow: float = 1.0
+    """Longest displacement of a pixel, in pixels."""
+    colour: float = 0.06
+    """Largest change of a coordinate of colours, see `deepcheck.attacks.spatial.colour.Colour`."""
+    rigid: float = 1.0
+    """Share of 30 degrees and 3 pixels, for rotations and translations."""
+    combined: float = 1.0
+    """What the bounds of several transformations together are multiplied by."""
 
 
 THREATS = {
@@ -142,7 +161,7 @@ def suite(
     Parameters
     ----------
     threats
-        Sizes of the perturbations, or the name of a data set out of THREATS.
+        Sizes of the perturbations, or the name of a data set out of THREATS. ``suite("standard")`` is `standard_suite()`.
     steps
         Gradient steps of the attacks on confidence, >= 10; the others take a part of them, see above.
     restarts
@@ -152,14 +171,16 @@ def suite(
     squares
         Whether to run the Square Attack: it needs images.
     attacks
-        Further attacks out of `deepcheck.attacks.registry.ATTACKS`, with their default options, in all norms that they
-        know, as NAME_NORM.
+        Further attacks out of `deepcheck.attacks.registry.ATTACKS`, with their default options, in all norms, or
+        other measures, that they know, as NAME_NORM.
 
     Raises
     ------
     ValueError, TypeError
         If a number is out of range, or the data set unknown.
     """
+    if threats == "standard":
+        return standard_suite()
     checked_count("steps", steps, 10)
     checked_count("restarts", restarts, 1)
     checked_count("queries", queries, 50)
@@ -205,12 +226,11 @@ def suite(
     noise = UniformNoise("linf", "wrong_confidence", draws=max(queries // 50, 1))
     planned["noise_linf"] = Planned(noise, threats.linf)
     for name in attacks:
-        known = registry.norms_of(checked_choice("attacks", name, registry.ATTACKS))
-        for norm in (norm for norm in known if norm in sizes):
-            attack = registry.within_budget(registry.make(name, BOX_NORMS[norm]))
+        for norm in registry.norms_of(checked_choice("attacks", name, registry.ATTACKS)):
+            attack = registry.within_budget(registry.make(name, BOX_NORMS.get(norm, norm)))
             if (key := f"{name}_{norm}") in planned:
                 raise ValueError(f"attacks = {list(attacks)} is not allowed: {key} is in the suite already")
-            planned[key] = Planned(attack, sizes[norm])
+            planned[key] = Planned(attack, sizes.get(norm) or (float(getattr(threats, norm)),))
     return planned
 
 
@@ -230,15 +250,61 @@ def linf_suite(
     return {name: one for name, one in planned.items() if getattr(one.attack.norm, "name", one.attack.norm) == "linf"}
 
 
+def standard_suite(
+    threats: Threats | str | None = None,
+    *,
+    steps: int = 100,
+    queries: int = 5000,
+    norms: Sequence[str] = tuple(CUSTOMARY),
+    state: str | None = None,
+) -> dict[str, Planned]:
+    """Return the standard evaluation (`deepcheck.evaluation.standard.standard_attack`) in several norms.
+
+    Parameters
+    ----------
+    threats
+        Sizes of the perturbations, or the name of a data set out of THREATS, of which the first in L-infinity is taken; None:
+        those at which nets for CIFAR-10 are compared, 8/255 in L-infinity, 0.5 in L2 and 12 in L1.
+    steps, queries, state
+        See `standard_attack`.
+    norms
+        Out of linf, l2 and l1.
+
+    Returns
+    -------
+    dict
+        standard_linf, standard_l2, standard_l1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a number is out of range, or a name unknown.
+    """
+    if threats is None:
+        sizes = CUSTOMARY
+    else:
+        if not isinstance(threats, Threats):
+            threats = THREATS[checked_choice("threats", threats, THREATS)]
+        sizes = {"linf": threats.linf[0], "l2": threats.l2, "l1": threats.l1}
+    planned = {}
+    for norm in norms:
+        epsilon = sizes[checked_choice("norms", norm, sizes)]
+        planned[f"standard_{norm}"] = Planned(
+            standard_attack(norm, steps=steps, queries=queries, state=state), (epsilon,)
+        )
+    return planned
+
+
 SUITES: dict[str, Callable[..., dict[str, Planned]]] = {
-    "standard": suite,
+    "standard": standard_suite,
+    "wide": suite,
     "gradient": gradient_suite,
     "linf": linf_suite,
 }
-"""Name to a function of threats, steps, restarts and queries that returns planned attacks."""
+"""Name to a function of threats, steps, restarts (but for standard) and queries that returns planned attacks."""
 
 
-def planned_suite(name: str, threats: Threats | str, **options: int) -> dict[str, Planned]:
+def planned_suite(name: str, threats: Threats | str, **options: Any) -> dict[str, Planned]:
     """Return the attacks of a suite out of SUITES, by name.
 
     Parameters

@@ -140,8 +140,8 @@ def _wrong_name(
         if not re.match(r"--?[A-Za-z]", name) or re.fullmatch(r"-(inf|nan)", name, re.IGNORECASE):
             continue
         if name not in flags and name.replace("_", "-") not in flags:
-            others = [one for one in commands if one != command and name in _flags(types, one, prog)]
-            others = others or [how for how, these in elsewhere().items() if name in _flags(these, command, prog)]
+            others = [how for how, these in elsewhere().items() if name in _flags(these, command, prog)]
+            others = others or [one for one in commands if one != command and name in _flags(types, one, prog)]
             where = f" (it belongs to {', '.join(others)})" if others else _hint(name, flags)
             return f"{name} is no option of {prog} {command}{where}"
     return None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from deepcheck import checkpoint
 from deepcheck.data import Images, two_class_images
@@ -97,6 +98,6 @@ def trained(
     return network.to(memory_format=torch.channels_last) if channels_last else network  # type: ignore[call-overload]
 
 
-def fingerprint(network: Network) -> str:
+def fingerprint(network: nn.Module) -> str:
     """Return a digest of a network's weights."""
     return digest_of(*network.state_dict().values())

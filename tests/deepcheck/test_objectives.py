@@ -163,6 +163,42 @@ def test_logarithms_do_not_underflow() -> None:
     assert gradient(TargetedCrossEntropy(), logits, y, t).tolist() == [[-1, 0, 1]]
 
 
+def test_cross_entropy_has_its_digits_where_the_class_is_nearly_sure() -> None:
+    """In single precision 1 - p_y, from p_y, has one digit left at 1e-7; and none at 1e-12, of value nor slope."""
+    exact = torch.tensor([[16.0, 0.0, -1.0], [0.0, 27.5, -2.0], [3.0, -80.0, -60.0]], dtype=torch.float64)
+    y = torch.tensor([0, 1, 0])
+    p = exact.softmax(1)
+    others = p.scatter(1, y[:, None], 0)
+    one = CrossEntropy()
+    torch.testing.assert_close(one(exact.float(), y).double(), others.sum(1), rtol=1e-5, atol=0)
+    expected = others.scatter(1, y[:, None], -others.sum(1, keepdim=True))
+    torch.testing.assert_close(gradient(one, exact.float(), y, y).double(), expected, rtol=1e-5, atol=0)
+
+
+def test_cross_entropy_of_sure_mistakes_and_masked_classes() -> None:
+    logits = torch.tensor([[-100.0, 500.0, 0.0], [0.0, -torch.inf, -torch.inf], [-torch.inf, 1.0, 1.0]])
+    values = CrossEntropy()(logits, torch.tensor([0, 0, 1]))
+    torch.testing.assert_close(values, torch.tensor([600.0, 0.0, math.log(2)]))
+    slopes = gradient(CrossEntropy(), logits[:1], torch.tensor([0]), torch.tensor([1]))
+    assert slopes.tolist() == [[-1, 1, 0]]
+
+
+def test_ratios_of_few_classes_can_be_the_difference_alone() -> None:
+    logits, labels, targets = examples(K=3)
+    dlr, targeted = DLR(few_classes="difference"), TargetedDLR(few_classes="difference")
+    two, y, t = logits[:, :2], labels.clamp(max=1), 1 - labels.clamp(max=1)
+    assert torch.equal(dlr(two, y), Margin()(two, y))
+    assert torch.equal(targeted(two, y, t), Margin()(two, y))
+    at = torch.arange(len(logits))
+    assert torch.equal(targeted(logits, labels, targets), logits[at, targets] - logits[at, labels])
+    assert torch.equal(dlr(logits, labels), DLR()(logits, labels))
+    more, y, t = examples(K=4)
+    assert torch.equal(targeted(more, y, t), TargetedDLR()(more, y, t))
+    for kind in (DLR, TargetedDLR):
+        with pytest.raises(ValueError, match="few_classes = 'fail' is unknown"):
+            kind(few_classes="fail")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_equal_logits_give_finite_values_and_slopes(name: str) -> None:
     logits, labels, targets = torch.zeros(3, 4), torch.tensor([0, 1, 2]), torch.tensor([3, 2, 1])

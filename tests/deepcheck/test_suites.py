@@ -21,7 +21,7 @@ from deepcheck.evaluation.suites import cannot_cross, confidence_attack
 @pytest.mark.parametrize("steps", [10, 20, 50, 100, 1000])
 def test_the_steps_of_every_suite_cross_the_ball(steps: int) -> None:
     """Together 2.5 epsilon, whatever their number, and also what momentum takes to build up."""
-    for name, data in product(SUITES, THREATS):
+    for name, data in product(SUITES.keys() - {"standard"}, THREATS):  # whose attacks adapt their steps
         planned = planned_suite(name, data, steps=steps)
         ascents = {name: one for name, one in planned.items() if isinstance(one.attack, PGD)}
         assert len(ascents) >= 6

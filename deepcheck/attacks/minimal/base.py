@@ -13,6 +13,7 @@ from deepcheck.attacks.base import Attacked, CheckedAttack, Examples, Model, che
 from deepcheck.attacks.norms import Norm, per_example
 from deepcheck.attacks.objectives import Objective
 from deepcheck.attacks.points import Nearest, Points, Restarts
+from deepcheck.attacks.targets import Targets
 
 __all__ = ["MinimalAttack", "WithinBudget"]
 
@@ -133,6 +134,11 @@ class WithinBudget:
     def restarts(self) -> int:
         """The attack's number of restarts."""
         return self.attack.restarts
+
+    @property
+    def targets(self) -> Targets:
+        """Where the attack's classes to reach come from."""
+        return self.attack.targets
 
     def __call__(
         self,

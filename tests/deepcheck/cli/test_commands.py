@@ -75,9 +75,22 @@ def test_attack(net: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-1] == "a.nc"
     errors = [float(np.mean(records.clean_prediction.values != records.label.values))]
     errors += [robust_error(records, epsilon=epsilon, smaller=False) for epsilon in (0.1, 0.05)]
-    for line, name, error in zip(lines[1:-1], ("no attack", "linf 0.1", "linf 0.05"), errors, strict=True):
+    for line, name, error in zip(lines[1:4], ("no attack", "linf 0.1", "linf 0.05"), errors, strict=True):
         assert line == f"{name:>12}: {1 - error:.4f} +- {standard_error(error, 50):.4f}"
     assert errors[1] > errors[2] > errors[0]
+    turned = (records.success.values[0] == 1).any((0, 1)) & (records.clean_prediction == records.label).values
+    assert lines[4].startswith(f"      turned: {turned.sum()} of {round(50 * (1 - errors[0]))}, length 0.")
+
+
+def test_flags_and_pictures_of_an_attack(net: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("attack --attack square --help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--p-init FLOAT Share of the image's area" in text
+    assert "--momentum" not in text
+    command = f"attack {net} --device cpu --attack square --queries 9 --p-init 0.5 --examples 30 --pictures a.png"
+    assert status_of(command) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "a.png"
+    assert Path("a.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_an_attack_is_by_default_of_the_size_of_the_training_attack(
@@ -95,12 +108,14 @@ def test_attacks_by_name(net: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("attack --list") == 0
     text = capsys.readouterr().out
     for name in ATTACKS:
-        assert re.search(rf"^{name} \(linf", text, re.MULTILINE)
+        assert re.search(rf"^{name} +[a-z0-9 ]+ \w", text, re.MULTILINE)
     few = f"attack {net} --device cpu --examples 20 --norm l2 --epsilon 0.5"
     for name, options, steps in (
         ("deepfool", "--option overshoot=0.1 candidates=3", "overshoot=0.1, candidates=3"),
-        ("square", "--objective wrong_confidence --option queries=7", "queries=7"),
+        ("square", "--objective wrong_confidence --queries 7", "queries=7"),
         ("mim", "--steps 3 --momentum 0.5", "steps=3"),
+        ("universal", "--passes 2 --prepare-on 30", "30 images"),
+        ("substitute", "--rounds 1 --epochs 2 --prepare-on 30", "queries=60"),
     ):
         assert status_of(f"{few} --attack {name} {options} --out {name}.nc") == 0
         assert "l2 0.5: " in capsys.readouterr().out

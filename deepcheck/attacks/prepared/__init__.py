@@ -1,0 +1,1 @@
+"""Attacks that are prepared on other images, or on another net, before they are run."""
