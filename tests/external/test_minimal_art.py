@@ -51,6 +51,9 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+@pytest.mark.xfail(
+    strict=True, reason="with logits, the paper's pairs reach fewer targets than the slope of the target alone"
+)
 @pytest.mark.parametrize("gamma", [0.15, 0.5])
 def test_jsma_reaches_targets_as_often_with_as_few_pixels(gamma: float, case: Case) -> None:
     """They take two pixels by the slope of the target alone, here the pair is the best.
