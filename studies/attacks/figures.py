@@ -72,7 +72,7 @@ def _over_time(net: Net) -> Figure:
         front = np.concatenate([[True], least[1:] < least[:-1]])
         ax.step([*seconds[front], seconds[-1]], [*robust[front], least[-1]], where="post", color="0.6", linewidth=0.8)
         attacks = net.attacks(norm)
-        together = net.robust(attacks, norm, net.images(attacks, norm))
+        together = net.robust(attacks, norm, net.most_images(attacks, norm))
         ax.axhline(together, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
         ax.set_xscale("log")
         low, high = seconds.min(), seconds.max()

@@ -44,6 +44,7 @@ class Net:
     def __init__(self, data: xr.Dataset, name: str) -> None:
         self.name = name
         self.about = data.sel(net=name)
+        self._rows: dict[tuple[str, str, float], xr.Dataset] = {}
         self.rows = data.isel(row=np.flatnonzero(data.against.values == name))
 
     def epsilon(self, norm: str) -> float:
@@ -61,21 +62,38 @@ class Net:
     def row(self, attack: str, norm: str, epsilon: float | None = None) -> xr.Dataset:
         """Return what one attack found at an epsilon; default: the main one."""
         epsilon = self.epsilon(norm) if epsilon is None else epsilon
-        rows = self.rows
-        chosen = (rows.attack.values == attack) & (rows.norm.values == norm) & np.isclose(rows.epsilon.values, epsilon)
-        (place,) = np.flatnonzero(chosen)
-        return rows.isel(row=place)
+        if (attack, norm, epsilon) not in self._rows:
+            rows = self.rows
+            same = (
+                (rows.attack.values == attack) & (rows.norm.values == norm) & np.isclose(rows.epsilon.values, epsilon)
+            )
+            (place,) = np.flatnonzero(same)
+            self._rows[attack, norm, epsilon] = rows.isel(row=place)
+        return self._rows[attack, norm, epsilon]
 
     def images(self, attacks: Sequence[str], norm: str) -> int:
         """Return how many images all of these attacks were run on."""
         return min(int(self.row(attack, norm).images) for attack in attacks)
 
+    def most_images(self, attacks: Sequence[str], norm: str) -> int:
+        """Return how many images one of these attacks was run on, at most."""
+        return max(int(self.row(attack, norm).images) for attack in attacks)
+
     def broken(self, attacks: Sequence[str], norm: str, count: int, epsilon: float | None = None) -> npt.NDArray[Any]:
-        """Return which of the first images the worst case of some attacks breaks; those that are misclassified are broken."""
+        """Return which of the first images some attacks break, each of those that it was run on.
+
+        Images that are misclassified as they are count as broken.
+        """
         found = ~self.correct(count)
         for attack in attacks:
             found |= self.row(attack, norm, epsilon).broken.values[:count] == 1
         return found
+
+    def missed(self, chosen: Sequence[str], others: Sequence[str], norm: str) -> tuple[float, int]:
+        """Return which share of the images that the chosen attacks were run on are broken by others alone, and of how many."""
+        count = self.most_images(chosen, norm)
+        alone = self.broken(others, norm, count) & ~self.broken(chosen, norm, count)
+        return float(alone.mean()), count
 
     def robust(self, attacks: Sequence[str], norm: str, count: int, epsilon: float | None = None) -> float:
         """Return the robust accuracy under the worst case of some attacks, on the first images."""
@@ -212,7 +230,7 @@ def table(data: xr.Dataset) -> str:
                 )
             attacks = net.attacks(norm)
             if norm not in SIZES and attacks:
-                count = net.images(attacks, norm)
+                count = net.most_images(attacks, norm)
                 lines.append(
                     f"{norm:9}{net.epsilon(norm):8.3g} {'all of these':17}{'':12}{count:7d}{'':8}"
                     f"{100 * net.robust(attacks, norm, count):6.0f} %"

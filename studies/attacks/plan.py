@@ -97,27 +97,44 @@ AGAINST_MASKED = (("pgd", "linf"), ("square", "linf"))
 # --- effort ---
 
 _IMAGES = {
-    "by gradient": 100,
-    "nearest": 50,
-    "by queries": 25,
+    "by gradient": 60,
+    "nearest": 30,
+    "by queries": 20,
     "prepared elsewhere": 100,
-    "of shape and colour": 50,
-    OTHER: 50,
+    "of shape and colour": 30,
+    OTHER: 30,
 }
 _QUICK_IMAGES = 10
+_SEARCHES: dict[str, Any] = {"steps": 100, "searches": 4, "step_size": 0.05, "initial_c": 0.1}
 _FULL: dict[str, tuple[int | None, dict[str, Any]]] = {
-    "fgsm": (200, {}),
-    "bim": (200, {}),
-    "mim": (200, {}),
-    "uniform_noise": (200, {"draws": 10}),
+    "fgsm": (100, {}),
+    "bim": (100, {}),
+    "mim": (100, {}),
     "targeted_pgd": (None, {"steps": 20}),
-    "deepfool": (100, {}),
-    "square": (50, {"queries": 1000}),
+    "apgd": (None, {"steps": 50}),
+    "apgd_ce": (None, {"steps": 50}),
+    "apgd_t": (None, {"steps": 25}),
+    "deepfool": (60, {}),
+    "fab": (None, {"steps": 30}),
+    "fab_t": (60, {"steps": 20}),
+    "carlini_wagner": (10, _SEARCHES),
+    "ead": (20, _SEARCHES),
+    "jsma": (10, {}),
+    "uniform_noise": (100, {"draws": 10}),
+    "square": (60, {}),
+    "spsa": (15, {"steps": 40, "samples": 32}),
+    "nes": (15, {"steps": 40, "samples": 25}),
+    "hop_skip_jump": (20, {"queries": 2000}),
+    "opt_attack": (10, {"queries": 5000}),
+    "zoo": (4, {"steps": 200, "bisections": 3, "c": 1.0, "learning_rate": 0.05}),
+    "universal": (None, {"passes": 5}),
+    "substitute": (None, {"epochs": 5}),
 }
 """Images, None for those of the kind, and options that are not the defaults. What is not here runs with its defaults."""
 _QUICK = {
     "steps": 10, "queries": 100, "draws": 10, "samples": 8, "bisections": 2, "iterations": 5, "rounds": 3, "passes": 1,
-    "starts": 3, "prepare_on": 50, "epochs": 2, "directions": 5, "coordinates": 16, "restarts": 3,
+    "starts": 3, "prepare_on": 50, "epochs": 2, "directions": 5, "coordinates": 16, "restarts": 3, "searches": 2,
+    "line_search": 3, "angles": 7, "shifts": 3,
 }  # fmt: skip
 """Most of each option in the quick form, where an attack has it as a number."""
 
