@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["figures"]
+__all__ = ["figures", "over_time"]
 
 _KINDS = (*KINDS.values(), OTHER)
 _ROWS = 9
@@ -29,7 +29,7 @@ def figures(data: xr.Dataset, class_names: Mapping[str, Sequence[str]]) -> dict[
     """Return all figures by name; `class_names` by data set."""
     nets = [Net(data, str(name)) for name in data.net.values if name != "masked"]
     with style():
-        found = {f"time_{net.name}": _over_time(net) for net in nets}
+        found = {f"time_{net.name}": over_time(net) for net in nets}
         by_queries = _over_queries(nets)
         if by_queries is not None:
             found["queries"] = by_queries
@@ -45,7 +45,7 @@ def figures(data: xr.Dataset, class_names: Mapping[str, Sequence[str]]) -> dict[
 # --- accuracy that is left, over time ---
 
 
-def _over_time(net: Net) -> Figure:
+def over_time(net: Net) -> Figure:
     """Draw the robust accuracy under each attack over the time that it takes an image, in each norm.
 
     The line is the least accuracy for a time: attacks on it are not beaten by one that is quicker. The dashed line is what

@@ -67,6 +67,7 @@ class Case:
     maker: str
     """Its name in the registry."""
     options: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = OTHER
 
     @property
     def name(self) -> str:
@@ -157,7 +158,8 @@ def cases(setting: Setting) -> list[Case]:
             epsilon = EPSILONS[setting.dataset].get(norm, SIZES.get(norm, 1.0))
             more = (UNIVERSAL,) if name in ("universal", "uniform_noise") and norm == "linf" else ()
             epsilons = tuple(dict.fromkeys((epsilon, *(more if setting.dataset == "mnist" else ()))))
-            found.append(Case(name, norm, epsilons, images, maker, options | changes))
+            kind = kind_of(registry.make(maker, norm))
+            found.append(Case(name, norm, epsilons, images, maker, options | changes, kind))
     return sorted(found, key=lambda case: list(NORMS).index(case.norm) if case.norm in NORMS else len(NORMS))
 
 

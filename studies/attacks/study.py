@@ -23,7 +23,7 @@ from studies.attacks.claims import claims
 from studies.attacks.figures import figures
 from studies.attacks.found import described, summarised, table
 from studies.attacks.measure import SEED, SHOWN, Scaled, measured
-from studies.attacks.plan import AGAINST_MASKED, MASKED, Case, Setting, cases, kind_of, setting_of
+from studies.attacks.plan import AGAINST_MASKED, MASKED, Case, Setting, cases, setting_of
 from studies.common.images import load_or_digits, place
 from studies.common.kept import digest_of, kept, study_folder
 from studies.common.nets import fingerprint, kept_training
@@ -31,7 +31,7 @@ from studies.common.parallel import one_thread
 from studies.common.sources import digest
 from studies.registry import Outcome
 
-__all__ = ["measured_nets", "outcome_of", "run"]
+__all__ = ["Subject", "joined", "measured_nets", "of_net", "outcome_of", "run", "tensors"]
 
 _LOG = logging.getLogger(__name__)
 Tensors = tuple[Tensor, Tensor]
@@ -90,7 +90,9 @@ def measured_nets(sets: list[Images], settings: dict[str, Setting], folder: Path
         few = replace(images, train_images=images.train_images[:count], train_labels=images.train_labels[:count])
         every = cases(setting)
         most = min(max(case.images for case in every), len(images.test_images) - setting.validation)
-        subject = Subject(setting, split(images, most, setting.validation, device), _tensors(few, device), folder)
+        subject = Subject(
+            setting, split(images, most, setting.validation, device), tensors(few, device), folder, images.name
+        )
         for net, recipe in setting.recipes.items():
             network = kept_training(recipe, few, folder, net, device=str(device), progress=True).network
             meets: list[tuple[str, nn.Module, list[Case]]] = [(net, network, every)]
@@ -98,11 +100,16 @@ def measured_nets(sets: list[Images], settings: dict[str, Setting], folder: Path
                 some = [case for case in every if (case.attack, case.norm) in AGAINST_MASKED]
                 meets.append(("masked", Scaled(network, MASKED), some))
             for name, model, cases_of_net in meets:
-                found, about, pictured = _of_net(name, model, cases_of_net, subject)
+                found, about, pictured = of_net(name, model, cases_of_net, subject)
                 rows += found
                 nets.append(about)
                 if name == next(iter(setting.recipes)):
                     pictures.append(pictured)
+    return joined(rows, nets, pictures)
+
+
+def joined(rows: list[xr.Dataset], nets: list[xr.Dataset], pictures: list[xr.Dataset]) -> xr.Dataset:
+    """Return what `of_net` gave of several nets as one."""
     return xr.merge([xr.concat(rows, "row", join="outer"), xr.concat(nets, "net", join="outer"), *pictures])
 
 
@@ -116,9 +123,11 @@ class Subject:
     others: Tensors
     """Training images."""
     folder: Path
+    name: str
+    """Of the data set."""
 
 
-def _of_net(
+def of_net(
     net: str, network: nn.Module, every: list[Case], subject: Subject
 ) -> tuple[list[xr.Dataset], xr.Dataset, xr.Dataset]:
     """Attack a net in all ways; return the rows, what is known of the net, and pictures."""
@@ -129,7 +138,7 @@ def _of_net(
         attack = registry.make(case.maker, case.norm, **case.options)
         _LOG.info("%s: %s, %d images", net, case.name, count)
         found = _measured(net, network, attack, case, (x[:count], y[:count]), subject)
-        about: dict[str, Any] = {"against": net, "attack": case.attack, "norm": case.norm, "kind": kind_of(attack)}
+        about: dict[str, Any] = {"against": net, "attack": case.attack, "norm": case.norm, "kind": case.kind}
         for epsilon in case.epsilons:
             one = found[[*EXAMPLES, "seconds", "preparing_seconds"]].sel(epsilon=epsilon)
             one = one.assign_coords(example=np.arange(count), images=count, **about)
@@ -137,7 +146,7 @@ def _of_net(
         pictures.append(found[["image", "image_prediction", "image_confidence"]].assign_coords(case=case.name))
     says, apart = pictures_of(network, x), pictures_of(network, x_apart)
     correct, right = says.prediction == y.cpu().numpy(), apart.prediction == y_apart.cpu().numpy()
-    dataset = subject.setting.dataset
+    dataset = subject.name
     known = xr.Dataset(
         {
             "tau": confidence_threshold(apart.confidence, right),
@@ -169,7 +178,7 @@ def _measured(net: str, network: nn.Module, attack: Any, case: Case, examples: T
     )
 
 
-def _tensors(images: Images, device: torch.device) -> Tensors:
+def tensors(images: Images, device: torch.device) -> Tensors:
     """Return the training images, pixels in [0, 1], and their labels."""
     x = torch.tensor(images.train_images, device=device).float().div_(255)
     return x, torch.tensor(images.train_labels, device=device)
