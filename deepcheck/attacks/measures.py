@@ -18,8 +18,6 @@ class Measure:
     """What `epsilon` bounds, and what `length` is in a result."""
 
     name: ClassVar[str]
-    usual: ClassVar[float | None] = None
-    """An epsilon to begin with, where no net is trained to withstand one."""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)
@@ -35,28 +33,24 @@ class FlowSize(Measure):
     """The longest displacement of a pixel, in pixels."""
 
     name = "flow"
-    usual = 2.0
 
 
 class ColourSize(Measure):
     """The largest change of a colour: of L* over 100, u* over 200, v* over 200; of grey levels, over their range."""
 
     name = "colour"
-    usual = 0.06
 
 
 class RigidSize(Measure):
     """The larger of angle and shift along an axis, each as a share of the largest that is allowed."""
 
     name = "rigid"
-    usual = 1.0
 
 
 class CombinedSize(Measure):
     """The largest of the sizes of several transformations, each as a share of its bound."""
 
     name = "combined"
-    usual = 1.0
 
 
 SIZES: dict[str, Measure] = {one.name: one for one in (FlowSize(), ColourSize(), RigidSize(), CombinedSize())}

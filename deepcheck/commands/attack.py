@@ -100,11 +100,12 @@ class Attack(OnImages):
     def _epsilons(self, about: dict[str, Any], dataset: str) -> tuple[float, ...]:
         """Return the sizes that are given, or the one that the net was trained to withstand."""
         from deepcheck.attacks.measures import SIZES
+        from deepcheck.evaluation.suites import THREATS
 
         if self.epsilon:
             return self.epsilon
-        if self.norm in SIZES and (begin := SIZES[self.norm].usual) is not None:
-            return (begin,)
+        if self.norm in SIZES and dataset in THREATS:
+            return (float(getattr(THREATS[dataset], self.norm)),)
         usual, epsilon = training_threat(about, dataset)
         if self.norm != usual:
             raise ValueError(f"epsilon is missing: there is no default for norm = {self.norm}")

@@ -15,6 +15,7 @@ from deepcheck import models
 from deepcheck.attacks import PGD
 from deepcheck.attacks.noise import UniformNoise
 from deepcheck.attacks.norms import Norm
+from deepcheck.attacks.registry import MEASURES
 from deepcheck.attacks.square import Square
 from deepcheck.data import Images, load
 from deepcheck.evaluation import (
@@ -283,7 +284,7 @@ def test_what_can_be_left_out_of_a_suite() -> None:
     names = set(suite(threats)) ^ set(suite(replace(threats, curve=(0.05,))))
     assert names == {"curve_linf", "curve_confidence"}
     assert set(suite(threats)) - set(suite(threats, squares=False)) == {"square_linf", "square_l2"}
-    assert {field.name for field in fields(Threats)} == {"linf", "l2", "l1", "l0", "curve"}
+    assert {field.name for field in fields(Threats)} == {*MEASURES, "curve"}
 
 
 @pytest.mark.parametrize(

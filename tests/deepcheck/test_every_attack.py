@@ -483,7 +483,7 @@ def test_a_configuration_is_its_text_and_takes_options_by_name(name: str, norm: 
         registry.make(name, norm, spets=3)
     with pytest.raises(ValueError, match=re.escape("norm = 'l9' is unknown")):
         registry.make(name, "l9")
-    assert re.search(rf"^{name} \(.*{norm}", registry.listed(), re.MULTILINE)
+    assert re.search(rf"^{name} .*\b{norm}\b", registry.listed(), re.MULTILINE)
 
 
 def test_a_suite_takes_it_by_name(name: str, norm: str) -> None:

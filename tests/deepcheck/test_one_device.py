@@ -13,6 +13,7 @@ from deepcheck import checkpoint, models
 from deepcheck.attacks import registry
 from deepcheck.attacks.base import Attacked
 from deepcheck.attacks.pgd import PGD
+from deepcheck.attacks.prepared.base import PreparedAttack
 from deepcheck.attacks.starts import Gaussian, OneOf, UniformBall, UniformLength, Zero
 from deepcheck.defences import DEFENCES, Adaptive
 from deepcheck.detectors import DETECTORS
@@ -32,7 +33,7 @@ pytestmark = [
 ]
 ALL: dict[str, type[Method]] = {**METHODS, **MORE}
 EPSILON = {"linf": 0.1, "l2": 0.8, "l1": 3.0, "l0": 4.0}
-QUICK: dict[str, Any] = {"steps": 3, "queries": 6, "draws": 3, "restarts": 2}
+QUICK: dict[str, Any] = {"steps": 3, "queries": 6, "draws": 3, "restarts": 2, "passes": 2, "epochs": 1, "rounds": 1}
 ANYWHERE = OneOf((Zero(), UniformBall(), UniformLength(), Gaussian()))
 
 
@@ -68,9 +69,12 @@ def fields(found: Attacked) -> list[Tensor]:
 def test_every_attack(name: str) -> None:
     options = {key: value for key, value in QUICK.items() if key in registry.options_of(name)}
     for norm in registry.norms_of(name):
-        attack = registry.within_budget(registry.make(name, norm, **options))
+        made = registry.within_budget(registry.make(name, norm, **options))
 
-        def work(model: models.Network, x: Tensor, y: Tensor, attack: Any = attack, norm: str = norm) -> list[Tensor]:
+        def work(model: models.Network, x: Tensor, y: Tensor, made: Any = made, norm: str = norm) -> list[Tensor]:
+            attack = made
+            if isinstance(made, PreparedAttack):
+                attack = made.prepare(model, x.flip(0), y.flip(0), epsilon=[EPSILON[norm]], generator=generator(2))
             return fields(attack(model, x, y, epsilon=[EPSILON[norm]], generator=generator(), batch_size=4))
 
         same_on_both(work, net(), *pictures())

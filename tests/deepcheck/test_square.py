@@ -23,6 +23,7 @@ pytestmark = on_every_device
 ATTACKS = [
     Square("linf", queries=60),
     Square("l2", queries=60),
+    Square("l1", queries=60),
     Square("linf", "wrong_confidence", queries=60, restarts=2),
     Square("l2", "cross_entropy", queries=60, restarts=2, stop_when_reached=False),
     UniformNoise("linf", draws=5),
@@ -222,7 +223,9 @@ def test_targets_are_reached() -> None:
         torch.testing.assert_close(result.objective, objective(attack.objective)(logits, labels, targets))
 
 
-@pytest.mark.parametrize("attack", [Square(queries=5), Square("l2", queries=5), UniformNoise(draws=5)], ids=repr)
+@pytest.mark.parametrize(
+    "attack", [Square(queries=5), Square("l2", queries=5), Square("l1", queries=5), UniformNoise(draws=5)], ids=repr
+)
 def test_no_images_and_one_pixel(attack: Attack) -> None:
     for shape in ((0, 2, 3, 4), (0, 6), (3, 1, 1, 1), (3, 1), (3, 2, 1, 5), (3, 1, 2, 2)):
         images = torch.full(shape, 0.5, dtype=torch.float64)
@@ -284,7 +287,27 @@ def test_l2_comes_close_to_the_closed_form_from_below() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.15), ("l2", 0.8)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_l1_comes_close_to_the_closed_form_from_below(channels: int) -> None:
+    """One pixel takes everything. Squares of 3 x 3 have 22 % of their length in the middle pixel, and more once projected."""
+    draw = generator(3)
+    w = torch.randn(channels * 64, generator=draw, dtype=torch.float64)
+    x = 0.4 + 0.2 * torch.rand(30, channels, 8, 8, generator=draw, dtype=torch.float64)
+    model, labels, epsilon = linear(w, -100.0), torch.zeros(30, dtype=torch.int64), 0.3
+    clean, gain = x.flatten(1) @ w - 100, epsilon * w.abs().max()
+    shares = []
+    for queries in (1, 10, 100, 1000):
+        result = Square("l1", queries=queries)(model, x, labels, epsilon=epsilon, generator=generator())
+        share = (result.objective - clean) / gain
+        assert (share <= 1 + 1e-10).all()
+        torch.testing.assert_close(result.length, torch.full_like(result.length, epsilon))  # nothing is lost
+        shares.append(float(share.mean()))
+    assert shares == sorted(shares)
+    assert shares[-1] > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.15), ("l2", 0.8), ("l1", 3.0)])
 def test_between_noise_and_gradients(norm: str, epsilon: float, digits: tuple[nn.Module, Tensor, Tensor]) -> None:
     model, images, labels = digits
     attacks: dict[str, Attack] = {
@@ -331,6 +354,11 @@ def test_pattern_of_l2() -> None:
         assert float(torch.linalg.vector_norm(pattern)) == pytest.approx(1)
         assert (pattern[: a // 2] > 0).all()
     assert (_pattern(6, 3)[3:] == -_pattern(6, 3)[:3]).all()
+    # in L1 the lengths add up, and the bump is narrower: powers 4 in the place of 2
+    for a, b in ((5, 5), (6, 3), (1, 1)):
+        assert float(_pattern(a, b, 1).abs().sum()) == pytest.approx(1)
+    rings = torch.tensor([1 / 81, 1 / 81 + 1 / 16, 1 / 81 + 1 / 16 + 1], dtype=torch.float64)
+    torch.testing.assert_close(_bump(5, 5, 4)[range(3), range(3)], rings)
 
 
 def test_one_query_changes_one_square() -> None:
@@ -388,8 +416,8 @@ def test_law_of_the_best_draw(draws: int) -> None:
         (lambda: Square(p_init=1.5), "p_init = 1.5 is out of range"),
         (lambda: Square(p_init=math.nan), "p_init = nan is out of range"),
         (
-            lambda: Square("l1"),
-            "norm = L1(coordinates=1, shares=None) is not allowed for the Square Attack: linf or l2 is",
+            lambda: Square("l0"),
+            "norm = L0(coordinates=1, shares=None) is not allowed for the Square Attack: linf, l2 or l1 is",
         ),
         (lambda: Square("linf2"), "norm = 'linf2' is unknown (did you mean 'linf'?)"),
         (lambda: Square(restarts=0), "restarts = 0 is out of range"),

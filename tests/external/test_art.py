@@ -1,6 +1,7 @@
 """The same attacks in the Adversarial Robustness Toolbox: image by image where nothing is random, else no better."""
 
 import math
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from deepcheck.attacks import UniversalPerturbation
 from deepcheck.attacks.pgd import PGD, bim, fgsm, mim, pgd
 from tests.external.conftest import Case, Given
 
@@ -139,3 +141,43 @@ def test_from_the_same_random_starts_accuracy_is_no_higher(norm: str, case: Case
         if norm == "linf":
             assert (torch.stack(mine) <= torch.stack(its)).all()
     assert torch.stack(its).mean() < 0.3  # theirs is an attack
+
+
+def test_a_universal_perturbation_fools_no_fewer(case: Case) -> None:
+    """Theirs by DeepFool image after image, ours in groups and by gradient, as often over the same images."""
+    x, epsilon, passes = case.images[:40], 0.3, 1
+    with torch.no_grad():
+        before = case.net(x).argmax(1)
+    classifier = art_classification.PyTorchClassifier(
+        case.net,
+        loss=torch.nn.CrossEntropyLoss(),
+        input_shape=(1, 8, 8),
+        nb_classes=10,
+        clip_values=(0.0, 1.0),
+        device_type="cpu",
+    )
+    attack = evasion.UniversalPerturbation(
+        classifier,
+        attacker="deepfool",
+        attacker_params={"max_iter": 10, "verbose": False},
+        delta=1e-6,
+        max_iter=passes,
+        eps=epsilon,
+        norm=math.inf,
+        verbose=False,
+    )
+    state = random.getstate()
+    random.seed(0)
+    with seeded(0):
+        attack.generate(x.numpy(), before.numpy())
+    random.setstate(state)
+    its = torch.from_numpy(np.asarray(attack.noise))
+    assert float(its.abs().max()) <= epsilon * (1 + 1e-6)
+
+    with torch.no_grad():
+        rate = float((case.net((x + its).clamp(0, 1)).argmax(1) != before).double().mean())
+    assert rate > 0.1  # theirs is an attack
+    for method in ("deepfool", "gradient"):
+        own = UniversalPerturbation(method=method, passes=passes, group=10)
+        found = own.prepare(case.net, x, case.labels[:40], epsilon=epsilon, generator=generator())
+        assert found.rates[0] >= rate, method

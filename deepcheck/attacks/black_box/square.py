@@ -127,6 +127,8 @@ def _transfer(x: Tensor, now: Tensor, epsilon: float, draws: Draws, share: float
     first, second = _Window(tuple(x.shape), a, b, top, left), _Window(tuple(x.shape), a, b, other_top, other_left)
     rho = draws.signs(x, channels, 1, 1)
     nu = now - x
+    if p == 1:  # what the projection leaves by rounding is nothing
+        nu = nu.masked_fill(nu.abs() <= 8 * torch.finfo(x.dtype).eps * epsilon, 0)
     both = first.mask() | second.mask()
     size = nu.abs() if p == 1 else nu.square()  # its sum is the length, or the square of it
     unused = (epsilon**p - size.sum((1, 2, 3), keepdim=True)).clamp_(min=0)
@@ -203,18 +205,22 @@ def _kept_patterns(a: int, b: int, p: int, dtype: torch.dtype, device: torch.dev
 def _pattern(a: int, b: int, p: int = 2) -> Tensor:
     """Return the pattern, shape (a, b) and of length 1 in Lp: a bump above and a negative one below."""
     k = a // 2
-    pattern = torch.cat([_bump(k, b), -_bump(a - k, b)]) if k else _bump(a, b)
+    power = 4 if p == 1 else 2
+    pattern = torch.cat([_bump(k, b, power), -_bump(a - k, b, power)]) if k else _bump(a, b, power)
     return _unit(pattern, (0, 1), p)
 
 
-def _bump(h1: int, h2: int) -> Tensor:
-    """Return eta of eq. 2, shape (h1, h2): sum for k = 0, ..., M(r, s) of 1 / (n + 1 - k)^2, largest in the middle."""
+def _bump(h1: int, h2: int, power: int = 2) -> Tensor:
+    """Return eta of eq. 2, shape (h1, h2): sum for k = 0, ..., M(r, s) of 1 / (n + 1 - k)^2, largest in the middle.
+
+    For L1 the power is 4, for a bump that is narrower.
+    """
     n = max(h1, h2) // 2
     r = (torch.arange(h1) - h1 // 2).abs()
     s = (torch.arange(h2) - h2 // 2).abs()
     M = n - torch.maximum(r[:, None], s[None, :])
     k = torch.arange(n + 1, dtype=torch.float64)
-    eta: Tensor = (1 / (n + 1 - k) ** 2).cumsum(0)[M]
+    eta: Tensor = (1 / (n + 1 - k) ** power).cumsum(0)[M]
     return eta
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from deepcheck.attacks.base import BudgetAttack
 from deepcheck.attacks.examples import Examples
 from deepcheck.attacks.gradients import points_and_gradient
-from deepcheck.attacks.norms import L1, Norm, per_example
+from deepcheck.attacks.norms import L1, L2, Norm, per_example
 from deepcheck.attacks.objectives import DLR, Objective, Targeted, TargetedDLR
 from deepcheck.attacks.objectives import objective as as_objective
 from deepcheck.attacks.points import Points, looks
@@ -111,15 +112,19 @@ class APGD(BudgetAttack):
     and nothing better was found since.
 
     In L1 there is no momentum, :math:`\eta = \epsilon` at first, and a step goes by equal parts along the m entries of the
-    largest gradients, m being the number of entries of the best perturbation so far over 1.5. Every 4 % of the steps, where
-    the best perturbation has less than 0.95 of the entries that it had, the step is :math:`\epsilon` again, from the best
-    point; elsewhere it is divided by 1.5, down to :math:`\epsilon / 10`. Of all steps 30 % are made in the ball of radius
-    :math:`3 \epsilon`, 30 % in that of :math:`2 \epsilon` and 40 % in the ball itself, each from the best point before.
+    largest gradients, m being the number of entries of the best perturbation so far, less those at the edge of the box, over
+    1.5, rounded down. Every 4 % of a ball's steps, where the best perturbation has less than 0.95 of the entries that it had,
+    the step is :math:`\epsilon` again, from the best point; elsewhere it is divided by 1.5, down to :math:`\epsilon / 10`.
+    Of all steps 30 % are made in the ball of radius :math:`3 \epsilon`, 30 % in that of :math:`2 \epsilon` and 40 % in the
+    ball itself, each from the best point before.
 
-    Entries at the edge of the box that a step would push out of it are left out of L2 and L1 steps. An image that reaches the
-    goal as it is, is kept. The ratios `dlr` and `targeted_dlr` need 3 and 4 classes: of a model with fewer, the difference
-    alone is maximised, which is the margin, and that between target and true class. The result is exact for linear models of
-    two classes, up to rounding and with enough steps; in general it is a lower bound on the largest objective.
+    Entries at the edge of the box that a step would push out of it do not count in the length of a step in L2 and L1. They go
+    along, so that the projection leaves them where they are; in L1 those that are there in the image do not. The papers know
+    neither. An image that reaches the goal as it is, is kept. The ratios `dlr` and `targeted_dlr` need 3 and 4 classes: of a
+    model with fewer, the difference alone is maximised, which is the margin, and that between target and true class.
+
+    The result is exact for linear models of two classes, up to rounding and with enough steps; in general it is a lower bound
+    on the largest objective.
 
     Examples
     --------
@@ -189,7 +194,7 @@ class APGD(BudgetAttack):
         rows: Tensor | None = None  # of the examples that are still attacked; None: all
         last = 0
         for t in range(1, steps + 1):
-            z = self._next(climb, confine, first=t == 1)
+            z = self._next(climb, examples.images, confine, first=t == 1)
             if t < steps:
                 climb.go(*points_and_gradient(examples, z, self._objective), final=stops)
             else:
@@ -210,17 +215,19 @@ class APGD(BudgetAttack):
                 confine = self._norm.confinement(examples.images, epsilon, self.bounds)
         return _with(kept, rows, climb.best)
 
-    def _next(self, climb: _Climb, confine: Callable[[Tensor], Tensor], *, first: bool) -> Tensor:
+    def _next(self, climb: _Climb, images: Tensor, confine: Callable[[Tensor], Tensor], *, first: bool) -> Tensor:
         """Return the next points."""
         x, gradient = climb.now.images, climb.gradient
-        if self._norm.room_matters:  # an entry at the edge of the box cannot follow the gradient out of it
-            low, high = self.bounds
-            gradient = gradient.masked_fill(((x <= low) & (gradient < 0)) | ((x >= high) & (gradient > 0)), 0)
         step = per_example(climb.step, x)
-        if self._sparse:
-            count = (climb.changed / _SPARSER).ceil().clamp_(min=1)
-            return confine(x + step * _signs_of_largest(gradient, count))
-        z = confine(x + step * self._norm.steepest(gradient))
+        if not self._norm.room_matters:
+            z = confine(x + step * self._norm.steepest(gradient))
+        else:
+            blocked = _blocked(x, gradient, self.bounds)
+            if self._sparse:
+                came = x != images
+                count = (climb.changed - (blocked & came).flatten(1).sum(1)) / _SPARSER
+                return confine(x + step * _sparse_signs(gradient, blocked, came, count.long()))
+            z = confine(x + step * _of_free_length(gradient, blocked))
         if first or self.momentum == 1:
             return z
         a = self.momentum
@@ -294,13 +301,36 @@ def _changed(points: Tensor, images: Tensor) -> Tensor:
     return (points != images).flatten(1).sum(1)
 
 
-def _signs_of_largest(gradient: Tensor, count: Tensor) -> Tensor:
-    """Return 1/m times the signs of each gradient's m largest entries, m = `count`, shape (n,), and more where tied."""
+def _blocked(x: Tensor, gradient: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """Return which entries are at an edge of the box, up to rounding, and would be pushed out of it."""
+    low, high = bounds
+    digit = 2 * torch.finfo(x.dtype).eps * max((abs(bound) for bound in bounds if math.isfinite(bound)), default=0.0)
+    return ((x <= low + digit) & (gradient < 0)) | ((x >= high - digit) & (gradient > 0))
+
+
+def _of_free_length(gradient: Tensor, blocked: Tensor) -> Tensor:
+    """Return the gradient in units of its length without the entries that are blocked at the edge of the box.
+
+    These keep theirs: an entry at the edge that had none would be drawn away from there by the projection onto the ball.
+    """
+    g = L2().steepest(gradient)
+    length = L2().length(g.masked_fill(blocked, 0)).clamp(min=1e-6)
+    return g / per_example(length, g)
+
+
+def _sparse_signs(gradient: Tensor, blocked: Tensor, changed: Tensor, count: Tensor) -> Tensor:
+    """Return 1/m times the signs of each gradient's m largest entries that are not blocked, and of larger ones that are.
+
+    m is `count`, shape (n,), at least 1, more where entries tie. Entries that are blocked where the image has them, and have
+    not `changed`, are left out: those that have come to the edge go along, to stay there.
+    """
     size = gradient.flatten(1).abs()
-    rank = count.long().clamp_(max=size.shape[1])[:, None] - 1
-    least = size.sort(dim=1, descending=True).values.gather(1, rank)
-    signs = torch.where(size >= least, gradient.flatten(1).sign(), 0.0)
-    return (signs / signs.abs().sum(1, keepdim=True).clamp_(min=1)).view_as(gradient)
+    free = size.masked_fill(blocked.flatten(1), 0)
+    rank = count.clamp(min=1, max=size.shape[1])[:, None] - 1
+    chosen = size >= free.sort(dim=1, descending=True).values.gather(1, rank)
+    m = (chosen & (free > 0)).sum(1, keepdim=True).clamp_(min=1)
+    chosen &= (changed | ~blocked).flatten(1)
+    return (chosen * gradient.flatten(1).sign() / m).view_as(gradient)
 
 
 def _with(kept: Points | None, rows: Tensor | None, best: Points) -> Points:

@@ -20,9 +20,9 @@ from odeflow.model import checked_count, checked_number
 
 __all__ = ["FAB", "fab_t"]
 
-_AIM, _LEAST = 5e-5, 1e-5
-"""Margins, as shares of the image's own, at which the final search aims, and the least that it takes: on the boundary
-itself what the model says is up to rounding."""
+_ENOUGH = 5e-6
+"""Margin, as a share of the image's own, that the final search keeps: on the boundary itself what the model says is up to
+rounding."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class FAB(MinimalAttack):
               a = \min\Big(\frac{|\delta|}{|\delta| + |\delta_0|}, a_{\max}\Big),
 
     goes a little beyond it; once the goal is reached, :math:`x \leftarrow x_0 + \beta (x - x_0)`. In the end a few steps of
-    false position on the line from the image to the nearest point that was found bring it to the boundary. With a targeted
+    false position bring the nearest point that was found to the boundary: on the line from :math:`x_0 + \delta_0`, and, as
+    in the paper, on that from the image. With a targeted
     objective l is the target (and where other classes must be passed too, y the largest of them): one gradient a step in
     the place of one for each class.
 
@@ -105,20 +106,24 @@ class FAB(MinimalAttack):
             z = torch.where(per_example(back, z), x + self.beta * (z - x), z)
         rows = least.isfinite().nonzero().squeeze(1)
         if self.final_steps and len(rows):
-            found.put(rows, self._search_line(examples.at(rows), found.at(rows), inner[rows], least[rows]))
+            found.put(rows, self._finished(examples.at(rows), found.at(rows), inner[rows], least[rows]))
         return found
 
     def _stepped(self, examples: Examples, z: Tensor) -> Tensor:
         """Return the points after one step."""
         x = examples.images
-        f, w = self._boundary(examples, z)
-        delta = hyperplane.shortest(self._norm, w, -f, z, self.bounds)
-        from_image = (w * (x - z)).flatten(1).sum(1, dtype=torch.float64)
-        delta_0 = hyperplane.shortest(self._norm, w, -f - from_image, x, self.bounds)
+        delta, delta_0 = self._ways(examples, z, *self._boundary(examples, z))
         length, length_0 = self._norm.length(delta), self._norm.length(delta_0)
         a = (length / (length + length_0)).nan_to_num(nan=0.0).clamp(max=self.alpha_max)
         z, x = z + self.eta * delta, x + self.eta * delta_0
         return z.lerp_(x, per_example(a, z)).clamp_(*self.bounds)
+
+    def _ways(self, examples: Examples, z: Tensor, f: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the shortest ways from points, and from the images, to where f + <w, . - z> is zero."""
+        x = examples.images
+        at_image = f + (w * (x - z)).flatten(1).sum(1, dtype=torch.float64)
+        delta = hyperplane.shortest(self._norm, w, -f, z, self.bounds)
+        return delta, hyperplane.shortest(self._norm, w, -at_image, x, self.bounds)
 
     def _boundary(self, examples: Examples, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return f and its gradient for the class of the nearest boundary, and zeros where there is none."""
@@ -167,21 +172,36 @@ class FAB(MinimalAttack):
         found.put_where(nearer | (least.isinf() & ~new.value.isneginf()), new)
         return torch.where(nearer, length, least)
 
-    def _search_line(self, examples: Examples, found: Points, inner: Tensor, least: Tensor) -> Points:
-        """Return points nearer to the boundary, on the lines from the images, where the margin is `inner`, to those found."""
-        x = z = examples.images
-        aim, enough = -_AIM * inner, -_LEAST * inner
+    def _finished(self, examples: Examples, found: Points, inner: Tensor, least: Tensor) -> Points:
+        """Return points nearer to the boundary: on the lines from where the images meet the linearised boundary to those found.
+
+        Then on those from the images, where the margin is `inner`; in the box, a way that is shortened is not the shortest.
+        """
+        x = examples.images
+        rounding = 8 * torch.finfo(x.dtype).eps * found.logits.nan_to_num(neginf=0.0).abs().amax(1)
+        enough = torch.maximum(-_ENOUGH * inner, rounding)
+        _, delta_0 = self._ways(examples, found.images, *self._boundary(examples, found.images.clone()))
+        z = (x + delta_0).clamp_(*self.bounds)
+        margin = self._margin(examples.points(z, self._objective).logits, examples.labels, examples.targets)
+        least = self._between(examples, found, z, margin, enough, least)
+        self._between(examples, found, x, inner, enough, least)
+        return found
+
+    def _between(
+        self, examples: Examples, found: Points, z: Tensor, inner: Tensor, enough: Tensor, least: Tensor
+    ) -> Tensor:
+        """Search by false position between z and the points found, put in what is nearer, and return the least distance."""
         for _step in range(self.final_steps):
             outer = self._margin(found.logits, examples.labels, examples.targets)
-            share = ((aim - inner) / (outer - inner)).nan_to_num(nan=1.0).clamp(0, 1)
-            new = examples.points(torch.lerp(z, found.images, per_example(share.to(x.dtype), x)), self._objective)
+            share = ((4 * enough - inner) / (outer - inner)).nan_to_num(nan=1.0).clamp(0, 1)
+            new = examples.points(torch.lerp(z, found.images, per_example(share.to(z.dtype), z)), self._objective)
             margin = self._margin(new.logits, examples.labels, examples.targets)
             assert new.reached is not None
             new.reached &= margin >= enough
             least = self._put_nearer(examples, found, new, least)
-            z = torch.where(per_example(new.reached, x), z, new.images)
+            z = torch.where(per_example(new.reached, z), z, new.images)
             inner = torch.where(new.reached, inner, margin)
-        return found
+        return least
 
 
 def fab_t(

@@ -114,6 +114,8 @@ def test_attacks_by_name(net: str, capsys: pytest.CaptureFixture[str]) -> None:
         ("deepfool", "--option overshoot=0.1 candidates=3", "overshoot=0.1, candidates=3"),
         ("square", "--objective wrong_confidence --queries 7", "queries=7"),
         ("mim", "--steps 3 --momentum 0.5", "steps=3"),
+        ("universal", "--passes 2 --prepare-on 30", "30 images"),
+        ("substitute", "--rounds 1 --epochs 2 --prepare-on 30", "queries=60"),
     ):
         assert status_of(f"{few} --attack {name} {options} --out {name}.nc") == 0
         assert "l2 0.5: " in capsys.readouterr().out
