@@ -35,9 +35,10 @@ def claims(data: xr.Dataset, *, quick: bool) -> Iterator[Claim]:
     masked = nets.pop("masked")
     standard, at, ccat = (nets[name] for name in ("standard", "at", "ccat"))
     yield from _white_and_black(list(nets.values()), masked)
-    yield from _confidence(at, ccat)
     yield from _distances(standard, at, ccat, times=1.0 if quick else 2.0)
     if not quick:
+        yield from _confidence(at, ccat)
+        yield from _nearest(standard, at)
         yield from _suite(at, ccat)
         yield from _prepared(standard, at)
         yield from _zoo(standard)
@@ -105,6 +106,10 @@ def _distances(standard: Net, at: Net, ccat: Net, *, times: float) -> Iterator[C
         rival="CCAT, which does not move the boundary but the confidence",
         against=ccat,
     )
+
+
+def _nearest(standard: Net, at: Net) -> Iterator[Claim]:
+    """Yield whether attacks that search longer than DeepFool come nearer."""
     able = [name for name in NEAREST if name in standard.attacks("l2")]
     rival = "hop_skip_jump"
     if able and rival in standard.attacks("l2"):

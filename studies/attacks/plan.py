@@ -197,6 +197,12 @@ def setting_of(dataset: str, *, quick: bool) -> Setting:
             "ccat": recipe(dataset, "ccat", epochs=8, attack_steps=10, step_size=0.1, first_steps=3),
         }
         return Setting(dataset, recipes, 10_000, 1000, quick)
-    small: dict[str, Any] = {"model": "conv_small", "epochs": 8, "learning_rate": 0.05, "batch_size": 64}
-    recipes = {"cifar10_at": recipe(dataset, "at", **small, attack_steps=3, step_size=4 / 255)}
+    small: dict[str, Any] = {
+        "model": "conv_small",
+        "epochs": 8,
+        "optimiser": "adam",
+        "learning_rate": 1e-3,
+        "batch_size": 64,
+    }
+    recipes = {"cifar10_at": recipe(dataset, "at", **small, attack_steps=3, step_size=4 / 255, ramp=0.5)}
     return Setting(dataset, recipes, 10_000, 1000, quick)
