@@ -130,7 +130,7 @@ def test_in_the_box_pixels_that_cannot_move_are_left_out(norm: str) -> None:
     assert inside.any()
     ratio = (found.length[0] * length / f)[inside]
     assert (ratio >= 1 - 1e-10).all()
-    assert (ratio <= 1.02 + 1e-10).all()
+    assert (ratio <= 1.02 + 1e-3).all()  # a last step closes 1e-4 of the logits at least
     if norm == "l1":
         assert (ratio >= 1.02 - 1e-10).all()
 

@@ -11,13 +11,14 @@ from deepcheck.attacks.base import Examples
 from deepcheck.attacks.gradients import by_class
 from deepcheck.attacks.minimal.base import MinimalAttack
 from deepcheck.attacks.norms import Norm, per_example
+from deepcheck.attacks.objectives import Margin
 from deepcheck.attacks.points import Points
 from odeflow.model import checked_count, checked_number
 
 __all__ = ["DeepFool"]
 
-_LEAST = 1e-6
-"""Least difference of two logits that a step closes: a point on the boundary moves too."""
+_LEAST = 1e-4
+"""Least difference of two logits that a step closes, the paper's constant: what is found is beyond the rounding of the logits."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class DeepFool(MinimalAttack):
         rows = torch.arange(len(examples), device=classes.device)
         for _step in range(self.steps):
             assert found.reached is not None
-            rows = rows[~found.reached[rows]]
+            beyond = found.reached & (Margin()(found.logits, examples.labels) > 0)  # equal logits are of either class
+            rows = rows[~beyond[rows]]
             if not len(rows):
                 break
             some = examples.at(rows)
