@@ -93,7 +93,7 @@ def over_time(net: Net) -> Figure:
 
 
 def _named(figure: Figure, ax: Axes, x: Any, y: Any, names: list[str]) -> None:
-    """Write each name to the right of its point, or where that is taken as near as there is room, with a line to it."""
+    """Write each name beside its point, or where that is taken as near as there is room, with a line to it."""
     inside = ax.get_window_extent()
     points = ax.transData.transform(np.column_stack([x, y]))
     scale = figure.dpi / 72
@@ -106,11 +106,11 @@ def _named(figure: Figure, ax: Axes, x: Any, y: Any, names: list[str]) -> None:
         )  # fmt: skip
         size = text.get_window_extent()
         wide, tall = size.width, 7.2 * scale
-        tries = [(dx, dy) for dx in range(4, 150, 8) for dy in range(-120, 121, 4)]
-        for dx, dy in sorted(tries, key=lambda one: (0.35 * one[0]) ** 2 + one[1] ** 2):
-            left, middle = at[0] + dx * scale, at[1] + dy * scale
+        tries = [(dx, dy) for dx in (*range(4, 150, 8), *range(-4, -60, -8)) for dy in range(-120, 121, 4)]
+        for dx, dy in sorted(tries, key=lambda one: (0.35 * one[0] - 2 * (one[0] < 0)) ** 2 + one[1] ** 2):
+            left, middle = at[0] + dx * scale - (wide if dx < 0 else 0), at[1] + dy * scale
             box = left, middle - tall / 2, left + wide, middle + tall / 2
-            if box[2] > inside.x1 or box[1] < inside.y0 or box[3] > inside.y1:
+            if box[0] < inside.x0 or box[2] > inside.x1 or box[1] < inside.y0 or box[3] > inside.y1:
                 continue
             own = 3.2 * scale
             others = np.delete(points, place, axis=0)
@@ -120,12 +120,13 @@ def _named(figure: Figure, ax: Axes, x: Any, y: Any, names: list[str]) -> None:
             )  # fmt: skip
             if not on_point and not any(_overlap(box, one) for one in taken):
                 break
-        text.set_position((dx, dy))
+        text.set(position=(dx, dy), ha="right" if dx < 0 else "left")
         taken.append(box)
-        if abs(dy) > 4 or dx > 12:
+        if abs(dy) > 4 or not -8 < dx < 12:
             line = {"arrowstyle": "-", "color": "0.7", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
             ax.annotate(
-                "", (x[place], y[place]), xytext=(dx - 1, dy), textcoords="offset points", arrowprops=line, zorder=2.4
+                "", (x[place], y[place]), xytext=(dx - (1 if dx > 0 else -1), dy), textcoords="offset points",
+                arrowprops=line, zorder=2.4,
             )  # fmt: skip
 
 

@@ -110,7 +110,11 @@ def measured_nets(sets: list[Images], settings: dict[str, Setting], folder: Path
 
 def joined(rows: list[xr.Dataset], nets: list[xr.Dataset], pictures: list[xr.Dataset]) -> xr.Dataset:
     """Return what `of_net` gave of several nets as one."""
-    return xr.merge([xr.concat(rows, "row", join="outer"), xr.concat(nets, "net", join="outer"), *pictures])
+    every: dict[str, Any] = {
+        "join": "outer",
+        "coords": "all",
+    }  # of one net, too, against whom has one value for each row
+    return xr.merge([xr.concat(rows, "row", **every), xr.concat(nets, "net", **every), *pictures])
 
 
 @dataclass(frozen=True)
