@@ -28,7 +28,11 @@ def threshold(a: Tensor, r: Tensor, bound: Tensor) -> Tensor:
     """Return the t >= 0 for which the sum of min(max(a - t, 0), r) is `bound`, shape (n,), or 0 where it is less already."""
     outside = torch.minimum(a, r).sum(1) > bound
     found = (_searched_threshold if a.device.type == "cpu" else _sorted_threshold)(a, r, bound, outside)
-    return torch.where(outside, found, 0.0)
+    t = torch.where(outside, found, 0.0)
+    longer = (
+        torch.minimum((a - t[:, None]).clamp_(min=0), r).sum(1) > bound
+    )  # by the rounding of t, which a bound may be below
+    return torch.where(longer, t * (1 + 4 * _DIGIT), t)
 
 
 def _searched_factor(a: Tensor, r: Tensor, square: Tensor, outside: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from deepcheck.attacks import PGD, Attacked, Square, pgd
 from deepcheck.attacks.base import Attack, Model
 from deepcheck.attacks.in_order import InOrder
 from deepcheck.evaluation import Planned, evaluate
-from tests.deepcheck.test_every_attack import FIELDS, Rowwise, classified, generator, pictures
+from tests.deepcheck.attack_cases import FIELDS, Rowwise, classified, generator, pictures
 
 EPSILON = 0.03
 WEAK = PGD("linf", "cross_entropy", steps=1, relative_step_size=0.2)

@@ -121,13 +121,18 @@ def test_in_the_box_pixels_that_cannot_move_are_left_out(norm: str) -> None:
     change = found.images - images
     assert (change[~free] == 0).all()
     assert (change * uphill >= 0).all()
-    # where no pixel met the opposite edge one step has sufficed: 1.02 f over the dual norm of what is free
+    # where no pixel met the opposite edge the steps together end between the boundary and 1.02 times its distance, which
+    # is f over the dual norm of what is free; one step suffices in L1, where what cannot move is left out of it
     inside = ((found.images > 0) & (found.images < 1) | ~free | (change == 0)).flatten(1).all(1) & reached
     with torch.no_grad():
         f = (model(images)[:, 0] - model(images)[:, 1]).abs()
     length = torch.linalg.vector_norm((uphill * free).flatten(1), ord=DUAL[norm], dim=1)
     assert inside.any()
-    torch.testing.assert_close(found.length[0, inside], (1.02 * f / length)[inside], rtol=1e-10, atol=0)
+    ratio = (found.length[0] * length / f)[inside]
+    assert (ratio >= 1 - 1e-10).all()
+    assert (ratio <= 1.02 + 1e-3).all()  # a last step closes 1e-4 of the logits at least
+    if norm == "l1":
+        assert (ratio >= 1.02 - 1e-10).all()
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])

@@ -103,7 +103,7 @@ def papers_loop(model: nn.Module, images: Tensor, epsilon: float, passes: int) -
 @pytest.mark.whole
 def test_groups_and_the_gradient_are_as_good_as_the_papers_loop() -> None:
     net, digits = trained_net(), digits_as_tensors()
-    images, epsilon = digits.x[:50], 0.15
+    images, epsilon = digits.x[:50], 0.2
     reference = papers_loop(net, images, epsilon, passes=2)
     rates = {}
     for method, group in (("deepfool", 1), ("deepfool", 10), ("gradient", 10)):

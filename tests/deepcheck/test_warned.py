@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deepcheck.attacks.base import Model
 from deepcheck.evaluation import looked_at
-from tests.deepcheck.test_every_attack import Rowwise, classified, pictures
+from tests.deepcheck.attack_cases import Rowwise, classified, pictures
 
 PAGE = Path(__file__).parents[2] / "docs" / "warnings.md"
 NET = Rowwise()

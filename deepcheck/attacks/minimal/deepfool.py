@@ -11,13 +11,14 @@ from deepcheck.attacks.base import Examples
 from deepcheck.attacks.gradients import by_class
 from deepcheck.attacks.minimal.base import MinimalAttack
 from deepcheck.attacks.norms import Norm, per_example
+from deepcheck.attacks.objectives import Margin
 from deepcheck.attacks.points import Points
 from odeflow.model import checked_count, checked_number
 
 __all__ = ["DeepFool"]
 
-_LEAST = 1e-6
-"""Least difference of two logits that a step closes: a point on the boundary moves too."""
+_LEAST = 1e-4
+"""Least difference of two logits that a step closes, the paper's constant: what is found is beyond the rounding of the logits."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class DeepFool(MinimalAttack):
     .. math:: x \leftarrow \mathrm{clip}\Big(x + (1 + o) \frac{|f_l|}{\langle g_l, d \rangle}\, d\Big), \qquad
               d = \arg\max_{|d| = 1} \langle g_l, d \rangle, \qquad l = \arg\min_k \frac{|f_k|}{|g_k|_q} ,
 
-    until the class is another. In L2 d is :math:`g_l / |g_l|_2`, in L-infinity the signs. Entries at the edge of the box
-    that a step would push out of it count as zeros of :math:`g_k`; the paper has no box. For linear models of two classes
+    until the class is another. In L2 d is :math:`g_l / |g_l|_2`, in L-infinity the signs, and what leaves the box is clipped; the
+    paper has no box. In L1 d is one entry, the largest of :math:`g_k` that the box lets move. For linear models of two classes
     one step gives :math:`1 + o` times the distance to the boundary, exactly, where no pixel meets the box; in general it is
     an upper bound on that distance. Nothing is random.
 
@@ -72,7 +73,8 @@ class DeepFool(MinimalAttack):
         rows = torch.arange(len(examples), device=classes.device)
         for _step in range(self.steps):
             assert found.reached is not None
-            rows = rows[~found.reached[rows]]
+            beyond = found.reached & (Margin()(found.logits, examples.labels) > 0)  # equal logits are of either class
+            rows = rows[~beyond[rows]]
             if not len(rows):
                 break
             some = examples.at(rows)
@@ -89,7 +91,8 @@ class DeepFool(MinimalAttack):
         nearest = z.new_full((len(z),), torch.inf)
         step = torch.zeros_like(z)
         for k, g in enumerate(by_class(f, z)):
-            g = g.masked_fill(((z <= low) & (g < 0)) | ((z >= high) & (g > 0)), 0)
+            if self._norm.name == "l1":  # whose step moves one entry: at its edge it would move nothing
+                g = g.masked_fill(((z <= low) & (g < 0)) | ((z >= high) & (g > 0)), 0)
             d = self._norm.steepest(g)
             slope = (g * d).flatten(1).sum(1)
             size = f[:, k].detach().abs().clamp(min=_LEAST).to(z.dtype)
