@@ -1,5 +1,8 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -57,3 +60,14 @@ def case() -> Case:
     found = Case(net.eval(), torch.tensor(data.test_images).float() / 255, torch.tensor(data.test_labels))
     assert found.accuracy(found.images) > 0.9
     return found
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """NumPy's global random numbers, which the toolbox draws from, start anew, and go on afterwards."""
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002

@@ -2,8 +2,6 @@
 
 import math
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from deepcheck.attacks import UniversalPerturbation
 from deepcheck.attacks.pgd import PGD, bim, fgsm, mim, pgd
-from tests.external.conftest import Case, Given
+from tests.external.conftest import Case, Given, seeded
 
 REASON = "compares with the Adversarial Robustness Toolbox: make external"
 art_classification = pytest.importorskip("art.estimators.classification", reason=REASON)
@@ -34,17 +32,6 @@ STEPS, SHARE = 20, 0.1
 
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """NumPy's global random numbers, which the toolbox draws from, start anew, and go on afterwards."""
-    state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(seed)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
 
 
 def theirs(

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from deepcheck.attacks import ZOO, Square
-from tests.external.conftest import Case
-from tests.external.test_art import seeded
+from tests.external.conftest import Case, seeded
 
 REASON = "compares with the Adversarial Robustness Toolbox: make external"
 art_classification = pytest.importorskip("art.estimators.classification", reason=REASON)
