@@ -127,7 +127,7 @@ def test_towards_the_likeliest_classes_the_fewest_entries_count() -> None:
     assert torch.equal(once.length[0], found.length[0])
 
 
-def test_slopes_of_probabilities_vanish_where_the_model_is_sure() -> None:
+def test_slopes_of_probabilities_say_where_to_go_where_the_model_is_sure_too() -> None:
     net, digits = trained_net(), digits_as_tensors()
     images, labels = digits.test[:10], digits.labels[:10]
 
@@ -137,7 +137,7 @@ def test_slopes_of_probabilities_vanish_where_the_model_is_sure() -> None:
 
     assert found(1.0, "probabilities").double().mean() > 0.5
     assert torch.equal(found(1e4, "logits"), found(1.0, "logits"))
-    assert found(1e4, "probabilities").double().mean() < 0.3
+    assert found(1e4, "probabilities").double().mean() > 0.5  # where the probabilities themselves are 0 in float32
 
 
 @pytest.mark.parametrize(

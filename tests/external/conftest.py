@@ -27,6 +27,12 @@ class Case:
         with torch.no_grad():
             return torch.as_tensor(self.net(images).argmax(1) == self.labels)
 
+    def unsure(self) -> Tensor:
+        """Images at which the gradient of the cross-entropy has digits enough in single precision: 1 - p is far above its eps."""
+        with torch.no_grad():
+            rest = self.net(self.images).double().softmax(1)
+        return torch.as_tensor(1 - rest.gather(1, self.labels[:, None]).squeeze(1) > 1e-3)
+
     def accuracy(self, images: Tensor) -> float:
         return float(self.right(images).double().mean())
 

@@ -1,5 +1,6 @@
 """APGD in AutoAttack (the package pyautoattack), image by image, with the same steps and restarts."""
 
+import math
 from typing import Any
 
 import pytest
@@ -51,11 +52,11 @@ def test_as_many_are_broken_and_hardly_one_by_them_alone(kind: str, norm: str, c
     """Accuracy, the mean over seeds, is at most 0.3 points higher.
 
     Of one run each, some images are broken by chance by theirs alone, as by one of their own seeds alone. Of 1,000 images 2
-    at most withstand ours with every seed and theirs with none.
+    at most withstand ours with every seed and theirs with none; of the 359 here, 1.
     """
     for epsilon in EPSILONS[norm]:
         ours = torch.stack([broken_by_ours(case, kind, norm, epsilon, seed) for seed in SEEDS])
         them = torch.stack([broken_by_them(case, kind, norm, epsilon, seed) for seed in SEEDS])
         assert 0.2 < them.double().mean() < 0.95  # theirs is an attack, and some images withstand it
         assert ours.double().mean() >= them.double().mean() - 0.003
-        assert (them.all(0) & ~ours.any(0)).double().mean() <= 0.002
+        assert int((them.all(0) & ~ours.any(0)).sum()) <= math.ceil(0.002 * len(case.images))

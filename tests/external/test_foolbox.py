@@ -68,14 +68,16 @@ def their_start(attack: Any, case: Case, epsilon: float, seed: int) -> Tensor:
 def test_without_a_random_start_the_images_are_the_same(norm: str, attack: PGD, other: Any, case: Case) -> None:
     """In a box that is wide: at its edge, the L2 steps here do not lose length to pixels that cannot move.
 
-    Where a gradient is next to zero its sign is up to rounding, so nearly all pixels agree, not all.
+    Where a gradient is next to zero its sign is up to rounding, so nearly all pixels agree, not all. Of images that the net is
+    nearly sure of, their gradient of the cross-entropy has few digits in single precision: those are left out.
     """
     wide = (-9.0, 9.0)
     for epsilon in EPSILONS[norm]:
         own = replace(attack, bounds=wide, keep="last")(
             case.net, case.images, case.labels, epsilon=epsilon, generator=generator()
         ).images
-        agree = (own - theirs(other, case, epsilon, wide)).abs() < 1e-4 * epsilon
+        agree = ((own - theirs(other, case, epsilon, wide)).abs() < 1e-4 * epsilon)[case.unsure()]
+        assert len(agree) > 100
         assert float(agree.double().mean()) > 0.999
 
 

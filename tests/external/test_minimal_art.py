@@ -51,12 +51,9 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="with logits, the paper's pairs reach fewer targets than the slope of the target alone"
-)
 @pytest.mark.parametrize("gamma", [0.15, 0.5])
 def test_jsma_reaches_targets_as_often_with_as_few_pixels(gamma: float, case: Case) -> None:
-    """They take two pixels by the slope of the target alone, here the pair is the best.
+    """They take two pixels by the slope of the target's logit, here the pair is the best for its probability.
 
     They end after the share is exceeded, one step later.
     """
@@ -73,20 +70,17 @@ def test_jsma_reaches_targets_as_often_with_as_few_pixels(gamma: float, case: Ca
     )
 
 
-@pytest.mark.parametrize("norm", ["linf", "l0"])
-def test_carlini_wagner(norm: str, case: Case) -> None:
+def test_carlini_wagner_in_linf(case: Case) -> None:
+    """In L0 the toolbox's attack ends in a TypeError with NumPy 2."""
     images, labels = case.images[:8], case.labels[:8]
-    if norm == "linf":
-        attack = evasion.CarliniLInfMethod(classifier(case), max_iter=10, batch_size=8, verbose=False)
-    else:
-        attack = evasion.CarliniL0Method(
-            classifier(case), max_iter=10, binary_search_steps=5, batch_size=8, verbose=False
-        )
+    attack = evasion.CarliniLInfMethod(
+        classifier(case), max_iter=60, initial_const=0.1, const_factor=4.0, batch_size=8, verbose=False
+    )
     z = attack.generate(images.numpy(), labels.numpy())
     with torch.no_grad():
         found = case.net(torch.from_numpy(z)).argmax(1) != labels
-    own = CarliniWagner(norm, steps=60, searches=5, initial_c=0.1)
-    no_worse(own(case.net, images, labels, generator=generator()).length[0], lengths(z, images, found, norm))
+    own = CarliniWagner("linf", steps=60, searches=5, initial_c=0.1)
+    no_worse(own(case.net, images, labels, generator=generator()).length[0], lengths(z, images, found, "linf"))
 
 
 def test_deepfool(case: Case) -> None:

@@ -89,8 +89,8 @@ class JSMA(MinimalAttack):
     .. math:: \arg\max_{p \ne q} (a_p + a_q)(b_p + b_q) \quad\text{where}\quad a_p + a_q > 0, \; b_p + b_q > 0 ,
 
     among all that can still move, and moves both by theta (for a negative theta a and b change their signs), until the
-    goal is reached, no pair is left, or the number of steps is :math:`\gamma D / 2`. F are the logits here, or the
-    probabilities, for which a = b, and whose slopes vanish where the model is sure. The pair is the best of all pairs.
+    goal is reached, no pair is left, or the number of steps is :math:`\gamma D / 2`. F are the class probabilities,
+    for which a = b, or the logits: on MNIST those reach fewer targets with more pixels. The pair is the best of all pairs.
 
     By nature the attack aims at a class. By default that is the likeliest wrong class, then the next, in one restart after
     the other; any wrong class will do, and the restart that changes the fewest pixels counts. With the objective
@@ -123,7 +123,7 @@ class JSMA(MinimalAttack):
     """Largest share of the entries that may change, in (0, 1]: the paper's for MNIST."""
     pixels: int = 2
     """Pixels of a step, 1 or 2."""
-    outputs: Literal["logits", "probabilities"] = "logits"
+    outputs: Literal["logits", "probabilities"] = "probabilities"
     """What the slopes are of."""
 
     def __post_init__(self) -> None:
@@ -172,10 +172,12 @@ class JSMA(MinimalAttack):
         assert examples.targets is not None
         target = examples.targets[:, None]
         with torch.enable_grad():
-            outputs = logits.softmax(1) if self.outputs == "probabilities" else logits
-            others = outputs.scatter(1, target, 0.0)
-            others = others.masked_fill(others.isinf(), 0.0).sum(1, keepdim=True)  # without classes that are masked
-            f = torch.cat([outputs.gather(1, target), -others], 1)
+            if self.outputs == "probabilities":  # a = b; of log p_t they are 1 / p_t times as large, and rank alike
+                f = logits.log_softmax(1).gather(1, target).expand(-1, 2)
+            else:
+                others = logits.scatter(1, target, 0.0)
+                others = others.masked_fill(others.isinf(), 0.0).sum(1, keepdim=True)  # without classes that are masked
+                f = torch.cat([logits.gather(1, target), -others], 1)
         way = 1.0 if self.theta > 0 else -1.0
         a, b = (way * gradient.flatten(1) for gradient in by_class(f, z))
         stays = (z >= self.bounds[1] if self.theta > 0 else z <= self.bounds[0]).flatten(1)
