@@ -15,7 +15,7 @@ from deepcheck.attacks import PGD, Attacked, Square, pgd
 from deepcheck.attacks.base import Attack, Model
 from deepcheck.attacks.in_order import InOrder
 from deepcheck.evaluation import Planned, evaluate
-from tests.deepcheck.attack_cases import FIELDS, Rowwise, classified, generator, pictures
+from tests.deepcheck.attack_cases import FIELDS, SHAPE, Rowwise, classified, generator, pictures
 
 EPSILON = 0.03
 WEAK = PGD("linf", "cross_entropy", steps=1, relative_step_size=0.2)
@@ -100,7 +100,7 @@ def test_batches_and_other_examples_do_not_matter(size: int) -> None:
 def test_several_epsilons_and_one_number_of_the_generator() -> None:
     attack = InOrder((("weak", WEAK), ("strong", STRONG)))
     several = attacked(attack, (0.01, EPSILON))
-    assert several.images.shape == (2, 40, 2, 3, 4)
+    assert several.images.shape == (2, 40, *SHAPE)
     for name in FIELDS:
         assert torch.equal(getattr(several, name)[1], getattr(attacked(attack), name))
     draw, expected = generator(), generator()

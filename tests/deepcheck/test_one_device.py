@@ -33,6 +33,7 @@ pytestmark = [
 ]
 ALL: dict[str, type[Method]] = {**METHODS, **MORE}
 EPSILON = {"linf": 0.1, "l2": 0.8, "l1": 3.0, "l0": 4.0}
+SIZES = {"flow": 1.0, "colour": 0.1, "rigid": 1.0, "combined": 1.0}
 QUICK: dict[str, Any] = {"steps": 3, "queries": 6, "draws": 3, "restarts": 2, "passes": 2, "epochs": 1, "rounds": 1}
 ANYWHERE = OneOf((Zero(), UniformBall(), UniformLength(), Gaussian()))
 
@@ -69,13 +70,16 @@ def fields(found: Attacked) -> list[Tensor]:
 def test_every_attack(name: str) -> None:
     options = {key: value for key, value in QUICK.items() if key in registry.options_of(name)}
     for norm in registry.norms_of(name):
+        epsilon = [(EPSILON | SIZES)[norm]]
         made = registry.within_budget(registry.make(name, norm, **options))
 
-        def work(model: models.Network, x: Tensor, y: Tensor, made: Any = made, norm: str = norm) -> list[Tensor]:
+        def work(
+            model: models.Network, x: Tensor, y: Tensor, made: Any = made, epsilon: list[float] = epsilon
+        ) -> list[Tensor]:
             attack = made
             if isinstance(made, PreparedAttack):
-                attack = made.prepare(model, x.flip(0), y.flip(0), epsilon=[EPSILON[norm]], generator=generator(2))
-            return fields(attack(model, x, y, epsilon=[EPSILON[norm]], generator=generator(), batch_size=4))
+                attack = made.prepare(model, x.flip(0), y.flip(0), epsilon=epsilon, generator=generator(2))
+            return fields(attack(model, x, y, epsilon=epsilon, generator=generator(), batch_size=4))
 
         same_on_both(work, net(), *pictures())
 
