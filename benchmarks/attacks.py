@@ -176,7 +176,7 @@ def _autoattack(norm: str, epsilon: float) -> Callable[[Case], Tensor]:
 
 
 def _rows() -> list[Row]:
-    cw = {"steps": 200, "bisections": 5}
+    cw = {"steps": 200, "searches": 5}
     return [
         Row("standard", "pyautoattack", "linf", _standard("linf", 0.1), _autoattack("Linf", 0.1)),
         Row("standard", "pyautoattack", "l2", _standard("l2", 0.5), _autoattack("L2", 0.5)),
