@@ -141,7 +141,7 @@ def _foolbox(name: str, **options: Any) -> Callable[[Case], Tensor]:
             model = foolbox.PyTorchModel(case.net, bounds=(0.0, 1.0), device="cpu")
             made = getattr(foolbox.attacks, name)(**options)
             _, images, _ = made(model, case.images, foolbox.criteria.Misclassification(case.labels), epsilons=None)
-        return torch.as_tensor(images)
+        return torch.as_tensor(images).float()
 
     return attack
 
@@ -157,7 +157,7 @@ def _art(name: str, **options: Any) -> Callable[[Case], Tensor]:
         state = np.random.get_state()  # noqa: NPY002
         np.random.seed(0)  # noqa: NPY002
         try:
-            return torch.from_numpy(made.generate(case.images.numpy(), case.labels.numpy()))
+            return torch.from_numpy(made.generate(case.images.numpy(), case.labels.numpy())).float()
         finally:
             np.random.set_state(state)  # noqa: NPY002
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deepcheck.attacks.base import Model
 from deepcheck.attacks.calls import evaluating, logits_of
-from odeflow.model import checked_number
+from odeflow.model import checked_count, checked_number
 from odeflow.plot import new_figure, style, width_of
 from odeflow.plot.sheet import Width
 
@@ -82,6 +82,7 @@ def pictures_of(model: Model, images: Tensor, *, batch_size: int = 500) -> Pictu
     batch_size
         Images that the model sees at once, >= 1.
     """
+    checked_count("batch_size", batch_size, 1)
     with evaluating(model), torch.no_grad():
         logits = torch.cat([logits_of(model, part) for part in images.detach().split(batch_size)])
     confidence, prediction = logits.softmax(1).max(1)

@@ -138,7 +138,10 @@ class CheckedAttack(abc.ABC):
         if self.targets == "given":
             return checked_targets(targets, labels, self._objective.targeted)
         if not self._objective.targeted:
-            raise ValueError(f"targets = {self.targets!r} is not allowed: given: the objective has no target is")
+            raise ValueError(
+                f"targets = {self.targets!r} is not allowed with objective = {self._objective.name}: the objective has no target; "
+                "allowed is given"
+            )
         if targets is not None:
             raise ValueError(f"targets are not allowed: the attack takes the {self.targets.replace('_', ' ')} class")
         return None

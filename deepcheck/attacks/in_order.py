@@ -7,6 +7,7 @@ import io
 import json
 import time
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from deepcheck.attacks.norms import Norm
 from deepcheck.attacks.norms import norm as as_norm
 from deepcheck.attacks.objectives import Margin
 from odeflow.model import checked_count
-from odeflow.provenance.files import write_bytes
+from odeflow.provenance.files import check_target, write_bytes
 
 __all__ = ["InOrder", "Stage"]
 
@@ -70,7 +71,8 @@ class InOrder:
     """What the whole is called."""
     state: str | None = field(default=None, repr=False)
     """A folder in which a file is written after each attack, one for each epsilon; None: nothing is written. Where such a file
-    is there and of the same evaluation (attacks, images, labels, epsilon and seed), the attacks in it are not run again."""
+    is there and of the same evaluation (attacks, model, images, labels, epsilon and seed), the attacks in it are not run again.
+    The model is known by its logits of the images."""
     objective: Margin = field(default_factory=Margin, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -174,7 +176,7 @@ class InOrder:
         stages: list[Stage] = []
         state = None if self.state is None else Path(self.state, f"{self.name}_{self.norm.name}_{epsilon:.6g}.npz")
         digest = "" if state is None else self._digest(images, labels, indices, epsilon, seed)
-        if state is not None and state.exists():
+        if state is not None and _folder_of(state) and state.exists():
             stages = found.load(state, digest)
         for number, (name, attack) in enumerate(self.attacks):
             if number < len(stages):
@@ -190,7 +192,6 @@ class InOrder:
             found.row()
             stages.append(Stage(name, found.accuracy(), time.perf_counter() - began, len(rows)))
             if state is not None:
-                state.parent.mkdir(parents=True, exist_ok=True)
                 found.save(state, digest, stages)
         return found.result(), stages
 
@@ -212,6 +213,7 @@ class _Found:
         logits = self._asked(images)
         checked_logits(logits, len(images), labels)
         self._logits = logits
+        self._clean_logits = logits.clone()
         self._queries = torch.zeros_like(labels)
         self._rows: list[dict[str, Tensor]] = []
 
@@ -249,6 +251,7 @@ class _Found:
         """Write the state so far."""
         wide = self._images.float() if self._images.dtype in HALVES else self._images
         arrays = {"images": wide.cpu().numpy(), "logits": self._logits.cpu().numpy()}
+        arrays["clean"] = self._clean_logits.cpu().numpy()
         for name in self._rows[0]:
             arrays[name] = torch.stack([row[name] for row in self._rows]).cpu().numpy()
         about = json.dumps({"digest": digest, "stages": [vars(stage) for stage in stages]})
@@ -263,13 +266,14 @@ class _Found:
                 arrays = {name: kept[name] for name in kept.files}
             about = json.loads(str(arrays.pop("about")))
             stages = [Stage(**stage) for stage in about["stages"]]
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"state = {str(path)!r} cannot be read: {error}; allowed is a file of this command"
             ) from error
-        if about["digest"] != digest:
+        clean = torch.tensor(arrays.pop("clean", np.zeros(0)), device=self._labels.device)
+        if about["digest"] != digest or not self._same_model(clean):
             raise ValueError(
-                f"state = {str(path)!r} is of another evaluation: allowed is one of the same attacks, images, epsilon and seed"
+                f"state = {str(path)!r} is of another evaluation: allowed is one of the same attacks, model, images, epsilon and seed"
             )
         device = self._labels.device
         self._images = torch.tensor(arrays.pop("images"), device=device).to(self._clean.dtype)
@@ -278,11 +282,31 @@ class _Found:
         self._rows = [{name: one[k] for name, one in tensors.items()} for k in range(len(stages))]
         return stages
 
+    def _same_model(self, logits: Tensor) -> bool:
+        """Return whether logits of the images that were kept are this model's, but for the rounding of another device."""
+        mine = self._clean_logits
+        scale = float(mine[mine.isfinite()].abs().max())
+        return logits.shape == mine.shape and bool(
+            torch.isclose(logits, mine.to(logits.dtype), rtol=0, atol=1e-4 * scale).all()
+        )
+
     def _asked(self, images: Tensor) -> Tensor:
         """Return the model's logits."""
         with evaluating(self._model), torch.inference_mode(False), torch.no_grad():
             parts = [logits_of(self._model, part).detach().clone() for part in torch.split(images, self._batch_size)]
         return torch.cat(parts)
+
+
+def _folder_of(state: Path) -> bool:
+    """Make the folder of a state, or raise ValueError; True."""
+    try:
+        state.parent.mkdir(parents=True, exist_ok=True)
+        check_target(state, (".npz",))
+    except OSError as error:
+        raise ValueError(
+            f"state = {str(state.parent)!r} cannot be written ({error.strerror}): allowed is a folder"
+        ) from error
+    return True
 
 
 def _seed(generator: torch.Generator) -> int:

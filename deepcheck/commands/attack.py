@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Attack", "PGDAttack"]
 
 _PICTURES = 5
+_LOOKED_AT = 50
+"""Images on which a net is looked at before it is attacked."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Attack(OnImages):
     list: bool = False
     """Print all attacks, a line each, and do no more."""
     norm: str = "linf"
-    """Norm of the perturbation: linf, l2, l1 or l0; of attacks that are not additive what they move: flow, colour, rigid."""
+    """Norm of the perturbation: linf, l2, l1 or l0; of attacks that are not additive what they move: flow, colour, rigid, combined."""
     epsilon: tuple[float, ...] = ()
     """Sizes of the perturbation, >= 0; default: the one that the net was trained to withstand."""
     option: tuple[str, ...] = ()
@@ -48,7 +50,7 @@ class Attack(OnImages):
     def run(self) -> int:
         """Run the command."""
         from deepcheck.attacks import registry
-        from deepcheck.evaluation import Planned, evaluate
+        from deepcheck.evaluation import Planned, evaluate, looked_at, split
         from deepcheck.evaluation.suites import BOX_NORMS, cannot_cross
         from odeflow.plot import FORMATS, save_figure
 
@@ -61,8 +63,8 @@ class Attack(OnImages):
         objective = getattr(made, "objective", None)
         if getattr(objective, "targeted", False) and getattr(made, "targets", "given") == "given":
             raise ValueError(
-                f"objective = {objective.name} needs classes to reach: allowed here are attacks that choose them, such as "  # type: ignore[union-attr]
-                "targeted_pgd, or --targets likeliest"
+                f"objective = {objective.name} needs classes to reach: allowed are attacks that choose them, such as "  # type: ignore[union-attr]
+                "targeted_pgd, or with an attack that has it --targets likeliest"
             )
         if self.pictures is not None:
             check_target(self.pictures, FORMATS)
@@ -77,6 +79,10 @@ class Attack(OnImages):
                 attack,
             )
         examples = at_most(self.examples, len(images.test_images), images.name)
+        (x, y), _ = split(images, min(examples, _LOOKED_AT), 0, device)
+        for one in looked_at(network, x, y, batch_size=self.batch_size):
+            if one.name != "few-classes":  # which is said of the standard evaluation
+                logging.getLogger(__name__).warning("warning  %s", one)
         records = evaluate(
             network,
             images,
@@ -108,7 +114,9 @@ class Attack(OnImages):
             return (float(getattr(THREATS[dataset], self.norm)),)
         usual, epsilon = training_threat(about, dataset)
         if self.norm != usual:
-            raise ValueError(f"epsilon is missing: there is no default for norm = {self.norm}")
+            raise ValueError(
+                f"epsilon is missing: there is no default for norm = {self.norm}: allowed are numbers >= 0, as in --epsilon 1"
+            )
         return (epsilon,)
 
     def _report(self, records: xr.Dataset, name: str, epsilons: tuple[float, ...]) -> str:
@@ -141,7 +149,7 @@ class Attack(OnImages):
         from deepcheck.plot_attacks import Pictures, plot_attacked
 
         right = records["clean_prediction"].values == records["label"].values
-        first = np.flatnonzero(right)[:_PICTURES] if right.any() else np.arange(_PICTURES)
+        first = np.flatnonzero(right)[:_PICTURES] if right.any() else np.arange(min(_PICTURES, len(right)))
         few = records.isel(example=first)
         clean = (few[name].values for name in ("clean_image", "clean_prediction", "clean_confidence"))
         attacked = {}
@@ -151,7 +159,9 @@ class Attack(OnImages):
             restart = one["attacked_restart"].astype(int)
             said = (at[name].isel(restart=restart).values for name in ("prediction", "confidence"))
             attacked[f"{self.attack} {one.kept_epsilon.item():.3g}"] = Pictures(one["attacked_image"].values, *said)
-        return plot_attacked(Pictures(*clean), attacked, class_names=class_names)
+        largest = max(int(few[name].max()) for name in ("clean_prediction", "prediction"))
+        names = [*class_names, *(str(k) for k in range(len(class_names), largest + 1))]
+        return plot_attacked(Pictures(*clean), attacked, class_names=names)
 
     def _options(self) -> dict[str, Any]:
         """Return the options of the attack that are given."""

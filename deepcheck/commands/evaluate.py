@@ -127,12 +127,18 @@ class Evaluate(OnImages):
         """Raise if a flag goes with another suite, or more than one norm where one is meant."""
         standard = self.suite == "standard"
         fields = {"norms": ("linf",), "epsilon": None, "state": None, "entry": None}
-        for name, default in (fields if not standard else {"restarts": None}).items():
+        for name, default in (
+            fields if not standard else {"restarts": None, "plot": None, "tpr": 0.99, "validation": None}
+        ).items():
             if getattr(self, name) != default:
                 suites = "the standard suite" if not standard else "the other suites"
                 raise ValueError(
                     f"{name} = {getattr(self, name)!s} with suite = {self.suite!r} is not allowed: it goes with {suites}"
                 )
+        if not self.norms or len(set(self.norms)) < len(self.norms):
+            raise ValueError(
+                f"norms = {list(self.norms)} is not allowed: one or more of linf, l2 and l1, each once, are"
+            )
         for name in ("epsilon", "entry"):
             if getattr(self, name) is not None and len(self.norms) != 1:
                 raise ValueError(f"{name} with norms = {' '.join(self.norms)} is not allowed: one norm is")

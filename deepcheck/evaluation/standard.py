@@ -81,7 +81,11 @@ def stages(records: xr.Dataset, attack: str, epsilon: float) -> dict[str, float]
     records = checked(records)
     names = texts(records, "attack")
     checked_choice("attack", attack, dict.fromkeys(names))
-    one = records.isel(attack=names.index(attack)).sel(epsilon=epsilon, method="nearest")
+    of_attack = records.isel(attack=names.index(attack))
+    run = records["epsilon"].values[(of_attack["prediction"].values >= 0).any((1, 2))]
+    if not np.isclose(run, epsilon, rtol=1e-9, atol=0).any():
+        raise ValueError(f"epsilon = {epsilon!r} was not run with {attack}: allowed is one of {run.tolist()}")
+    one = of_attack.sel(epsilon=epsilon, method="nearest")
     right = one["prediction"].values == records["label"].values
     parts = str(one["effort"].item()).split(", ")
     return {part: float(right[: k + 1].all(0).mean()) for k, part in enumerate(parts)}

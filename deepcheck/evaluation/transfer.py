@@ -76,6 +76,12 @@ def transfer_matrix(
     """
     import xarray as xr
 
+    given: object = models
+    if not isinstance(given, Mapping):
+        raise TypeError(f"models are of the wrong type {type(given).__name__}: allowed is a dict of names to nets")
+    chosen: object = attack
+    if not callable(chosen):
+        raise TypeError(f"attack = {chosen!r} is of the wrong type: allowed is an attack within a budget")
     if not models:
         raise ValueError(f"models = {models!r} is not allowed: a dict of names to nets, one at least, is")
     checked_images(images, labels, (0.0, 1.0))

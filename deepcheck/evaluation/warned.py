@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepcheck.attacks.base import Model, checked_images, plain
+from deepcheck.attacks.base import Model, checked_classes, checked_images, plain
 from deepcheck.attacks.calls import decided, evaluating, frozen, logits_of
 from deepcheck.attacks.objectives import Margin
+from odeflow.model import checked_count
 
 __all__ = ["Warned", "looked_at"]
 
@@ -64,12 +65,14 @@ def looked_at(model: Model, images: Tensor, labels: Tensor, *, batch_size: int =
         If images or labels are not allowed, or the model returns no logits.
     """
     checked_images(images, labels, (0.0, 1.0))
+    checked_count("batch_size", batch_size, 1)
     if not len(images):
         raise ValueError("images are none: allowed is one or more")
     images, labels = plain(images), plain(labels)
     with torch.inference_mode(False), torch.no_grad(), evaluating(model), frozen(model):
         with _watched(_GRADIENTS) as calls:
             first = _logits(model, images, batch_size)
+        checked_classes("labels", labels, first.shape[1])
         again = _logits(model, images, batch_size)
         some = decided(first)
         silent = _without_gradient(model, images[some], labels[some], batch_size)
@@ -108,7 +111,7 @@ def looked_at(model: Model, images: Tensor, labels: Tensor, *, batch_size: int =
         found.append(
             Warned(
                 "not-finite",
-                f"{int((~some).sum())} of {len(images)} images have no finite logits: they count as not broken",
+                f"{int((~some).sum())} of {len(images)} images have no finite logits: leave them out, they are refused",
             )
         )
     return found

@@ -196,3 +196,28 @@ def test_bad_calls() -> None:
         attack(Rowwise(), pictures(3), labels, epsilon=0.1, generator=0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="model returned logits that are not finite"):
         attack(lambda x: Rowwise()(x) * torch.nan, pictures(3), labels, epsilon=0.1, generator=generator())
+
+
+def test_a_state_of_another_net_is_refused(tmp_path: Path) -> None:
+    images = pictures(6)
+    labels = classified(Rowwise(), images)
+    attack = InOrder((("weak", WEAK),), state=str(tmp_path))
+    attack(Rowwise(), images, labels, epsilon=EPSILON, generator=generator())
+    with pytest.raises(ValueError, match="is of another evaluation: allowed is one of the same attacks, model"):
+        attack(lambda x: Rowwise()(x) * 1.01, images, labels, epsilon=EPSILON, generator=generator())
+    attack(lambda x: Rowwise()(x) * (1 + 1e-7), images, labels, epsilon=EPSILON, generator=generator())  # rounding
+
+
+def test_a_state_that_cannot_be_written_or_is_empty_is_refused_before_any_attack(tmp_path: Path) -> None:
+    images, seen = pictures(6), Seen(WEAK)
+    labels = classified(Rowwise(), images)
+    (tmp_path / "file").write_text("")
+    attack = InOrder((("weak", seen),), state=str(tmp_path / "file"))
+    with pytest.raises(ValueError, match=r"state = '.*file' cannot be written \(File exists\): allowed is a folder"):
+        attack(Rowwise(), images, labels, epsilon=EPSILON, generator=generator())
+    (tmp_path / "in order_linf_0.03.npz").write_text("")
+    with pytest.raises(ValueError, match="cannot be read"):
+        InOrder((("weak", seen),), state=str(tmp_path))(
+            Rowwise(), images, labels, epsilon=EPSILON, generator=generator()
+        )
+    assert not seen.given

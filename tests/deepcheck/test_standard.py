@@ -82,6 +82,10 @@ def test_accuracies_line_and_entry() -> None:
     assert protocol["warnings"] == ["softmax"]
     assert protocol["evaluations_an_image"] > 6
     assert {"torch_version", "odeflow_version"} & set(protocol["versions"])
+    with pytest.raises(
+        ValueError, match=r"epsilon = 0.3 was not run with standard_linf: allowed is one of \[0.05, 0.1\]"
+    ):
+        line(records, "standard_linf", 0.3, "net")
     with pytest.raises(ValueError, match="attack = 'other' is unknown"):
         stages(records, "other", 0.1)
 

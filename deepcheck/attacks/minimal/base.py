@@ -81,7 +81,8 @@ class MinimalAttack(CheckedAttack):
         assert examples.asked is not None
         found = Nearest(self._norm, examples.images, examples.dtype)
         for restart in range(self.restarts):
-            points = examples.settled(self._search(examples.stream(restart)), self._objective)
+            some = examples.stream(restart)
+            points = some.settled(self._search(some), self._objective)
             found.add(None, points, examples.asked.taken(until_reached=False))
             examples = replace(examples, least=found.least())
         return found.result()
@@ -119,6 +120,11 @@ class WithinBudget:
     """
 
     attack: MinimalAttack
+
+    def __post_init__(self) -> None:
+        given: object = self.attack
+        if not isinstance(given, MinimalAttack):
+            raise TypeError(f"attack = {given!r} is not allowed: one that looks for the nearest is, such as DeepFool()")
 
     @property
     def norm(self) -> Norm:
