@@ -53,6 +53,17 @@ class Row:
     images: int = COUNT
 
 
+class _Single(nn.Module):
+    """A net that is asked in single precision."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.net(x.float()))
+
+
 def run() -> str:
     """Measure, and return a section of Markdown, on one thread."""
     threads = torch.get_num_threads()
@@ -150,14 +161,16 @@ def _art(name: str, **options: Any) -> Callable[[Case], Tensor]:
     def attack(case: Case) -> Tensor:
         classification: Any = importlib.import_module("art.estimators.classification")
         evasion: Any = importlib.import_module("art.attacks.evasion")
+        net = _Single(case.net).eval()  # the toolbox asks in double precision at times
         classifier = classification.PyTorchClassifier(
-            case.net, nn.CrossEntropyLoss(), case.images.shape[1:], 10, clip_values=(0.0, 1.0), device_type="cpu"
+            net, nn.CrossEntropyLoss(), case.images.shape[1:], 10, clip_values=(0.0, 1.0), device_type="cpu"
         )
         made = getattr(evasion, name)(classifier, **options)
         state = np.random.get_state()  # noqa: NPY002
         np.random.seed(0)  # noqa: NPY002
         try:
-            return torch.from_numpy(made.generate(case.images.numpy(), case.labels.numpy())).float()
+            y = None if name == "SaliencyMapMethod" else case.labels.numpy()  # which are the targets there: random ones
+            return torch.from_numpy(made.generate(case.images.numpy(), y)).float()
         finally:
             np.random.set_state(state)  # noqa: NPY002
 
@@ -195,7 +208,7 @@ def _rows() -> list[Row]:
             "foolbox",
             "l1",
             _ours("ead", "l1", decision="l1", **cw),
-            _foolbox("EADAttack", binary_search_steps=5, steps=200, decision_rule="L1"),
+            _foolbox("EADAttack", binary_search_steps=5, steps=200, decision_rule="L1", regularization=1e-3),
         ),
         Row("jsma", "art", "l0", _ours("jsma", "l0"), _art("SaliencyMapMethod", theta=1.0, gamma=0.145, verbose=False)),
         Row(
