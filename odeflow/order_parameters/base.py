@@ -87,7 +87,7 @@ class OrderParameter:
         return f"an array of shape {axes}, with any axes before these"
 
     def filled(self, value: Array) -> Array:
-        """Return the arrays that numbers stand for, shape (..., *sizes) of numbers of shape (...)."""
+        """Return the arrays that numbers stand for, shape ``(..., *sizes)`` of numbers of shape (...)."""
         entries = np.eye(self.sizes[0]) if self.diagonal else np.ones(self.sizes)
         return np.asarray(value[(..., *(None,) * len(self.sizes))] * entries)
 
