@@ -14,49 +14,12 @@ from deepcheck.attacks.gradient.apgd import _balls, _checkpoints, _Climb, _every
 from deepcheck.attacks.objectives import Margin, TargetedMargin
 from deepcheck.attacks.points import Points
 from tests.deepcheck.devices import on_every_device, on_the_cpu
+from tests.deepcheck.test_minimal import UNBOUNDED, Linear, Smooth, classified, generator, normals
 
 pytestmark = on_every_device
 
 DUAL = {"linf": 1.0, "l2": 2.0, "l1": math.inf}
 EPSILON = {"linf": 0.1, "l2": 0.5, "l1": 1.5}
-UNBOUNDED = (-math.inf, math.inf)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normals(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
-
-
-class Linear(nn.Module):
-    """Logits W x + b."""
-
-    def __init__(self, K: int, D: int = 24) -> None:
-        super().__init__()
-        self.W = nn.Parameter(normals(K, D, seed=2))
-        self.b = nn.Parameter(normals(K, seed=3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1) @ self.W.T + self.b
-
-
-class Smooth(nn.Module):
-    """A net of one hidden layer."""
-
-    def __init__(self, K: int = 5, D: int = 24) -> None:
-        super().__init__()
-        self.W1 = nn.Parameter(2 * normals(D, 20, seed=4) / D**0.5)
-        self.W2 = nn.Parameter(normals(20, K, seed=5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ((x - 0.5).flatten(1) @ self.W1).tanh() @ self.W2
-
-
-def classified(model: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.as_tensor(model(images).argmax(1))
 
 
 def slopes(model: Linear, labels: Tensor) -> Tensor:
