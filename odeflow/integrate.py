@@ -318,6 +318,7 @@ def _points(
     points = {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(columns)}
     for name, column in points.items():
         check_column(name, columns[name], column)
+    network.check_points(rule, adversary, points)
     return rule, adversary, points, table[:, len(columns) :]
 
 

@@ -162,9 +162,9 @@ def fixed_points(
 
 
 def is_seed(rule: LearningRule, adversary: Adversary) -> bool:
-    """Return whether the perceptron is the seed's: squared loss, erf, |w| = 1, all attacked with the same epsilon."""
+    """Return whether the perceptron is the seed's: squared loss, erf, |w| = 1, all attacked alike, and learning rates > 0."""
     seed = LearningRule(eta_w=rule.eta_w, eta_b=rule.eta_b, second_order=rule.second_order)
-    return rule == seed and adversary == Adversary(adversary.epsilon)
+    return rule == seed and adversary == Adversary(adversary.epsilon) and rule.eta_w > 0 and rule.eta_b > 0
 
 
 def fixed_points_batch(**model: Any) -> FixedPoints:
@@ -247,4 +247,9 @@ def _without_variants(values: dict[str, Any]) -> dict[str, Any]:
                     f"{field.name} = {value!r}: allowed is {field.default!r}, because fixed points are known for the "
                     "seed model only"
                 )
+    for name in ("eta_w", "eta_b"):
+        if np.any(np.equal(values[name], 0)):
+            raise ValueError(
+                f"{name} = 0.0 is out of range: allowed is > 0, for what does not learn is at rest everywhere"
+            )
     return {name: values[name] for name in PARAMETERS}

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.model import Adversary, Data, GaussianMixture, LearningRule
+from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, check_known
 from odeflow.parameters import Range, as_numbers
 
 __all__ = [
@@ -140,6 +140,14 @@ class Network(abc.ABC):
     @abc.abstractmethod
     def check(self, mixture: Data, rule: LearningRule, adversary: Adversary) -> None:
         """Raise a TypeError or ValueError if one of these is not one for which this network's learning is known."""
+
+    def check_points(self, rule: LearningRule, adversary: Adversary, points: Points) -> None:
+        """Raise a ValueError if numbers of rule and adversary are not ones for which this network's learning is known.
+
+        `points` has each by name, of shape (points,). Those of `rule` and `adversary` have no meaning. Here all that is not common
+        to the networks must have its default.
+        """
+        check_known(f"the {self.name}", points=points)
 
     @abc.abstractmethod
     def check_start(self, rule: LearningRule, start: Points) -> None:

@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.laws import quadratures
-from odeflow.model import Adversary, Data, GaussianClusters, GaussianMixture, LearningRule, TeacherStudent, check_parts
+from odeflow.model import (
+    Adversary,
+    Data,
+    GaussianClusters,
+    GaussianMixture,
+    LearningRule,
+    TeacherStudent,
+    check_known,
+    check_parts,
+)
 from odeflow.model.teacher import UNITS
 from odeflow.order_parameters.base import Array, Network, OrderParameter, Points, System, flat, unflat
 from odeflow.order_parameters.committee.states import (
@@ -147,6 +156,7 @@ class Committee(Network):
                     f"{name} = {getattr(rule, name)!r}: allowed for the committee is {allowed!r}; the others are the "
                     "perceptron's"
                 )
+        check_known(f"the {self.name}", rule, adversary)
         self.measures(mixture)
         if isinstance(mixture, TeacherStudent) and adversary.attack == "margin":
             raise ValueError("attack = 'margin': allowed with a teacher is one of fgsm, pgd, worst: there is no class")
@@ -271,6 +281,9 @@ class Committee(Network):
         """Return states from which a search for fixed points starts."""
         from odeflow.order_parameters.committee.guesses import guesses
 
+        for name in ("eta_w", "eta_b"):
+            if getattr(rule, name) == 0:
+                raise ValueError(f"{name} = 0.0: allowed is > 0 where fixed points of the committee are looked for")
         return guesses(self, mixture, start or {})
 
     def coordinates(self, rule: LearningRule, mixture: Data = _SEED) -> Array:
