@@ -234,7 +234,7 @@ REFUSED: list[tuple[Any, str]] = [
     ),
     (
         lambda: anisotropic.integrate(
-            anisotropic.Mixture(0.5, [[1.0, 0.0], [-1.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]]),
+            anisotropic.Mixture(0.5, 1 - 2 * np.eye(2), np.ones((2, 2))),
             LearningRule(),
             Adversary(LATE),
             alpha=[1.0],
