@@ -124,6 +124,19 @@ def _load(system, index, lane, constants, y):
     return load
 
 
+@overload(runge_kutta.follow)
+def _follow(system, lane, epsilon, eta_w, eta_b, constants):
+    if _kernel(system) is None:
+        return None
+
+    def follow(system, lane, epsilon, eta_w, eta_b, constants):
+        constants[EPSILON * LANES + lane] = epsilon
+        constants[ETA_W * LANES + lane] = eta_w
+        constants[ETA_B * LANES + lane] = eta_b
+
+    return follow
+
+
 @overload(runge_kutta.derivative)
 def _derivative(system, constants, y, dydt):
     kernel = _kernel(system)
@@ -135,7 +148,10 @@ def _derivative(system, constants, y, dydt):
         numbers, states, rates = np.empty((LANES, kept)), np.empty((LANES, n)), np.empty((LANES, n))
         lanes, count = np.empty(LANES, np.int64), 0
         for lane in range(LANES):
-            if constants[ETA_W * LANES + lane] == 0.0:  # an idle lane
+            idle = True
+            for k in range(kept):
+                idle = idle and constants[k * LANES + lane] == 0.0
+            if idle:
                 for i in range(n):
                     dydt[i * LANES + lane] = 0.0
                 continue

@@ -17,6 +17,7 @@ from odeflow.model import (
     GaussianMixture,
     LearningRule,
     TeacherStudent,
+    check_constant,
     check_known,
     check_parts,
 )
@@ -149,7 +150,7 @@ class Committee(Network):
 
     def check(self, mixture: Data, rule: LearningRule, adversary: Adversary) -> None:
         """Raise an error for data or a rule that this network's learning is not known for."""
-        check_parts(data=_DATA, mixture=mixture, rule=rule, adversary=adversary)
+        check_parts(data=_DATA, mixture=mixture, rule=rule, adversary=adversary, schedules=True)
         for name, allowed in (("loss", "squared"), ("activation", "erf"), ("update", "all")):
             if getattr(rule, name) != allowed:
                 raise ValueError(
@@ -213,6 +214,7 @@ class Committee(Network):
     ) -> dict[str, Any]:
         """Return the derivatives of the order parameters by alpha, by the kernel."""
         self.check(mixture, rule, adversary)
+        check_constant(rule, adversary)
         variables = self.variables(rule, mixture)
         y = flat(state, variables)
         states = np.ascontiguousarray(y.reshape(-1, y.shape[-1]))

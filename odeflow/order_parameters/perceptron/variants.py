@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from numba.extending import overload
 
 from odeflow.numerics import runge_kutta
-from odeflow.numerics.compilation import LANES
+from odeflow.numerics.compilation import LANES, inlined
 from odeflow.order_parameters.perceptron.mixed_averages import WORK, Factors, attacked_of, factors_of, lane_mixed
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ _R, _B, _Q = range(3)  # rows of the state; without _Q for normalised weights
 # rows of constants: the parameters; the scratch space and the sums over groups of examples, with rows of their own
 (
     _HALF_RHO, _EPSILON, _RATIO, _FRACTION, _ETA_W, _ETA_W_SQUARED, _ETA_B, _DECAY_W, _DECAY_B, _P, _V1, _V2,
-    _LABEL_NOISE, _SMOOTHED, _CLEAN_WEIGHT, _SCRATCH,
-) = range(16)  # fmt: skip
+    _LABEL_NOISE, _SMOOTHED, _CLEAN_WEIGHT, _NOISE, _SCRATCH,
+) = range(17)  # fmt: skip
 _MEAN, _VARIANCE, _OF_B, _SHIFT, _D1, _ATTACKED, _D2, _SLOPE, _WORK = range(9)  # of the scratch space
 _SUMS = _SCRATCH + _WORK + WORK
 _ALONG_B, _ALONG_W, _SQUARES, _PULL = range(4)  # of the sums
@@ -106,6 +106,14 @@ def _is_variant_model(system: Any) -> bool:
     return getattr(system, "instance_class", None) is VariantModel
 
 
+@inlined
+def _set_rates(epsilon, eta_w, eta_b, lane, constants):
+    constants[_EPSILON * LANES + lane] = epsilon
+    constants[_ETA_W * LANES + lane] = eta_w
+    constants[_ETA_W_SQUARED * LANES + lane] = constants[_NOISE * LANES + lane] * (eta_w * eta_w)
+    constants[_ETA_B * LANES + lane] = eta_b
+
+
 @overload(runge_kutta.load)
 def _load(system, index, lane, constants, y):
     if not _is_variant_model(system):
@@ -117,12 +125,10 @@ def _load(system, index, lane, constants, y):
             label_noise, input_noise, smoothing, epsilon_ratio, clean_weight, R0, b0, Q0,
         ) = system.parameters[index]  # fmt: skip
         constants[_HALF_RHO * LANES + lane] = rho / 2
-        constants[_EPSILON * LANES + lane] = epsilon
         constants[_RATIO * LANES + lane] = epsilon_ratio
         constants[_FRACTION * LANES + lane] = fraction
-        constants[_ETA_W * LANES + lane] = eta_w
-        constants[_ETA_W_SQUARED * LANES + lane] = second_order * eta_w**2 / batch
-        constants[_ETA_B * LANES + lane] = eta_b
+        constants[_NOISE * LANES + lane] = second_order / batch
+        _set_rates(epsilon, eta_w, eta_b, lane, constants)
         constants[_DECAY_W * LANES + lane] = decay_w
         constants[_DECAY_B * LANES + lane] = decay_b
         constants[_P * LANES + lane] = p
@@ -137,6 +143,20 @@ def _load(system, index, lane, constants, y):
             y[_Q * LANES + lane] = Q0
 
     return load
+
+
+runge_kutta.FOLLOWERS.add(VariantModel)
+
+
+@overload(runge_kutta.follow)
+def _follow(system, lane, epsilon, eta_w, eta_b, constants):
+    if not _is_variant_model(system):
+        return None
+
+    def follow(system, lane, epsilon, eta_w, eta_b, constants):
+        _set_rates(epsilon, eta_w, eta_b, lane, constants)
+
+    return follow
 
 
 @overload(runge_kutta.derivative)
