@@ -25,13 +25,23 @@ from odeflow.order_parameters.perceptron.variant_averages import (
     SIGMAS,
     UpdateFactor,
     below,
+    factor,
     lane_averages,
     lane_factors,
     output_slope,
     update_factor,
 )
 
-__all__ = ["WORK", "Factors", "attacked_of", "factors_of", "lane_mixed", "lane_products", "lane_smoothed"]
+__all__ = [
+    "WORK",
+    "Factors",
+    "attacked_of",
+    "factors_of",
+    "lane_mixed",
+    "lane_products",
+    "lane_smoothed",
+    "smoothed_factor",
+]
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 
@@ -216,3 +226,15 @@ def _lane_smoothed(factors, k, u, out, work):
                 out[lane] -= k * work[lane]
 
     return smoothed
+
+
+def smoothed_factor(factors, k, u):
+    """Return f(u) - k g'(u)."""
+    raise NotImplementedError(f"{factors!r}: this is for compiled code")
+
+
+@overload(smoothed_factor)
+def _smoothed_factor(factors, k, u):
+    if factors.instance_class is UpdateFactor:
+        return lambda factors, k, u: factor(factors, u)  # noqa: ARG005
+    return lambda factors, k, u: factor(factors.f, u) - (k * factor(factors.slope, u) if factors.smooth else 0.0)

@@ -199,17 +199,21 @@ class Perceptron(Network):
         from odeflow.numerics.random_streams import rng_states
         from odeflow.numerics.threads import Flag, map_blocks
         from odeflow.order_parameters.perceptron import monte_carlo
-        from odeflow.order_parameters.perceptron.variant_averages import update_factor
+        from odeflow.order_parameters.perceptron.variant_averages import smoothed_share
+        from odeflow.order_parameters.perceptron.variants import kind_of
 
         assert isinstance(mixture, GaussianMixture)
         out = np.empty((runs, examples.size, 2 if rule.normalised else 3))
-        model = (
-            mixture.p, mixture.rho, mixture.v1, mixture.v2,
-            largest(rule.eta_w), largest(rule.eta_b), largest(adversary.epsilon), adversary.fraction,
+        levels, factors = (np.empty(0), np.empty(0)) if adversary.law is None else adversary.law.table()
+        noise = rule.input_noise**2
+        example = monte_carlo.Example(
+            mixture.p, mixture.rho / 2, mixture.v1 + noise, mixture.v2 + noise,
+            largest(adversary.epsilon), adversary.epsilon_ratio, adversary.fraction, levels, factors,
+            rule.label_noise, float(smoothed_share(rule.loss, rule.smoothing)), adversary.clean_weight,
+            kind_of(rule, adversary, parameters(rule, adversary)),
         )  # fmt: skip
+        step = monte_carlo.Step(largest(rule.eta_w), largest(rule.eta_b), rule.decay_w, rule.decay_b, int(rule.batch))
         course = course_of(adversary.epsilon, rule.eta_w, rule.eta_b)
-        attack = (np.empty(0), np.empty(0)) if adversary.law is None else adversary.law.table()
-        how = update_factor(rule)
         y0 = np.ones((runs, 3))
         y0[:, : start.shape[-1]] = start
         if method == "reduced":
@@ -218,7 +222,7 @@ class Perceptron(Network):
             kernel, states, least = monte_carlo.direct, rng_states(seed, runs, LANES), 1
 
         def block(first: int, last: int, stop: Flag) -> None:
-            kernel(states, first, last, N, model, course, attack, how, rule.normalised, y0, examples, stop, out)
+            kernel(states, first, last, N, example, step, course, y0, examples, stop, out)
 
         map_blocks(block, runs, least=least, progress=" runs" if progress else None)
         return out

@@ -30,6 +30,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from numba.extending import overload
 
 from odeflow.numerics import runge_kutta
@@ -37,7 +38,6 @@ from odeflow.numerics.compilation import LANES, inlined
 from odeflow.order_parameters.perceptron.mixed_averages import WORK, Factors, attacked_of, factors_of, lane_mixed
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from odeflow.model import Adversary, LearningRule
@@ -84,10 +84,10 @@ class Kind(NamedTuple):
 
 def kind_of(rule: LearningRule, adversary: Adversary, points: Points) -> Kind:
     """Return the kind of a batch of points, with the parameters that are numbers by name."""
-    smooth, twice, noisy = ((points[name] != 0).any() for name in ("smoothing", "clean_weight", "label_noise"))
-    factors = factors_of(rule, smooth=bool(smooth), twice=bool(twice))
-    partly = bool((points["fraction"] != 1).any())
-    return Kind(factors, rule.normalised, adversary.attack == "blind", bool(noisy), partly, rule.loss == "squared")
+    defaults = {"smoothing": 0.0, "clean_weight": 0.0, "label_noise": 0.0, "fraction": 1.0}
+    smooth, twice, noisy, partly = (bool(np.any(points[name] != value)) for name, value in defaults.items())
+    factors = factors_of(rule, smooth=smooth, twice=twice)
+    return Kind(factors, rule.normalised, adversary.attack == "blind", noisy, partly, rule.loss == "squared")
 
 
 class VariantModel(NamedTuple):
