@@ -212,6 +212,8 @@ def _checked_state(
     arrays = {name: checked_array(name, value) for name, value in given.items()}
     R, b, Q = arrays["R"], arrays["b"], arrays.get("Q")
     _state(R, b, Q, mixture, rule, adversary)
+    if Q is not None and not np.all(Q > 0):
+        raise ValueError(f"Q = {float(np.min(Q))!r} (smallest) is out of range: allowed is > 0")
     length = np.sqrt(1.0 if Q is None else Q)
     outside = np.abs(R) > length * (1 + 1e-6)  # the tolerance of a trajectory
     if np.any(outside):
@@ -224,16 +226,14 @@ def _checked_state(
 def _state(
     R: Any, b: Any, Q: Any, mixture: GaussianMixture, rule: LearningRule, adversary: Adversary
 ) -> tuple[Array, Array, Array]:
-    """Return the state as arrays of one shape; Q = 1 for normalised weights."""
+    """Return the state as arrays of one shape; Q = 1 for normalised weights, and nan where it is not possible."""
     check_parts(mixture=mixture, rule=rule, adversary=adversary)
     if rule.normalised and Q is not None:
         raise ValueError(f"Q = {np.asarray(Q).tolist()!r} is not allowed: the rule keeps |w| = 1; leave it out")
     if not rule.normalised and Q is None:
         raise ValueError("Q = None: allowed is a number > 0, because the weights are not normalised")
     R, b, Q = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (R, b, 1.0 if Q is None else Q)))
-    if not np.all(Q > 0):
-        raise ValueError(f"Q = {float(np.min(Q))!r} (smallest) is out of range: allowed is > 0")
-    return R, b, Q
+    return R, b, np.where(Q > 0, Q, np.nan)
 
 
 def _is_seed(rule: LearningRule, adversary: Adversary) -> bool:
