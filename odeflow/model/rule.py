@@ -125,10 +125,6 @@ class LearningRule:
                 f"smoothing = {self.smoothing!r} with loss = {self.loss!r} and activation = {self.activation!r}: allowed is 0, "
                 "but for the losses squared and logistic of erf, tanh and linear"
             )
-        if self.decay_w and self.normalised:
-            raise ValueError(
-                f"decay_w = {self.decay_w!r}: allowed is 0 with normalised weights, whose length does not decay"
-            )
         checked_count("batch", self.batch, 1)
 
     @classmethod

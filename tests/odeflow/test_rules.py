@@ -32,6 +32,8 @@ from odeflow.numerics import runge_kutta
 from odeflow.numerics.compilation import LANES
 from odeflow.order_parameters import Perceptron
 
+LOAD: Any = runge_kutta.load
+DERIVATIVE: Any = runge_kutta.derivative
 MIXTURE = GaussianMixture(0.7, 2.0, 1.0, 0.5)
 
 NEW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -70,8 +72,8 @@ def kernels_rates(system: Any, constants: int, variables: int) -> Any:
     """Return what a kernel has for its first trajectory's initial state."""
     numbers, y, dydt = np.zeros(constants * LANES), np.zeros(variables * LANES), np.zeros(variables * LANES)
     for lane in range(LANES):
-        runge_kutta.load(system, 0, lane, numbers, y)
-    runge_kutta.derivative(system, numbers, y, dydt)
+        LOAD(system, 0, lane, numbers, y)
+    DERIVATIVE(system, numbers, y, dydt)
     return dydt.reshape(variables, LANES)[:, LANES - 1].copy()
 
 
@@ -162,22 +164,23 @@ def test_flipping_every_label_turns_the_classifier_round() -> None:
 
 def test_symmetric_label_noise_is_label_smoothing_to_first_order() -> None:
     """The squared loss of labels flipped with probability nu has the mean gradient of labels (1 - 2 nu) tau."""
-    model = {"p": 0.7, "v2": 0.5, "epsilon": 0.0, "second_order": False, "alpha": [20.0]}
-    noisy, smooth = (integrate_batch(**model, **kind).y for kind in ({"label_noise": 0.15}, {"smoothing": 0.3}))
+    model: dict[str, Any] = {"p": 0.7, "v2": 0.5, "epsilon": 0.0, "second_order": False, "alpha": [20.0]}
+    noisy, smooth = integrate_batch(**model, label_noise=0.15).y, integrate_batch(**model, smoothing=0.3).y
     np.testing.assert_allclose(noisy, smooth, rtol=1e-7)
 
 
 def test_what_others_in_a_batch_have_changes_no_bit() -> None:
-    kinds: dict[str, list[float]] = {
+    kinds: dict[str, Any] = {
         "label_noise": [0.0, 0.2],
         "smoothing": [0.0, 0.3],
         "clean_weight": [0.0, 0.5],
         "fraction": [1.0, 0.5],
     }
+    others: dict[str, Any] = {"epsilon": 0.7, "p": 0.7, "batch": 2, "alpha": [3.0, 9.0]}
     for name, values in kinds.items():
-        together = integrate_batch(**{name: values}, epsilon=0.7, p=0.7, batch=2, alpha=[3.0, 9.0]).y
+        together = integrate_batch(**others, **{name: values}).y
         for i, value in enumerate(values):
-            alone = integrate_batch(**{name: value}, epsilon=0.7, p=0.7, batch=2, alpha=[3.0, 9.0]).y
+            alone = integrate_batch(**others, **{name: value}).y
             np.testing.assert_array_equal(together[i], alone[0])
 
 
@@ -276,9 +279,10 @@ def test_phases_take_the_rules_default_alone(name: str) -> None:
 @pytest.mark.parametrize("name", VALUES.keys() - {"attack"})
 def test_a_swept_field_is_not_ignored_either(name: str) -> None:
     values = [parameters(LearningRule(), Adversary())[name], VALUES[name]]
-    free = {"normalised": name != "decay_w"}
+    free: Any = {"normalised": name != "decay_w"}
+    swept: Any = {name: values}
     with pytest.raises(ValueError, match=rf"({name}|normalised) = .*allowed"):
-        integrate_batch(**{name: values}, **free, network=Committee(), alpha=[1.0])
+        integrate_batch(**swept, **free, network=Committee(), alpha=[1.0])
     with pytest.raises(ValueError, match=rf"({name}|normalised) = .*allowed"):
         sweep(MIXTURE, LearningRule(**free), Adversary(), over={name: values}, network=Committee(), alpha=[1.0])
     found = sweep(MIXTURE, LearningRule(**free), Adversary(0.5), over={name: values}, alpha=[5.0])
@@ -288,13 +292,14 @@ def test_a_swept_field_is_not_ignored_either(name: str) -> None:
 
 def test_numbers_that_do_not_go_together_are_named_alone_and_in_a_batch() -> None:
     with pytest.raises(ValueError, match=r"decay_w = 0\.1: allowed is 0 with normalised weights"):
-        LearningRule(decay_w=0.1)
+        integrate(MIXTURE, LearningRule(decay_w=0.1), Adversary(), alpha=[1.0])
     with pytest.raises(ValueError, match=r"decay_w = 0\.1: allowed is 0 with normalised weights"):
         integrate_batch(decay_w=[0.0, 0.1], alpha=[1.0])
     with pytest.raises(ValueError, match=r"batch = 1\.5"):
         integrate_batch(batch=[1.0, 1.5], alpha=[1.0])
-    for kind in ({"loss": "hinge"}, {"activation": "sign"}):
+    kinds: list[Any] = [{"loss": "hinge"}, {"activation": "sign"}]
+    for kind in kinds:
         with pytest.raises(ValueError, match=r"smoothing = 0\.1.*allowed is 0"):
-            LearningRule(smoothing=0.1, **kind)  # type: ignore[arg-type]
+            LearningRule(smoothing=0.1, **kind)
         with pytest.raises(ValueError, match=r"smoothing = 0\.1.*allowed is 0"):
             integrate_batch(smoothing=[0.0, 0.1], **kind, alpha=[1.0])

@@ -53,6 +53,10 @@ class Perceptron(Network):
                 f"attack = {adversary.attack!r}: allowed for the perceptron is 'fgsm', which for it is the worst attack, or "
                 "'blind'; the others are for network=Committee(...)"
             )
+        if rule.decay_w and rule.normalised:
+            raise ValueError(
+                f"decay_w = {rule.decay_w!r}: allowed is 0 with normalised weights, whose length does not decay"
+            )
         grows = (rule.activation, rule.loss) == ("linear", "squared")
         if grows and isinstance(adversary.law, Continuous) and not adversary.law.has_mean_square:
             raise ValueError(
@@ -64,7 +68,7 @@ class Perceptron(Network):
         """Raise a ValueError if numbers do not go together, as the rule itself does: what is swept has not been one."""
         only = {"batch": (points["batch"] == np.floor(points["batch"]), "a whole number")}
         if rule.normalised:
-            only["decay_w"] = points["decay_w"] == 0, "0 with normalised weights"
+            only["decay_w"] = points["decay_w"] == 0, "0 with normalised weights, whose length does not decay"
         if rule.loss not in ("squared", "logistic") or rule.activation == "sign":
             only["smoothing"] = (
                 points["smoothing"] == 0,
