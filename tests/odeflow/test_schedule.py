@@ -172,6 +172,9 @@ def test_a_batch_and_a_sweep_share_a_schedule(tmp_path: Path) -> None:
         np.testing.assert_array_equal(result[name].sel(rho=3.0), one[name])
     batch = integrate_batch(rho=[1.0, 2.0, 3.0], p=0.7, eta_w=FALLING, epsilon=adversary.epsilon, alpha=alpha)
     np.testing.assert_array_equal(batch.y[..., 0], result.R)
+    rates_of_points = integrate_batch(eta_w=[0.04, 0.1], eta_b=[0.2, 0.5], epsilon=adversary.epsilon, alpha=alpha)
+    other = integrate(GaussianMixture(), LearningRule(0.1, 0.5), adversary, alpha=alpha)
+    np.testing.assert_array_equal(rates_of_points.y[1, :, 0], other.R)
     read = load(save(result, tmp_path / "sweep.nc"))
     configuration = json.loads(read.attrs["configuration"])
     assert Adversary(**configuration["adversary"]) == adversary
