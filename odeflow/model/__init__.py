@@ -3,6 +3,7 @@
 from odeflow.model.adversary import ATTACKS, NORMS, Adversary, Attack, Norm
 from odeflow.model.bounds import MOST
 from odeflow.model.clusters import GaussianClusters, xor
+from odeflow.model.factor import Factor
 from odeflow.model.mixture import GaussianMixture
 from odeflow.model.parts import COMMON, Data, check_constant, check_known, check_parts, numeric_parameters, parameters
 from odeflow.model.rule import ACTIVATIONS, LOSSES, UPDATES, Activation, LearningRule, Loss, Update
@@ -21,6 +22,7 @@ __all__ = [
     "Adversary",
     "Attack",
     "Data",
+    "Factor",
     "GaussianClusters",
     "GaussianMixture",
     "LearningRule",

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from odeflow.model.bounds import MOST
-from odeflow.parameters import checked, checked_count, checked_number, choice, described, number, switch
+from odeflow.model.factor import Factor
+from odeflow.parameters import checked, checked_count, checked_number, choice, described, number, switch, thing
 from odeflow.schedule import Scheduled
 
 __all__ = ["ACTIVATIONS", "LOSSES", "UPDATES", "Activation", "LearningRule", "Loss", "Update"]
@@ -116,8 +117,25 @@ class LearningRule:
         "over labels that are flipped with the probability smoothing / 2.",
     )
 
+    factor: Factor | None = thing(
+        None,
+        "own factor f(u) of the update, in place of that of the loss and its output",
+        "`odeflow.Factor`: a function that numba compiles. None: the loss's.",
+    )
+
     def __post_init__(self) -> None:
         checked(self)
+        if self.factor is not None:
+            if not isinstance(self.factor, Factor):
+                raise TypeError(
+                    f"factor = {self.factor!r} is of the wrong type: allowed is a Factor of a function, or None"
+                )
+            for name, plain in (("loss", "squared"), ("activation", "erf"), ("smoothing", 0.0)):
+                if getattr(self, name) != plain:
+                    raise ValueError(
+                        f"{name} = {getattr(self, name)!r} with factor = {self.factor!r}: allowed is {plain!r}, its default, because "
+                        "the factor stands in its place"
+                    )
         if self.activation == "sign" and self.loss not in ("squared", "perceptron"):
             raise ValueError(f"activation = 'sign' with loss = {self.loss!r}: allowed are squared and perceptron")
         if self.smoothing and (self.loss not in ("squared", "logistic") or self.activation == "sign"):

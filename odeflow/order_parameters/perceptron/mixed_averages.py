@@ -18,6 +18,13 @@ from numba.extending import overload
 from odeflow.model import LearningRule
 from odeflow.numerics.compilation import LANES, called, inlined
 from odeflow.numerics.elementary import exp
+from odeflow.order_parameters.perceptron.own_factor import (
+    OwnFactor,
+    lane_own_averages,
+    lane_own_factors,
+    own_factor,
+    own_value,
+)
 from odeflow.order_parameters.perceptron.variant_averages import (
     CLOSED_LINE,
     LINEAR_LOGISTIC,
@@ -62,8 +69,10 @@ class Factors(NamedTuple):
     """Whether the loss on examples without attack has a weight."""
 
 
-def factors_of(rule: LearningRule, *, smooth: bool, twice: bool) -> UpdateFactor | Factors:
+def factors_of(rule: LearningRule, *, smooth: bool, twice: bool) -> UpdateFactor | Factors | OwnFactor:
     """Return what a rule's factor is made of: f alone has a type of its own, for which less is compiled."""
+    if rule.factor is not None:
+        return own_factor(rule.factor, non_robust=rule.update == "non_robust", twice=twice)
     f = update_factor(rule)
     return Factors(f, output_slope(rule) if smooth else f, smooth, twice) if smooth or twice else f
 
@@ -190,7 +199,10 @@ def _lane_mixed(factors, k, weight, shift, m, v, D1, attacked, D2, slope, work):
         return lambda factors, k, weight, shift, m, v, D1, attacked, D2, slope, work: _sums(
             factors, k, weight, shift, m, v, D1, attacked, D2, slope, work
         )
-
+    if factors.instance_class is OwnFactor:
+        return lambda factors, k, weight, shift, m, v, D1, attacked, D2, slope, work: lane_own_averages(  # noqa: ARG005
+            factors, weight, shift, m, v, D1, attacked, D2, slope
+        )
     return lambda factors, k, weight, shift, m, v, D1, attacked, D2, slope, work: lane_averages(  # noqa: ARG005
         factors, m, v, D1, D2, slope, work
     )
@@ -203,7 +215,7 @@ def attacked_of(factors, D1, attacked):
 
 @overload(attacked_of, inline="always")
 def _attacked_of(factors, D1, attacked):
-    if factors.instance_class is Factors:
+    if factors.instance_class in (Factors, OwnFactor):
         return lambda factors, D1, attacked: attacked  # noqa: ARG005
     return lambda factors, D1, attacked: D1  # noqa: ARG005
 
@@ -217,6 +229,8 @@ def lane_smoothed(factors, k, u, out, work):
 def _lane_smoothed(factors, k, u, out, work):
     if factors.instance_class is UpdateFactor:
         return lambda factors, k, u, out, work: lane_factors(factors, u, out)  # noqa: ARG005
+    if factors.instance_class is OwnFactor:
+        return lambda factors, k, u, out, work: lane_own_factors(factors, u, out)  # noqa: ARG005
 
     def smoothed(factors, k, u, out, work):
         lane_factors(factors.f, u, out)
@@ -237,4 +251,6 @@ def smoothed_factor(factors, k, u):
 def _smoothed_factor(factors, k, u):
     if factors.instance_class is UpdateFactor:
         return lambda factors, k, u: factor(factors, u)  # noqa: ARG005
+    if factors.instance_class is OwnFactor:
+        return lambda factors, k, u: own_value(factors, u)  # noqa: ARG005
     return lambda factors, k, u: factor(factors.f, u) - (k * factor(factors.slope, u) if factors.smooth else 0.0)

@@ -295,7 +295,10 @@ def _averages(
 
     m, s = m[..., None], np.sqrt(v)[..., None]
     shift = np.broadcast_to(shift, m.shape[:-1])[..., None]
-    breaks = np.broadcast_to(_BREAKS, (*m.shape[:-1], len(_BREAKS)))
+    places = np.array(_BREAKS)
+    if rule.factor is not None:
+        places = np.concatenate([2 * rule.factor.scale * places, rule.factor.kinks])
+    breaks = np.broadcast_to(places, (*m.shape[:-1], places.size))
     edges = np.concatenate([m + s * np.array(_SIGMAS), breaks, *([breaks - shift] if clean_weight else [])], -1)
     edges = np.sort(np.clip(edges, m + s * _SIGMAS[0], m + s * _SIGMAS[-1]), axis=-1)
     low, half = edges[..., :-1, None], np.diff(edges, axis=-1)[..., None] / 2

@@ -131,7 +131,10 @@ def law_scales(
     """
     kinked = rule.update == "non_robust" or rule.activation == "sign" or rule.loss == "perceptron"
     kinked |= rule.activation == "linear" and rule.loss == "hinge"
-    own = 0.0 if kinked else 0.25 if rule.normalised else 0.25e-4
+    scale = 0.5
+    if rule.factor is not None:
+        kinked, scale = rule.update == "non_robust" or bool(rule.factor.kinks), rule.factor.scale
+    own = 0.0 if kinked else scale**2 if rule.normalised else 1e-4 * scale**2
     rho, v1, v2, epsilon, noise, ratio = np.broadcast_arrays(
         *(np.atleast_1d(np.asarray(x, np.float64)) for x in (rho, v1, v2, epsilon, input_noise, epsilon_ratio))
     )
@@ -144,6 +147,11 @@ def law_scales(
 
 def plain_factor(rule: LearningRule, u: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return f(u), the negative derivative of the loss by the margin u, in plain NumPy: what the kernels are held to."""
+    if rule.factor is not None:
+        from odeflow.order_parameters.perceptron.own_factor import evaluated
+
+        f = evaluated(rule.factor, u)
+        return np.where(u < 0, f, 0.0) if rule.update == "non_robust" else f
     from scipy.special import erf, erfc, expit
 
     g, short, slope = {  # g, 1 - g and g'
@@ -152,7 +160,7 @@ def plain_factor(rule: LearningRule, u: npt.NDArray[np.float64]) -> npt.NDArray[
         "linear": lambda: (u, 1 - u, np.ones_like(u)),
         "sign": lambda: (np.sign(u), 1 - np.sign(u), np.ones_like(u)),
     }[rule.activation]()
-    f: npt.NDArray[np.float64] = {
+    f = {
         "squared": lambda: short * slope,
         "hinge": lambda: np.where(short > 0, slope, 0.0),
         "logistic": lambda: slope * expit(-g),

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from odeflow.model import Adversary, LearningRule
     from odeflow.order_parameters.base import Points
+    from odeflow.order_parameters.perceptron.own_factor import OwnFactor
     from odeflow.order_parameters.perceptron.variant_averages import UpdateFactor
 
 __all__ = ["CONSTANTS", "PARAMETERS", "Kind", "VariantModel", "kind_of"]
@@ -68,7 +69,7 @@ CONSTANTS = _SUMS + 4
 class Kind(NamedTuple):
     """What all trajectories of a batch have in common. What only some have does not change the others' numbers."""
 
-    factors: UpdateFactor | Factors
+    factors: UpdateFactor | Factors | OwnFactor
     """What the update's factor is made of."""
     normalised: bool
     """Variables R, b if True, else R, b, Q."""
