@@ -1,5 +1,6 @@
 """Rules and data beyond the seed's: theory against its reference, both simulations, limits, and who refuses what."""
 
+import math
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -13,6 +14,7 @@ import odeflow
 from odeflow import (
     Adversary,
     Committee,
+    Factor,
     GaussianMixture,
     LearningRule,
     anisotropic,
@@ -36,6 +38,15 @@ LOAD: Any = runge_kutta.load
 DERIVATIVE: Any = runge_kutta.derivative
 MIXTURE = GaussianMixture(0.7, 2.0, 1.0, 0.5)
 
+
+def ramp(u: float) -> float:
+    return min(max(1.0 - u, 0.0), 1.0)
+
+
+def seeds_own(u: float) -> float:
+    return (1 - math.erf(u)) * 2 / math.sqrt(math.pi) * math.exp(-u * u)
+
+
 NEW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "label noise": ({"label_noise": 0.2}, {}),
     "class-dependent epsilon": ({}, {"epsilon_ratio": 1.8}),
@@ -51,6 +62,7 @@ NEW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "clean and attacked, linear": ({"loss": "squared", "activation": "linear", "eta_w": 0.3}, {"clean_weight": 0.6}),
     "smoothing": ({"smoothing": 0.4}, {}),
     "smoothing, logistic": ({"smoothing": 0.4, "loss": "logistic", "activation": "tanh"}, {}),
+    "own factor": ({"factor": Factor(ramp, kinks=(0.0, 1.0))}, {"clean_weight": 0.3}),
     "all": (
         {
             "normalised": False, "decay_w": 0.2, "decay_b": 0.3, "batch": 2, "label_noise": 0.1, "input_noise": 0.5,
@@ -220,6 +232,7 @@ VALUES: dict[str, Any] = {
     "epsilon_ratio": 0.5,
     "clean_weight": 0.3,
     "attack": "blind",
+    "factor": Factor(ramp),
 }
 """A value of each field that is the perceptron's alone."""
 
@@ -276,7 +289,7 @@ def test_phases_take_the_rules_default_alone(name: str) -> None:
             critical_epsilon(MIXTURE, rule)
 
 
-@pytest.mark.parametrize("name", VALUES.keys() - {"attack"})
+@pytest.mark.parametrize("name", VALUES.keys() - {"attack", "factor"})
 def test_a_swept_field_is_not_ignored_either(name: str) -> None:
     values = [parameters(LearningRule(), Adversary())[name], VALUES[name]]
     free: Any = {"normalised": name != "decay_w"}
@@ -303,3 +316,45 @@ def test_numbers_that_do_not_go_together_are_named_alone_and_in_a_batch() -> Non
             LearningRule(smoothing=0.1, **kind)
         with pytest.raises(ValueError, match=r"smoothing = 0\.1.*allowed is 0"):
             integrate_batch(smoothing=[0.0, 0.1], **kind, alpha=[1.0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("normalised", "update"), [(True, "all"), (False, "non_robust")])
+def test_the_seeds_factor_as_an_own_one_is_the_seed(normalised: bool, update: Any) -> None:
+    """Its closed averages against those in panels, at narrow and at wide margins."""
+    plain, own = (
+        LearningRule(0.6, 0.5, normalised=normalised, update=update, label_noise=0.1, factor=factor)
+        for factor in (None, Factor(seeds_own))
+    )
+    for adversary in (Adversary(0.7, clean_weight=0.3), Adversary(20.0, clean_weight=0.3)):
+        for R, b, Q in ((0.3, 0.2, 1.0), (-0.5, -3.0, 900.0), (0.002, 0.1, 1e-4)):
+            y = [R, b] if normalised else [R, b, Q]
+            np.testing.assert_allclose(
+                of_kernel(own, adversary, y), of_kernel(plain, adversary, y), rtol=1e-9, atol=1e-9
+            )
+    y0: dict[str, Any] = {"R0": 0.2, "b0": 0.1}
+    parts = [(MIXTURE, rule, Adversary(0.7)) for rule in (plain, own)]
+    one, other = (simulate(*model, N=50, alpha=[2.0], runs=8, rng=1, **y0) for model in parts)
+    np.testing.assert_allclose(one.R, other.R, rtol=1e-9)
+
+
+def test_bad_own_factors_are_named() -> None:
+    with pytest.raises(TypeError, match="factor = 'ramp' is of the wrong type: allowed is a Factor"):
+        LearningRule(factor="ramp")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="function = 3 is of the wrong type"):
+        Factor(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="loss = 'hinge' with factor"):
+        LearningRule(factor=Factor(ramp), loss="hinge")
+    for function in (lambda u: [u], lambda _: "much", lambda u, v: u + v):
+        with pytest.raises(ValueError, match=r"function = .*allowed is a function of one float that numba can compile"):
+            integrate(MIXTURE, LearningRule(factor=Factor(function)), Adversary(), alpha=[1.0])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="allowed are finite ones"):
+        integrate(MIXTURE, LearningRule(factor=Factor(lambda u: 1.0 / u)), Adversary(), alpha=[1.0])
+    with pytest.raises(ValueError, match="at most 20"):
+        Factor(ramp, kinks=tuple(map(float, range(21))))
+
+
+def test_a_record_tells_own_factors_apart() -> None:
+    assert repr(Factor(ramp)) == repr(Factor(njit(ramp)))
+    assert repr(Factor(ramp)) != repr(Factor(seeds_own))
+    assert repr(Factor(ramp)) != repr(Factor(ramp, kinks=(0.0,)))
