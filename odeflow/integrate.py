@@ -213,8 +213,8 @@ def integrate_batch(
         "fewer are allowed at once",
     )
     y, status, steps = np.empty((count, times.size, n)), np.zeros(count, np.int8), np.zeros(count, np.int64)
-    for rows, kernel, constants, least in network.systems(mixture, rule, adversary, points, states):
-        solution = solve(
+    for rows, kernel, constants, least, own in network.systems(mixture, rule, adversary, points, states):
+        solution = (own or solve)(
             kernel,
             trajectories=len(rows),
             variables=n,

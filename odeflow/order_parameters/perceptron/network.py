@@ -90,9 +90,10 @@ class Perceptron(Network):
         return systems
 
     def _seed(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> Iterator[System]:
-        from odeflow.order_parameters.perceptron import seed
+        from odeflow.order_parameters.perceptron import seed, seed_solver
 
-        yield System(np.arange(len(start)), seed.SeedModel(_table(seed.PARAMETERS, points, start)), seed.CONSTANTS)
+        model = seed.SeedModel(_table(seed.PARAMETERS, points, start))
+        yield System(np.arange(len(start)), model, seed.CONSTANTS, solve=seed_solver.solve)
 
     def _variant(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> Iterator[System]:
         from odeflow.order_parameters.perceptron import variants
