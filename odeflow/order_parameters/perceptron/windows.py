@@ -13,16 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from numpy.polynomial import chebyshev
 
-from odeflow.numerics.compilation import inlined
+from odeflow.numerics.compilation import called, inlined
 from odeflow.numerics.elementary import fma
+from odeflow.numerics.lanes import prefer_512_bits, product
 from odeflow.order_parameters.perceptron.averages import lane_averages
 
 __all__ = ["FAR", "TERMS", "half_width", "nearest", "window"]
 
-TERMS = 18
+TERMS = 16
 """Coefficients of a window: then its error is at most 3e-11 of D(0)."""
 _HALF = TERMS // 2
-_WIDTH = 1.15 / 2
+_WIDTH = 0.95 / 2
 
 FAR = 2.0**40  # in half-widths: beyond, D1 and D2 are 0 and u has no digits to say where in a window it is
 
@@ -41,10 +42,10 @@ def _matrices() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         powers[: k + 1, k] = chebyshev.cheb2poly(np.eye(TERMS)[k])[: k + 1]
     one = np.stack([transform[0::2, :_HALF], transform[1::2, :_HALF]] * 2, axis=2)
     other = np.stack([powers[0::2, 0::2], powers[1::2, 1::2]] * 2, axis=2)
-    return one.ravel(), other.ravel()
+    return one, other
 
 
-_TRANSFORM, _POWERS = _matrices()
+_transform, _to_powers = map(product, _matrices())
 _NODES = np.cos(np.pi * (2 * np.arange(_HALF) + 1) / (2 * TERMS))
 _NODES = np.concatenate([_NODES, -_NODES])
 
@@ -62,13 +63,14 @@ def nearest(u, w):
     return k if abs(k) < FAR else FAR  # also for nan
 
 
-@inlined
+@called
 def window(k, w, constants, start, lane, work, table, at):
     """Store window k at ``table[at:]``: the coefficients of x^0 and x^1 of D1, of D2, then of x^2 and x^3, and so on.
 
     `constants` are those that `averages.lane_constants` stored from `start` for this lane; `work` has room for
     6 `TERMS` numbers.
     """
+    prefer_512_bits()
     u0 = 0.5 * w * k
     for i in range(TERMS):
         work[i], work[TERMS + i] = lane_averages(fma(w, _NODES[i], u0), constants, start, lane)
@@ -79,22 +81,5 @@ def window(k, w, constants, start, lane, work, table, at):
         work[folded + 4 * i + 1] = work[i] - work[_HALF + i]
         work[folded + 4 * i + 2] = work[TERMS + i] + work[TERMS + _HALF + i]
         work[folded + 4 * i + 3] = work[TERMS + i] - work[TERMS + _HALF + i]
-    _multiply(_TRANSFORM, work, folded, work, transformed, 0)
-    _multiply(_POWERS, work, transformed, table, at, 1)
-
-
-@inlined
-def _multiply(matrix, values, first, product, at, upper):
-    """Multiply each of four vectors, beside each other, by its matrix; those that are upper triangular from the diagonal on."""
-    for k in range(_HALF):
-        s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
-        for i in range(upper * k, _HALF):
-            entry = 4 * (_HALF * k + i)
-            s0 = fma(matrix[entry], values[first + 4 * i], s0)
-            s1 = fma(matrix[entry + 1], values[first + 4 * i + 1], s1)
-            s2 = fma(matrix[entry + 2], values[first + 4 * i + 2], s2)
-            s3 = fma(matrix[entry + 3], values[first + 4 * i + 3], s3)
-        product[at + 4 * k] = s0
-        product[at + 4 * k + 1] = s1
-        product[at + 4 * k + 2] = s2
-        product[at + 4 * k + 3] = s3
+    _transform(work, folded, work, transformed)
+    _to_powers(work, transformed, table, at)
