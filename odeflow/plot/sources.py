@@ -32,6 +32,8 @@ __all__ = [
 
 ERRORS = ("error", "fgsm_error", "adversarial_error")
 LOSSES = ("loss", "adversarial_loss")
+SCHEDULED = ("epsilon", "eta_w", "eta_b")
+"""Parameters that may change with learning time: they are drawn where they do."""
 FEW = 7
 """Curves in a panel, at most."""
 _TOGETHER = 4  # entries of a matrix in one panel, at most
@@ -120,7 +122,8 @@ def drawn_of(result: xr.Dataset) -> xr.Dataset:
     """Return what is drawn of a result: order parameters, arrays entry by entry, and the errors or losses.
 
     Of a perceptron's free weights also the cosine R/sqrt(Q) and the bias b/sqrt(Q), on which alone the errors depend. An array
-    of which no entry changes in all of the result, such as output weights that do not learn, is left out. Each entry of an
+    of which no entry changes in all of the result, such as output weights that do not learn, is left out. Parameters that
+    change with alpha are drawn too. Each entry of an
     array has the attribute `group`: those of one group are drawn into one panel.
     """
     known = {"M", "R", *_OF_DATA}
@@ -145,7 +148,9 @@ def drawn_of(result: xr.Dataset) -> xr.Dataset:
             found |= _drawn(name, result[name], dims, frozen=frozen)
         drawn = found
     others = [name for name in ("stable",) if name in result.data_vars]
-    return result[others].assign(drawn)
+    scheduled = [name for name in SCHEDULED if name in result.coords and result[name].dims == ("alpha",)]
+    changing = {name: result[name].reset_coords(drop=True).assign_attrs(symbol=LABELS[name][1]) for name in scheduled}
+    return result[others].assign(drawn).drop_vars(scheduled).assign(changing)
 
 
 def _drawn(name: str, values: xr.DataArray, dims: Sequence[Hashable], *, frozen: bool) -> dict[str, xr.DataArray]:
