@@ -16,7 +16,7 @@ from numba.extending import overload
 
 from odeflow.numerics import runge_kutta
 from odeflow.numerics.compilation import LANES, called, inlined, is_set, kept
-from odeflow.numerics.course import CONSTANT, Course, enter_piece
+from odeflow.numerics.course import CONSTANT, Course
 from odeflow.numerics.dop853 import STAGES
 from odeflow.numerics.lanes import aligned, prefer_512_bits
 from odeflow.numerics.runge_kutta import Solution
@@ -76,31 +76,35 @@ def _argument(number, R, b, w, lane):
     return margin - b if number == 0 else margin + b
 
 
-def _enter(course, piece, pieces, w, lane, end):
+def _enter(course, piece, w, lane, end):
     """Bring a lane to the beginning of a piece of the course, and say where its steps must end."""
 
 
 @overload(_enter)
-def _enter_course(course, piece, pieces, w, lane, end):
+def _enter_course(course, piece, w, lane, end):
     if isinstance(course, types.NoneType):
 
-        def enter(course, piece, pieces, w, lane, end):
+        def enter(course, piece, w, lane, end):
             w[at.STOP_AT + lane] = end
 
     else:
 
-        def enter(course, piece, pieces, w, lane, end):
-            enter_piece(course, piece, lane, pieces)
+        def enter(course, piece, w, lane, end):
+            w[at.BEGIN + lane] = course.edges[piece]
             w[at.STOP_AT + lane] = min(course.edges[piece + 1], end)
+            terms = course.coefficients.shape[2]
             for i in range(3):
                 if course.changes[i]:
-                    w[at.EPSILON + i * LANES + lane] = course.coefficients[piece, i, -1]
+                    for k in range(terms):
+                        row = at.POWERS + (i * at.POWERS_OF_ONE + k) * LANES
+                        w[row + lane] = course.coefficients[piece, i, terms - 1 - k]
+                    w[at.EPSILON + i * LANES + lane] = course.coefficients[piece, i, terms - 1]
 
     return enter
 
 
 @called
-def _load(point, lane, last, course, pieces, end, w, constants, kept_windows, work):
+def _load(point, lane, last, course, end, w, constants, kept_windows, work):
     """Fill a lane with a trajectory; the last one that was filled was `last`."""
     p, rho, v1, v2, eta_w, eta_b, epsilon, second_order, R, b = point
     for number in range(2):
@@ -124,7 +128,7 @@ def _load(point, lane, last, course, pieces, end, w, constants, kept_windows, wo
     w[at.STEP + lane] = -1.0  # the first
     w[at.TIME + lane] = 0.0
     w[at.STEPS + lane] = 0.0
-    _enter(course, 0, pieces, w, lane, end)
+    _enter(course, 0, w, lane, end)
     for number in range(2):  # most begin with a margin that grows
         _place(number, _AHEAD, w, lane, constants, kept_windows, work)
 
@@ -163,7 +167,7 @@ def _failure(w, lane, constants, kept_windows, work):
 
 
 def _advance(
-    parameters, course, first, last, times, rtol, atol, max_steps, stop, w, constants, pieces, out, status, steps
+    parameters, course, first, last, times, rtol, atol, max_steps, stop, w, constants, out, status, steps
 ):
     """Integrate the trajectories from the first to before the last, and fill their rows of out, status and steps."""
     prefer_512_bits()
@@ -193,7 +197,7 @@ def _advance(
                         w[at.OUTPUT + lane] = times[to_write[lane]] if to_write[lane] < n_times else np.inf
                     if w[at.STOP_AT + lane] == w[at.TIME + lane] and to_write[lane] < n_times:
                         piece[lane] += 1
-                        _enter(course, piece[lane], pieces, w, lane, end)
+                        _enter(course, piece[lane], w, lane, end)
                         for number in range(2):
                             _place(number, 0.0, w, lane, constants, kept_windows, work)
                 else:
@@ -209,7 +213,7 @@ def _advance(
                     trajectory[lane] = -1
                     running -= 1
             while trajectory[lane] < 0 and coming < last:
-                _load(parameters[coming], lane, loaded, course, pieces, end, w, constants, kept_windows, work)
+                _load(parameters[coming], lane, loaded, course, end, w, constants, kept_windows, work)
                 loaded = lane
                 piece[lane] = 0
                 to_write[lane] = 0
@@ -228,11 +232,11 @@ def _advance(
                 w[at.OUTPUT + lane] = np.inf
         if running == 0 or is_set(stop):
             break
-        at.try_step(course, pieces, w, rtol, atol)
+        at.try_step(course, w, rtol, atol)
         if n_times > 1:
             for lane in range(LANES):
                 if at.has_output(w, lane):
-                    at.write_inside(course, pieces, w, rtol, atol, times, trajectory, to_write, out)
+                    at.write_inside(course, w, rtol, atol, times, trajectory, to_write, out)
                     break
         at.end_step(w, max_steps)
 
@@ -252,7 +256,7 @@ def solve(
     **options: Any,
 ) -> Solution:
     """Integrate a batch of trajectories, as `odeflow.numerics.runge_kutta.solve` does, whose arguments these are."""
-    if rtol < RTOL or atol < ATOL:
+    if rtol < RTOL or atol < ATOL or course.coefficients.shape[2] > at.POWERS_OF_ONE:
         tolerances = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
         return runge_kutta.solve(
             system, trajectories=trajectories, times=times, course=course, **tolerances, **options
@@ -261,10 +265,9 @@ def solve(
         np.empty((trajectories, times.size, 2)), np.zeros(trajectories, np.int8), np.zeros(trajectories, np.int64)
     )
     given = course if course.edges.size else None  # compiled by itself, and without what a course needs
-    degree = course.coefficients.shape[2]
 
     def block(first: int, last: int, stop: Flag) -> None:
-        room = aligned(at.SIZE), aligned(2 * CLASS_ROWS * LANES), aligned((1 + 3 * degree) * LANES)
+        room = aligned(at.SIZE), aligned(2 * CLASS_ROWS * LANES)
         _advance(system.parameters, given, first, last, times, rtol, atol, max_steps, stop, *room, *solution)
 
     map_blocks(block, trajectories, least=4 * LANES)

@@ -10,8 +10,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from odeflow.numerics.compilation import LANES, called, inlined, once
-from odeflow.numerics.course import course_in_lanes
+from odeflow.numerics.compilation import LANES, inlined, once
 from odeflow.numerics.dop853 import E3, E5, F5, STAGES, STAGES_DENSE, A, C, D
 from odeflow.numerics.elementary import exp, fma, log
 from odeflow.numerics.lanes import combination, polynomial
@@ -35,7 +34,11 @@ OVERLAP = MINUS + CLASS
 ) = range(OVERLAP + LANES, OVERLAP + 14 * LANES, LANES)  # fmt: skip
 PAIR = 2 * LANES  # R and b
 INTERPOLANT = SLOPES + STAGES_DENSE * PAIR
-SIZE = INTERPOLANT + 7 * PAIR
+# Of a course: where the lane's piece begins, and the powers of epsilon, eta_w and eta_b from there, lowest first.
+POWERS_OF_ONE = 8
+BEGIN = INTERPOLANT + 7 * PAIR
+POWERS = BEGIN + LANES
+SIZE = POWERS + 3 * POWERS_OF_ONE * LANES
 
 _TINY = 1e-300
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 8.0
@@ -43,23 +46,34 @@ _LOCAL, _THETA, _DEFECT = 0.1, 0.7, 0.3
 
 _E3_ROW, _E5_ROW, _F5_ROW, _D0_ROW, _D1_ROW, _D2_ROW, _D3_ROW = range(STAGES_DENSE, STAGES_DENSE + 7)
 _sum = combination(np.vstack([A, E3, E5, F5, D]), PAIR)
-_polynomial = polynomial(TERMS, LANES)
+_polynomial, _piece = polynomial(TERMS, LANES), polynomial(POWERS_OF_ONE, LANES)
 
 
-def _follow(course, pieces, fraction, w):
+def _follow(course, fraction, w):
     """Bring what changes with time to a fraction of each lane's step; nothing if `course` is None."""
 
 
 @overload(_follow)
-def _follow_course(course, pieces, fraction, w):
+def _follow_course(course, fraction, w):
     if isinstance(course, types.NoneType):
-        return lambda course, pieces, fraction, w: None
-    return lambda course, pieces, fraction, w: _follow_in_lanes(course, pieces, fraction, w)
+        return lambda course, fraction, w: None
+
+    def follow(course, fraction, w):
+        if course.changes[0]:
+            _follow_one(0, fraction, w)
+        if course.changes[1]:
+            _follow_one(1, fraction, w)
+        if course.changes[2]:
+            _follow_one(2, fraction, w)
+
+    return follow
 
 
-@called
-def _follow_in_lanes(course, pieces, fraction, w):
-    course_in_lanes(course, pieces, w[TIME:], w[STEP:], fraction, w[EPSILON:])
+@once
+def _follow_one(number, fraction, w):
+    for lane in range(LANES):
+        x = fma(fraction, w[STEP + lane], w[TIME + lane] - w[BEGIN + lane])
+        w[EPSILON + number * LANES + lane] = _piece(x, w, POWERS + number * POWERS_OF_ONE * LANES + lane)
 
 
 @inlined
@@ -92,21 +106,21 @@ def _evaluate(sum_R, sum_b, w, lane, k):
 
 
 @once
-def _stage(stage, course, pieces, w):
+def _stage(stage, course, w):
     """Evaluate one stage in all lanes."""
-    _follow(course, pieces, C[stage], w)
+    _follow(course, C[stage], w)
     for lane in range(LANES):
         k = SLOPES + lane
         _evaluate(_sum(stage, w, k), _sum(stage, w, LANES + k), w, lane, stage * PAIR + k)
 
 
 @once
-def try_step(course, pieces, w, rtol, atol):
+def try_step(course, w, rtol, atol):
     """Make one step in all lanes: the new state, and its error in units of the local tolerance.
 
     Hairer, Norsett, Wanner, II.10: h err5^2 / sqrt(err5^2 + 0.01 err3^2), with err5^2 the sum over two estimates.
     """
-    _follow(course, pieces, 0.0, w)
+    _follow(course, 0.0, w)
     for lane in range(LANES):
         R, b, h, t = w[OVERLAP + lane], w[BIAS + lane], w[STEP + lane], w[TIME + lane]
         dR, db, far = _rates(R, b, w, lane)
@@ -125,17 +139,17 @@ def try_step(course, pieces, w, rtol, atol):
         h = left if whole else h
         w[STEP + lane] = h
         w[NEW_TIME + lane] = end if whole else t + h
-    _stage(1, course, pieces, w)
-    _stage(2, course, pieces, w)
-    _stage(3, course, pieces, w)
-    _stage(4, course, pieces, w)
-    _stage(5, course, pieces, w)
-    _stage(6, course, pieces, w)
-    _stage(7, course, pieces, w)
-    _stage(8, course, pieces, w)
-    _stage(9, course, pieces, w)
-    _stage(10, course, pieces, w)
-    _stage(11, course, pieces, w)
+    _stage(1, course, w)
+    _stage(2, course, w)
+    _stage(3, course, w)
+    _stage(4, course, w)
+    _stage(5, course, w)
+    _stage(6, course, w)
+    _stage(7, course, w)
+    _stage(8, course, w)
+    _stage(9, course, w)
+    _stage(10, course, w)
+    _stage(11, course, w)
     for lane in range(LANES):
         h = w[STEP + lane]
         w[NEW_OVERLAP + lane] = fma(h, _sum(STAGES, w, SLOPES + lane), w[OVERLAP + lane])
@@ -189,16 +203,16 @@ def has_output(w, lane):
 
 
 @once
-def write_inside(course, pieces, w, rtol, atol, times, trajectory, to_write, out):
+def write_inside(course, w, rtol, atol, times, trajectory, to_write, out):
     """Write the outputs inside steps, from an interpolant whose error, by its defect h |u' - f(u)|, is checked too."""
-    _stage(12, course, pieces, w)
-    _stage(13, course, pieces, w)
-    _stage(14, course, pieces, w)
-    _stage(15, course, pieces, w)
+    _stage(12, course, w)
+    _stage(13, course, w)
+    _stage(14, course, w)
+    _stage(15, course, w)
     _interpolant(0, w)
     _interpolant(1, w)
     y, q = w[OVERLAP:], w[INTERPOLANT:]
-    _follow(course, pieces, _THETA, w)
+    _follow(course, _THETA, w)
     for lane in range(LANES):
         R, R_slope = _interpolate(_THETA, y, PAIR, lane, q)
         b, b_slope = _interpolate(_THETA, y, PAIR, LANES + lane, q)
