@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["ALIGNMENT", "aligned", "combination", "polynomial", "prefer_512_bits", "product"]
+__all__ = ["ALIGNMENT", "aligned", "combination", "polynomial", "prefer_512_bits"]
 
 ALIGNMENT = 8
 """Numbers in a line of the cache, which a vector should not straddle."""
@@ -97,42 +97,3 @@ def polynomial(terms: int, stride: int) -> Callable[..., float]:
         return types.float64(types.float64, values, types.int64), generate
 
     return evaluate  # type: ignore[no-any-return]
-
-
-def product(matrices: npt.NDArray[np.float64]) -> Callable[..., None]:
-    """Return ``multiply(values, first, results, at)``: results_(k, v) = sum_i matrices[k, i, v] values_(i, v), fused.
-
-    So many vectors beside each other, the entry i of vector v at ``first + i * vectors + v``, are each multiplied by a matrix of
-    its own, in one SIMD register. Entries that are zero for all are left out.
-    """
-    rows, columns, vectors = matrices.shape
-    vector = ir.VectorType(ir.DoubleType(), vectors)
-
-    @intrinsic
-    def multiply(_: Any, values: Any, first: Any, results: Any, at: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            def entry(which: int, k: int) -> Any:
-                array = context.make_array(signature.args[which])(context, builder, arguments[which])
-                index = builder.add(arguments[which + 1], ir.IntType(64)(k * vectors))
-                return builder.bitcast(builder.gep(array.data, [index]), vector.as_pointer())
-
-            name = f"llvm.fma.v{vectors}f64"
-            fma = builder.module.globals.get(name)
-            if fma is None:
-                fma = ir.Function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
-            inputs = [builder.load(entry(0, i), align=8) for i in range(columns)]
-            for k in range(rows):
-                total = None
-                for i in np.flatnonzero(np.any(matrices[k] != 0, axis=1)):
-                    weights = ir.Constant(vector, [float(weight) for weight in matrices[k, i]])
-                    total = (
-                        builder.fmul(weights, inputs[i])
-                        if total is None
-                        else builder.call(fma, [weights, inputs[i], total])
-                    )
-                builder.store(total, entry(2, k), align=8)
-            return context.get_dummy_value()
-
-        return types.void(values, types.int64, results, types.int64), generate
-
-    return multiply  # type: ignore[no-any-return]

@@ -85,7 +85,11 @@ class Perceptron(Network):
         systems = []
         for chosen, system in ((is_seed, self._seed), (~is_seed, self._variant)):
             rows = np.flatnonzero(chosen)
-            if rows.size:
+            if rows.size == 0:
+                continue
+            if rows.size == len(start):
+                systems += system(rule, adversary, points, start)
+            else:
                 there = {name: values[rows] for name, values in points.items()}
                 systems += [System(rows[part.rows], *part[1:]) for part in system(rule, adversary, there, start[rows])]
         return systems

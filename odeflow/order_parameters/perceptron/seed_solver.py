@@ -22,9 +22,18 @@ from odeflow.numerics.lanes import aligned, prefer_512_bits
 from odeflow.numerics.runge_kutta import Solution
 from odeflow.numerics.threads import Flag, map_blocks
 from odeflow.order_parameters.perceptron import seed_step as at
-from odeflow.order_parameters.perceptron.averages import CLASS_ROWS, lane_constants
 from odeflow.order_parameters.perceptron.seed import SeedModel
-from odeflow.order_parameters.perceptron.windows import FAR, TERMS, half_width, nearest, window
+from odeflow.order_parameters.perceptron.windows import (
+    BEYOND,
+    FIRST,
+    LAST,
+    TERMS,
+    half_width,
+    nearest,
+    tables,
+    window,
+    window_constants,
+)
 
 __all__ = ["ATOL", "RTOL", "solve"]
 
@@ -34,38 +43,40 @@ RTOL, ATOL = 1e-8, 1e-10
 _TINY = 1e-300
 _DONE, _MAX_STEPS, _STEP_TOO_SMALL, _NOT_FINITE = range(4)
 
-_SLOTS = 64  # windows of a class that are kept
-_AHEAD, _FURTHER = 0.6, 0.65  # of a half-width: how far ahead the centre of the first window is, and that of the next ones
+_WIDE = 2.0**20  # half-widths of the windows beyond the first and the last
+_AHEAD, _FURTHER = (
+    0.6,
+    0.65,
+)  # of a half-width: how far ahead the centre of the first window is, and that of the next ones
 
 
 @called
-def _place(number, ahead, w, lane, constants, kept_windows, work):
+def _place(number, ahead, w, lane, windows, work):
     """Put a class, 0 or 1, of a lane into the window with its centre nearest to where it is, or so many half-widths ahead.
 
     Return whether it was in another.
     """
+    prefer_512_bits()
     row = at.PLUS + number * at.CLASS + lane
-    v = w[at.VARIANCE + row]
-    half = half_width(v)
-    k = nearest(_argument(number, w[at.OVERLAP + lane], w[at.BIAS + lane], w, lane) + ahead * half, half)
+    half = w[at.WIDTH + row]
+    u = _argument(number, w[at.OVERLAP + lane], w[at.BIAS + lane], w, lane)
+    k = nearest(u + ahead * half, half)
     if k == w[at.WINDOW + row]:
         return False
-    keys, tables = kept_windows
-    slot = number * _SLOTS + (np.int64(k) & (_SLOTS - 1))
-    table = slot * 2 * TERMS
-    if keys[2 * slot] != v or keys[2 * slot + 1] != k:
-        keys[2 * slot] = v
-        keys[2 * slot + 1] = k
-        window(k, half, constants, number * CLASS_ROWS, lane, work, tables, table)
     w[at.WINDOW + row] = k
-    w[at.BY + row] = 0.0 if k == FAR else 1.0 / half
-    w[at.SHIFT + row] = 0.0 if k == FAR else -0.5 * k
+    if FIRST <= k <= LAST:
+        w[at.BY + row] = 1.0 / half
+        w[at.SHIFT + row] = -0.5 * k
+    else:  # beyond, one window that is so wide that only the way back leads out of it
+        half_of_it = _WIDE * half + 2.0 * abs(u)
+        near = (BEYOND[1] if k > LAST else BEYOND[0]) * half
+        w[at.BY + row] = 1.0 / half_of_it
+        w[at.SHIFT + row] = -near / half_of_it - (1.0 if k > LAST else -1.0)
+    window(k, w[at.PLACE_B + row], w[at.PLACE_C + row], windows, work)
     times_mean, times_square = w[at.TIMES_MEAN + row], w[at.TIMES_SQUARE + row]
-    for i in range(TERMS // 2):
-        w[at.MEAN + 2 * i * LANES + row] = times_mean * tables[table + 4 * i]
-        w[at.MEAN + (2 * i + 1) * LANES + row] = times_mean * tables[table + 4 * i + 1]
-        w[at.SQUARE + 2 * i * LANES + row] = times_square * tables[table + 4 * i + 2]
-        w[at.SQUARE + (2 * i + 1) * LANES + row] = times_square * tables[table + 4 * i + 3]
+    for i in range(TERMS):
+        w[at.MEAN + i * LANES + row] = times_mean * work[i]
+        w[at.SQUARE + i * LANES + row] = times_square * work[TERMS + i]
     return True
 
 
@@ -104,21 +115,17 @@ def _enter_course(course, piece, w, lane, end):
 
 
 @called
-def _load(point, lane, last, course, end, w, constants, kept_windows, work):
-    """Fill a lane with a trajectory; the last one that was filled was `last`."""
+def _load(point, lane, course, end, w, windows, work):
+    """Fill a lane with a trajectory."""
     p, rho, v1, v2, eta_w, eta_b, epsilon, second_order, R, b = point
     for number in range(2):
         weight, v = (p, v1) if number == 0 else (1 - p, v2)
-        row = at.PLUS + number * at.CLASS
-        if w[at.VARIANCE + row + last] == v:
-            for k in range(number * CLASS_ROWS, (number + 1) * CLASS_ROWS):
-                constants[k * LANES + lane] = constants[k * LANES + last]
-        else:
-            lane_constants(v, constants, number * CLASS_ROWS, lane)
-        w[at.VARIANCE + row + lane] = v
-        w[at.TIMES_MEAN + row + lane] = weight
-        w[at.TIMES_SQUARE + row + lane] = second_order / 2 * weight * v
-        w[at.WINDOW + row + lane] = np.nan  # none
+        row = at.PLUS + number * at.CLASS + lane
+        w[at.PLACE_B + row], w[at.PLACE_C + row], A0, C0 = window_constants(v)
+        w[at.WIDTH + row] = half_width(v)
+        w[at.TIMES_MEAN + row] = weight * A0
+        w[at.TIMES_SQUARE + row] = second_order / 2 * weight * v * C0
+        w[at.WINDOW + row] = np.nan  # none
     w[at.HALF_RHO + lane] = rho / 2
     w[at.EPSILON + lane] = epsilon
     w[at.ETA_W + lane] = eta_w
@@ -130,17 +137,17 @@ def _load(point, lane, last, course, end, w, constants, kept_windows, work):
     w[at.STEPS + lane] = 0.0
     _enter(course, 0, w, lane, end)
     for number in range(2):  # most begin with a margin that grows
-        _place(number, _AHEAD, w, lane, constants, kept_windows, work)
+        _place(number, _AHEAD, w, lane, windows, work)
 
 
 @called
-def _move(w, lane, constants, kept_windows, work):
+def _move(w, lane, windows, work):
     """Put a lane whose step left its windows into others, ahead on its way; if it is there already, halve the step."""
     moved = False
     faster, db = w[at.HALF_RHO + lane] * w[at.SLOPES + lane], w[at.SLOPES + LANES + lane]
     for number in range(2):
         grows = faster > (db if number == 0 else -db)
-        moved |= _place(number, _FURTHER if grows else -_FURTHER, w, lane, constants, kept_windows, work)
+        moved |= _place(number, _FURTHER if grows else -_FURTHER, w, lane, windows, work)
     if not moved:
         w[at.STEP + lane] *= 0.5
 
@@ -155,33 +162,29 @@ def _are_finite(w, lane, stages):
 
 
 @called
-def _failure(w, lane, constants, kept_windows, work):
+def _failure(w, lane, windows, work):
     """Return the status of a lane whose step was rejected: whether it may go on, in other windows where it left them."""
     if not _are_finite(w, lane, 1):
         return _NOT_FINITE
     if not w[at.REACH + lane] <= 1.0:
-        _move(w, lane, constants, kept_windows, work)
+        _move(w, lane, windows, work)
     elif not _are_finite(w, lane, STAGES):
         return _NOT_FINITE
     return _STEP_TOO_SMALL if w[at.STEP + lane] <= 1e-15 * max(w[at.TIME + lane], _TINY) else _DONE
 
 
-def _advance(
-    parameters, course, first, last, times, rtol, atol, max_steps, stop, w, constants, out, status, steps
-):
+def _advance(parameters, course, first, last, times, rtol, atol, max_steps, stop, w, windows, out, status, steps):
     """Integrate the trajectories from the first to before the last, and fill their rows of out, status and steps."""
     prefer_512_bits()
     n_times = times.size
     end = times[n_times - 1]
-    kept_windows = np.zeros(4 * _SLOTS), np.zeros(4 * _SLOTS * TERMS)
-    work = np.zeros(6 * TERMS)
+    work = np.zeros(2 * TERMS)
     trajectory = np.full(LANES, -1)  # -1: idle
     to_write, piece = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)  # the next output, and where on the course
     for lane in range(LANES):
         w[at.EVENT + lane] = 1.0
     coming = first
     running = 0
-    loaded = 0
     while True:
         for lane in range(LANES):
             if w[at.EVENT + lane] == 0.0:
@@ -199,9 +202,9 @@ def _advance(
                         piece[lane] += 1
                         _enter(course, piece[lane], w, lane, end)
                         for number in range(2):
-                            _place(number, 0.0, w, lane, constants, kept_windows, work)
+                            _place(number, 0.0, w, lane, windows, work)
                 else:
-                    code = _failure(w, lane, constants, kept_windows, work)
+                    code = _failure(w, lane, windows, work)
                 if code == _DONE and w[at.STEPS + lane] >= max_steps and to_write[lane] < n_times:
                     code = _MAX_STEPS
                 if code != _DONE:
@@ -213,8 +216,7 @@ def _advance(
                     trajectory[lane] = -1
                     running -= 1
             while trajectory[lane] < 0 and coming < last:
-                _load(parameters[coming], lane, loaded, course, end, w, constants, kept_windows, work)
-                loaded = lane
+                _load(parameters[coming], lane, course, end, w, windows, work)
                 piece[lane] = 0
                 to_write[lane] = 0
                 if times[0] == 0.0:
@@ -258,17 +260,16 @@ def solve(
     """Integrate a batch of trajectories, as `odeflow.numerics.runge_kutta.solve` does, whose arguments these are."""
     if rtol < RTOL or atol < ATOL or course.coefficients.shape[2] > at.POWERS_OF_ONE:
         tolerances = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
-        return runge_kutta.solve(
-            system, trajectories=trajectories, times=times, course=course, **tolerances, **options
-        )
+        return runge_kutta.solve(system, trajectories=trajectories, times=times, course=course, **tolerances, **options)
     solution = Solution(
         np.empty((trajectories, times.size, 2)), np.zeros(trajectories, np.int8), np.zeros(trajectories, np.int64)
     )
     given = course if course.edges.size else None  # compiled by itself, and without what a course needs
+    windows = tables().ravel()
 
     def block(first: int, last: int, stop: Flag) -> None:
-        room = aligned(at.SIZE), aligned(2 * CLASS_ROWS * LANES)
-        _advance(system.parameters, given, first, last, times, rtol, atol, max_steps, stop, *room, *solution)
+        room = aligned(at.SIZE)
+        _advance(system.parameters, given, first, last, times, rtol, atol, max_steps, stop, room, windows, *solution)
 
     map_blocks(block, trajectories, least=4 * LANES)
     return solution

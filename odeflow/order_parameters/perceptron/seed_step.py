@@ -19,9 +19,9 @@ from odeflow.order_parameters.perceptron.windows import TERMS
 
 # Where the rows begin. Of the model:
 EPSILON, ETA_W, ETA_B, HALF_RHO = range(0, 4 * LANES, LANES)
-# From where those of a class begin: its variance, the factors of D1 and D2, its window, x = BY u + SHIFT, the coefficients of
-# D1 and of D2.
-VARIANCE, TIMES_MEAN, TIMES_SQUARE, WINDOW, BY, SHIFT, MEAN = range(0, 7 * LANES, LANES)
+# From where those of a class begin: half of a window, b and c, the factors of D1 and D2; its window, x = BY u + SHIFT, and the
+# coefficients of D1 and of D2.
+WIDTH, PLACE_B, PLACE_C, TIMES_MEAN, TIMES_SQUARE, WINDOW, BY, SHIFT, MEAN = range(0, 9 * LANES, LANES)
 SQUARE = MEAN + TERMS * LANES
 CLASS = SQUARE + TERMS * LANES
 PLUS = 4 * LANES
@@ -91,7 +91,7 @@ def _rates(R, b, w, lane):
     dR = eta_w * fma(w[HALF_RHO + lane], fma(-R * R, grows, grows), -(eta_w * R) * D2)
     db = w[ETA_B + lane] * (D1_minus - D1_plus)
     far_plus, far_minus = abs(x_plus), abs(x_minus)
-    return dR, db, far_plus if far_plus > far_minus else far_minus
+    return dR, db, max(far_minus, far_plus)
 
 
 @inlined
@@ -102,7 +102,7 @@ def _evaluate(sum_R, sum_b, w, lane, k):
     w[k] = dR
     w[LANES + k] = db
     reach = w[REACH + lane]
-    w[REACH + lane] = far if far > reach else reach
+    w[REACH + lane] = max(reach, far)
 
 
 @once
@@ -128,14 +128,14 @@ def try_step(course, w, rtol, atol):
         w[SLOPES + LANES + lane] = db
         w[REACH + lane] = far
         # a first step, of which the length is still negative: variables of order one change by a tenth
-        size = abs(b) if abs(b) > 1.0 else 1.0
-        speed = abs(dR) if abs(dR) > abs(db) else abs(db)
+        size = max(1.0, abs(b))
+        speed = max(abs(db), abs(dR))
         end = w[STOP_AT + lane]
         first = end if speed * end < 0.1 * size else 0.1 * size / speed
         h = first if h < 0.0 else h
         left = end - t
         whole = h > 0.99 * left
-        h = 0.5 * left if h > 0.5 * left else h  # two steps of one size, not a large and a tiny one
+        h = min(h, 0.5 * left)  # two steps of one size, not a large and a tiny one
         h = left if whole else h
         w[STEP + lane] = h
         w[NEW_TIME + lane] = end if whole else t + h
@@ -170,7 +170,7 @@ def try_step(course, w, rtol, atol):
 def _scale(w, at, rtol, atol):
     """Return one over the local tolerance of a variable."""
     y, new = abs(w[at]), abs(w[PAIR + at])
-    size = y if y > new else new
+    size = max(new, y)
     return 1.0 / (_LOCAL * (atol + rtol * size) + _TINY)
 
 
@@ -179,7 +179,11 @@ def _interpolant(variable, w):
     """Set a variable's coefficients of the interpolant of order 7 (Hairer, Norsett, Wanner, II.6)."""
     for lane in range(LANES):
         h = w[STEP + lane]
-        y, k, q = OVERLAP + variable * LANES + lane, SLOPES + variable * LANES + lane, INTERPOLANT + variable * LANES + lane
+        y, k, q = (
+            OVERLAP + variable * LANES + lane,
+            SLOPES + variable * LANES + lane,
+            INTERPOLANT + variable * LANES + lane,
+        )
         change = w[y + PAIR] - w[y]
         w[q] = change
         w[q + PAIR] = h * w[k] - change
@@ -220,10 +224,10 @@ def write_inside(course, w, rtol, atol, times, trajectory, to_write, out):
         h, error, reach = w[STEP + lane], w[ERROR + lane], w[REACH + lane]
         defect_R = _DEFECT * abs(R_slope - h * dR) / (atol + rtol * abs(R))
         defect_b = _DEFECT * abs(b_slope - h * db) / (atol + rtol * abs(b))
-        defect = defect_R if defect_R > defect_b else defect_b
+        defect = max(defect_b, defect_R)
         if has_output(w, lane):
-            w[ERROR + lane] = defect if defect > error else error
-            w[REACH + lane] = far if far > reach else reach
+            w[ERROR + lane] = max(error, defect)
+            w[REACH + lane] = max(reach, far)
     for lane in range(LANES):
         if has_output(w, lane):
             write = to_write[lane]
@@ -244,11 +248,11 @@ def end_step(w, max_steps):
         good = is_good(w, lane)
         inside = w[REACH + lane] <= 1.0
         # safety * error^(-1/8), between the limits; the smallest for nan
-        wanted = _SAFETY * exp(-0.125 * log(error if error > 1e-30 else 1e-30))
-        wanted = wanted if wanted < _GROW else _GROW
-        wanted = wanted if wanted > _SHRINK else _SHRINK
+        wanted = _SAFETY * exp(-0.125 * log(max(1e-30, error)))
+        wanted = min(_GROW, wanted)
+        wanted = max(_SHRINK, wanted)
         wanted = wanted if error < np.inf else _SHRINK
-        rejected = wanted if wanted < 1.0 else 1.0
+        rejected = min(1.0, wanted)
         t = w[NEW_TIME + lane] if good else t
         steps = w[STEPS + lane] + 1.0
         w[STEPS + lane] = steps
@@ -258,7 +262,12 @@ def end_step(w, max_steps):
         h = h if not inside else (h * wanted if good else h * rejected)
         w[STEP + lane] = h
         small = h <= 1e-15 * t
-        event = (w[OUTPUT + lane] <= t) | (w[STOP_AT + lane] <= t) | (not inside) | (steps >= max_steps) | (error != error) | small
+        event = (
+            (w[OUTPUT + lane] <= t)
+            | (w[STOP_AT + lane] <= t)
+            | (not inside)
+            | (steps >= max_steps)
+            | (error != error)
+            | small
+        )
         w[EVENT + lane] = 1.0 if event else 0.0
-
-
