@@ -82,7 +82,7 @@ class Perceptron(Network):
         is_seed = points["fraction"] == 1
         if any(getattr(rule, name) != getattr(plain[0], name) for name in same) or adversary.law is not None:
             is_seed = np.zeros_like(is_seed)
-        systems = []
+        systems: list[System] = []
         for chosen, system in ((is_seed, self._seed), (~is_seed, self._variant)):
             rows = np.flatnonzero(chosen)
             if rows.size == 0:

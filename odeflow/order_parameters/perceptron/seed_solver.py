@@ -155,10 +155,10 @@ def _move(w, lane, windows, work):
 @inlined
 def _are_finite(w, lane, stages):
     """Return whether the slopes of the first stages are finite."""
+    finite = True
     for k in range(2 * stages):
-        if not np.isfinite(w[at.SLOPES + k * LANES + lane]):
-            return False
-    return True
+        finite &= np.isfinite(w[at.SLOPES + k * LANES + lane])
+    return finite
 
 
 @called
@@ -255,12 +255,13 @@ def solve(
     atol: float,
     max_steps: int,
     course: Course = CONSTANT,
-    **options: Any,
+    **other: Any,
 ) -> Solution:
     """Integrate a batch of trajectories, as `odeflow.numerics.runge_kutta.solve` does, whose arguments these are."""
     if rtol < RTOL or atol < ATOL or course.coefficients.shape[2] > at.POWERS_OF_ONE:
-        tolerances = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
-        return runge_kutta.solve(system, trajectories=trajectories, times=times, course=course, **tolerances, **options)
+        return runge_kutta.solve(
+            system, trajectories=trajectories, times=times, rtol=rtol, atol=atol, max_steps=max_steps, course=course, **other
+        )  # fmt: skip
     solution = Solution(
         np.empty((trajectories, times.size, 2)), np.zeros(trajectories, np.int8), np.zeros(trajectories, np.int64)
     )

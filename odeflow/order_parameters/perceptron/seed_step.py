@@ -56,7 +56,7 @@ def _follow(course, fraction, w):
 @overload(_follow)
 def _follow_course(course, fraction, w):
     if isinstance(course, types.NoneType):
-        return lambda course, fraction, w: None
+        return lambda course, fraction, w: None  # noqa: ARG005
 
     def follow(course, fraction, w):
         if course.changes[0]:
@@ -267,7 +267,7 @@ def end_step(w, max_steps):
             | (w[STOP_AT + lane] <= t)
             | (not inside)
             | (steps >= max_steps)
-            | (error != error)
+            | np.isnan(error)
             | small
         )
         w[EVENT + lane] = 1.0 if event else 0.0
