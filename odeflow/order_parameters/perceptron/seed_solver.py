@@ -51,7 +51,7 @@ _AHEAD, _FURTHER = (
 
 
 @called
-def _place(number, ahead, w, lane, windows, work):
+def _place(number, ahead, epsilon, w, lane, windows, work):
     """Put a class, 0 or 1, of a lane into the window with its centre nearest to where it is, or so many half-widths ahead.
 
     Return whether it was in another.
@@ -59,7 +59,8 @@ def _place(number, ahead, w, lane, windows, work):
     prefer_512_bits()
     row = at.PLUS + number * at.CLASS + lane
     half = w[at.WIDTH + row]
-    u = _argument(number, w[at.OVERLAP + lane], w[at.BIAS + lane], w, lane)
+    margin = w[at.HALF_RHO + lane] * w[at.OVERLAP + lane] - epsilon
+    u = margin - w[at.BIAS + lane] if number == 0 else margin + w[at.BIAS + lane]
     k = nearest(u + ahead * half, half)
     if k == w[at.WINDOW + row]:
         return False
@@ -78,13 +79,6 @@ def _place(number, ahead, w, lane, windows, work):
         w[at.MEAN + i * LANES + row] = times_mean * work[i]
         w[at.SQUARE + i * LANES + row] = times_square * work[TERMS + i]
     return True
-
-
-@inlined
-def _argument(number, R, b, w, lane):
-    """Return u of a class."""
-    margin = w[at.HALF_RHO + lane] * R - w[at.EPSILON + lane]
-    return margin - b if number == 0 else margin + b
 
 
 def _enter(course, piece, w, lane, end):
@@ -137,17 +131,20 @@ def _load(point, lane, course, end, w, windows, work):
     w[at.STEPS + lane] = 0.0
     _enter(course, 0, w, lane, end)
     for number in range(2):  # most begin with a margin that grows
-        _place(number, _AHEAD, w, lane, windows, work)
+        _place(number, _AHEAD, w[at.EPSILON + lane], w, lane, windows, work)
 
 
 @called
-def _move(w, lane, windows, work):
+def _move(course, w, lane, windows, work):
     """Put a lane whose step left its windows into others, ahead on its way; if it is there already, halve the step."""
     moved = False
-    faster, db = w[at.HALF_RHO + lane] * w[at.SLOPES + lane], w[at.SLOPES + LANES + lane]
+    epsilon, then = at.epsilon_at(course, 0.0, w, lane), at.epsilon_at(course, 1.0, w, lane)
+    h = w[at.STEP + lane]
+    margin_grows = h * w[at.HALF_RHO + lane] * w[at.SLOPES + lane] - (then - epsilon)
+    b_grows = h * w[at.SLOPES + LANES + lane]
     for number in range(2):
-        grows = faster > (db if number == 0 else -db)
-        moved |= _place(number, _FURTHER if grows else -_FURTHER, w, lane, windows, work)
+        grows = margin_grows > (b_grows if number == 0 else -b_grows)
+        moved |= _place(number, _FURTHER if grows else -_FURTHER, epsilon, w, lane, windows, work)
     if not moved:
         w[at.STEP + lane] *= 0.5
 
@@ -162,12 +159,12 @@ def _are_finite(w, lane, stages):
 
 
 @called
-def _failure(w, lane, windows, work):
+def _failure(course, w, lane, windows, work):
     """Return the status of a lane whose step was rejected: whether it may go on, in other windows where it left them."""
     if not _are_finite(w, lane, 1):
         return _NOT_FINITE
     if not w[at.REACH + lane] <= 1.0:
-        _move(w, lane, windows, work)
+        _move(course, w, lane, windows, work)
     elif not _are_finite(w, lane, STAGES):
         return _NOT_FINITE
     return _STEP_TOO_SMALL if w[at.STEP + lane] <= 1e-15 * max(w[at.TIME + lane], _TINY) else _DONE
@@ -202,9 +199,9 @@ def _advance(parameters, course, first, last, times, rtol, atol, max_steps, stop
                         piece[lane] += 1
                         _enter(course, piece[lane], w, lane, end)
                         for number in range(2):
-                            _place(number, 0.0, w, lane, windows, work)
+                            _place(number, 0.0, w[at.EPSILON + lane], w, lane, windows, work)
                 else:
-                    code = _failure(w, lane, windows, work)
+                    code = _failure(course, w, lane, windows, work)
                 if code == _DONE and w[at.STEPS + lane] >= max_steps and to_write[lane] < n_times:
                     code = _MAX_STEPS
                 if code != _DONE:

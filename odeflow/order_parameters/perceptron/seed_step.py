@@ -69,6 +69,23 @@ def _follow_course(course, fraction, w):
     return follow
 
 
+def epsilon_at(course, fraction, w, lane):
+    """Return epsilon at a fraction of a lane's step."""
+
+
+@overload(epsilon_at)
+def _epsilon_at(course, fraction, w, lane):
+    if isinstance(course, types.NoneType):
+        return lambda course, fraction, w, lane: w[EPSILON + lane]  # noqa: ARG005
+
+    def at(course, fraction, w, lane):
+        if not course.changes[0]:
+            return w[EPSILON + lane]
+        return _piece(fma(fraction, w[STEP + lane], w[TIME + lane] - w[BEGIN + lane]), w, POWERS + lane)
+
+    return at
+
+
 @once
 def _follow_one(number, fraction, w):
     for lane in range(LANES):
