@@ -222,8 +222,8 @@ def integrate_batch(
         "fewer are allowed at once",
     )
     y, status, steps = np.empty((count, times.size, n)), np.zeros(count, np.int8), np.zeros(count, np.int64)
-    for rows, kernel, constants, least in network.systems(mixture, rule, adversary, points, states):
-        solution = solve(
+    for rows, kernel, constants, least, own in network.systems(mixture, rule, adversary, points, states):
+        solution = (own or solve)(
             kernel,
             trajectories=len(rows),
             variables=n,
@@ -351,12 +351,12 @@ def _points(
     states = flat({variable.name: initial[variable.start_name] for variable in variables}, variables)
     values = {name: {**default, **model}[name] for name in columns}
     entries = {f"start[{i}]": states[..., i] for i in range(states.shape[-1])}
-    table = broadcast_table((*columns, *entries), {**values, **entries})
-    points = {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(columns)}
+    points = _broadcast((*columns, *entries), {**values, **entries})
+    table = np.stack([points.pop(name) for name in entries], axis=1)
     for name, column in points.items():
         check_column(name, columns[name], column)
     network.check_points(rule, adversary, points)
-    return rule, adversary, points, table[:, len(columns) :]
+    return rule, adversary, points, table
 
 
 def _swept(parameter: Parameter) -> bool:
@@ -393,10 +393,12 @@ def broadcast_table(names: tuple[str, ...], values: dict[str, Any]) -> npt.NDArr
     ValueError
         If the shapes do not broadcast together.
     """
+    return np.stack([*_broadcast(names, values).values()], axis=1)
+
+
+def _broadcast(names: tuple[str, ...], values: dict[str, Any]) -> dict[str, Array]:
     values = by_dims(values)
-    arrays = []
-    for name in names:
-        arrays.append(as_numbers(name, values[name]))
+    arrays = [as_numbers(name, values[name]) for name in names]
     try:
         columns = np.broadcast_arrays(*arrays)
     except ValueError:
@@ -404,7 +406,7 @@ def broadcast_table(names: tuple[str, ...], values: dict[str, Any]) -> npt.NDArr
         raise ValueError(f"the shapes {shapes} do not broadcast together: allowed are shapes that do") from None
     points = math.prod(columns[0].shape)
     check_memory(2 * 8 * points * len(names), f"{points:,} points need", "fewer are allowed at once")
-    return np.stack([column.ravel() for column in columns], axis=1)
+    return {name: column.ravel() for name, column in zip(names, columns, strict=True)}
 
 
 def _advice(status: int, network: Network) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -108,6 +108,8 @@ class System(NamedTuple):
     """Constants that the kernel keeps for a lane."""
     least: int | None = None
     """Trajectories that a thread takes at least, where one is so much work that threads pay for fewer than usual."""
+    solve: Callable[..., Any] | None = None
+    """A solver of its own, that is called as `odeflow.numerics.runge_kutta.solve`."""
 
 
 class Network(abc.ABC):

@@ -101,18 +101,23 @@ class Perceptron(Network):
             for name, plain in parameters(type(part)()).items():
                 if name not in ("eta_w", "eta_b", "second_order", "epsilon", "attack_steps", "attack_step"):
                     is_seed &= np.equal(points[name], plain) if name in points else getattr(part, name) == plain
-        systems = []
+        systems: list[System] = []
         for chosen, system in ((is_seed, self._seed), (~is_seed, self._variant)):
             rows = np.flatnonzero(chosen)
-            if rows.size:
+            if rows.size == 0:
+                continue
+            if rows.size == len(start):
+                systems += system(rule, adversary, points, start)
+            else:
                 there = {name: values[rows] for name, values in points.items()}
                 systems += [System(rows[part.rows], *part[1:]) for part in system(rule, adversary, there, start[rows])]
         return systems
 
     def _seed(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> Iterator[System]:
-        from odeflow.order_parameters.perceptron import seed
+        from odeflow.order_parameters.perceptron import seed, seed_solver
 
-        yield System(np.arange(len(start)), seed.SeedModel(_table(seed.PARAMETERS, points, start)), seed.CONSTANTS)
+        model = seed.SeedModel(_table(seed.PARAMETERS, points, start))
+        yield System(np.arange(len(start)), model, seed.CONSTANTS, solve=seed_solver.solve)
 
     def _variant(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> Iterator[System]:
         from odeflow.order_parameters.perceptron import variants
