@@ -17,8 +17,8 @@ DERIVED = ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon", "fraction")
 """Parameters by which there are derivatives, in the order of their rows."""
 STARTS = ("R0", "b0", "Q0")
 """Initial values, by which there are derivatives as well: they come after `DERIVED`."""
-TABLE = (*DERIVED, "second_order", *STARTS)
-"""Columns of a system's parameters."""
+TABLE = (*DERIVED, "second_order", *STARTS, *(f"mean_{name}" for name in STARTS))
+"""Columns of a system's parameters; the last are the initial values of the mean's correction."""
 
 PARAMETERS = ERF + 2 * ERF_ROWS
 P, RHO, V1, V2, ETA_W, ETA_B, EPSILON, FRACTION, SECOND_ORDER = range(PARAMETERS, PARAMETERS + 9)

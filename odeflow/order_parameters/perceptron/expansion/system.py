@@ -164,6 +164,8 @@ def _load(system, index, lane, constants, y):
             y[row * LANES + lane] = 0.0
         for i in range(n):
             y[i * LANES + lane] = table[_MODEL + i]
+            if system.fluctuations:
+                y[(rows - n + i) * LANES + lane] = table[_MODEL + 3 + i]
         for j in range(system.by.size):
             i = system.by[j] - (_MODEL - 1)
             if i >= 0:  # an initial value
