@@ -24,7 +24,6 @@ from odeflow.order_parameters.perceptron.expansion.moments import (
     MEAN,
     VARIANCE,
     erf_constants,
-    moments,
 )
 from odeflow.order_parameters.perceptron.expansion.rows import (
     DIFFUSION,
@@ -58,8 +57,11 @@ _F2UU, _F2U, _F3, _F3U, _F4 = range(3 * _OF, 3 * _OF + 5)
 
 
 @inlined
-def sums(how, nodes, weights, x, y, covariance, fluctuations, lanes):
-    """Set the sums of both classes: over the nodes of the law, and last the examples that are not attacked."""
+def sums(averages, how, nodes, weights, x, y, covariance, fluctuations, lanes):
+    """Set the sums of both classes: over the nodes of the law, and last the examples that are not attacked.
+
+    `averages` is `moments`, or one of its cases.
+    """
     for label in range(2):
         tau = 1.0 - 2.0 * label
         row = SUMS + label * SUM_ROWS
@@ -82,7 +84,7 @@ def sums(how, nodes, weights, x, y, covariance, fluctuations, lanes):
                 length = math.sqrt(max(y[_Q * lanes + lane], 1e-300))
                 margin = 0.5 * x[RHO * lanes + lane] * y[_R * lanes + lane] - size * x[EPSILON * lanes + lane] * length
                 x[MEAN * lanes + lane] = margin - tau * y[_B * lanes + lane]
-            moments(how, x, ERF, 5, 4, fluctuations, lanes)
+            averages(how, x, ERF, 5, 4, fluctuations, lanes)
             for lane in range(lanes):
                 change = -1.0 if clean else weights[node]
                 share = 1.0 - x[FRACTION * lanes + lane] if clean else x[FRACTION * lanes + lane] * weights[node]

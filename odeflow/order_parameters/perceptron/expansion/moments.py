@@ -40,7 +40,7 @@ from odeflow.order_parameters.perceptron.variant_averages import (
     lane_factors,
 )
 
-__all__ = ["D1", "D2", "D3", "D4", "ERF_ROWS", "MEAN", "ROWS", "VARIANCE", "erf_constants", "moments"]
+__all__ = ["D1", "D2", "D3", "D4", "ERF_ROWS", "MEAN", "ROWS", "VARIANCE", "erf_constants", "erf_moments", "moments"]
 
 # rows of the array that `moments` works in
 MEAN, VARIANCE = range(2)
@@ -345,6 +345,14 @@ def _factors(how, x, lanes):
 
 
 @inlined
+def erf_moments(how, x, constants, last_1, last_2, with_powers, lanes):
+    """Do what `moments` does for f = (1 - erf u) g'(u)."""
+    _erf_closed(x, constants, last_1, last_2, lanes)
+    if with_powers:
+        _erf_quadrature(x, lanes)
+
+
+@inlined
 def moments(how, x, constants, last_1, last_2, with_powers, lanes):
     """Set D1 and D2 with derivatives up to the orders last_1 and last_2, and with_powers also D3, its derivative, and D4.
 
@@ -366,8 +374,6 @@ def moments(how, x, constants, last_1, last_2, with_powers, lanes):
     elif how.family == _CLOSED_SLOPE:
         _slope(how, x, last_1, last_2, with_powers, lanes)
     elif how.family == _CLOSED_ERF:
-        _erf_closed(x, constants, last_1, last_2, lanes)
-        if with_powers:
-            _erf_quadrature(x, lanes)
+        erf_moments(how, x, constants, last_1, last_2, with_powers, lanes)
     else:
         _quadrature(how, x, last_1, last_2, with_powers, lanes)

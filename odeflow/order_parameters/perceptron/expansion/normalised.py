@@ -13,7 +13,7 @@ and everything else follows by derivatives of D1 and D2 by :math:`m_\tau = \rho 
 from __future__ import annotations
 
 from odeflow.numerics.compilation import inlined
-from odeflow.order_parameters.perceptron.expansion.moments import D1, D2, D3, D4, ERF_ROWS, MEAN, VARIANCE, moments
+from odeflow.order_parameters.perceptron.expansion.moments import D1, D2, D3, D4, ERF_ROWS, MEAN, VARIANCE
 from odeflow.order_parameters.perceptron.expansion.rows import (
     DIFFUSION,
     DRIFT,
@@ -42,8 +42,11 @@ _D1, _D2, _D1_EPSILON, _D2_EPSILON, _D1_FRACTION, _D2_FRACTION, _F2U, _F3, _F3U,
 
 
 @inlined
-def sums(how, nodes, weights, x, y, fluctuations, lanes):
-    """Set the sums of both classes: over the nodes of the law, and last the examples that are not attacked."""
+def sums(averages, how, nodes, weights, x, y, covariance, fluctuations, lanes):
+    """Set the sums of both classes: over the nodes of the law, and last the examples that are not attacked.
+
+    `averages` is `moments`, or one of its cases.
+    """
     for label in range(2):
         tau = 1.0 - 2.0 * label
         row = SUMS + label * SUM_ROWS
@@ -62,7 +65,7 @@ def sums(how, nodes, weights, x, y, fluctuations, lanes):
                 margin = 0.5 * x[RHO * lanes + lane] * y[_R * lanes + lane] - size * x[EPSILON * lanes + lane]
                 x[MEAN * lanes + lane] = margin - tau * y[_B * lanes + lane]
                 x[VARIANCE * lanes + lane] = x[(V1 + label) * lanes + lane]
-            moments(how, x, ERF + label * ERF_ROWS, 2, 2, fluctuations, lanes)
+            averages(how, x, ERF + label * ERF_ROWS, 2, 2, fluctuations, lanes)
             for lane in range(lanes):
                 change = -1.0 if clean else weights[node]
                 share = 1.0 - x[FRACTION * lanes + lane] if clean else x[FRACTION * lanes + lane] * weights[node]

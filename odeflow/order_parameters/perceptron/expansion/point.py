@@ -14,7 +14,7 @@ from odeflow.laws import quadratures
 from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts
 from odeflow.numerics.compilation import called
 from odeflow.order_parameters.perceptron.expansion import free, normalised
-from odeflow.order_parameters.perceptron.expansion.moments import ERF_ROWS, erf_constants
+from odeflow.order_parameters.perceptron.expansion.moments import ERF_ROWS, erf_constants, moments
 from odeflow.order_parameters.perceptron.expansion.rows import (
     ALL_ROWS,
     DERIVED,
@@ -28,7 +28,6 @@ from odeflow.order_parameters.perceptron.expansion.rows import (
     RATE,
     V1,
 )
-from odeflow.order_parameters.perceptron.expansion.system import linearised
 from odeflow.order_parameters.perceptron.variant_averages import UpdateFactor, law_scales, update_factor
 from odeflow.schedule import largest
 
@@ -97,7 +96,12 @@ def linearise(point, state, epsilon, eta_w, eta_b, work, rates, jacobian, by_cou
     """
     n = state.size
     work[EPSILON], work[ETA_W], work[ETA_B] = epsilon, eta_w, eta_b
-    linearised(point.how, point.nodes, point.weights, point.normalised, work, state, 0, False, 1)
+    if point.normalised:
+        normalised.sums(moments, point.how, point.nodes, point.weights, work, state, 0, False, 1)
+        normalised.rates(work, state, 0, False, 1)
+    else:
+        free.sums(moments, point.how, point.nodes, point.weights, work, state, 0, False, 1)
+        free.rates(work, state, 0, False, 1)
     for i in range(n):
         rates[i] = work[RATE + i]
         for j in range(n):

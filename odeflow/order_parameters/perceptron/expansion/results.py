@@ -14,7 +14,7 @@ from odeflow.numerics.course import course_of
 from odeflow.numerics.runge_kutta import Solution, solve
 from odeflow.order_parameters.base import Array
 from odeflow.order_parameters.perceptron.expansion.rows import DERIVED, STARTS, TABLE
-from odeflow.order_parameters.perceptron.expansion.system import CONSTANTS, ExpandedModel, numbers_of, variables_of
+from odeflow.order_parameters.perceptron.expansion.system import CONSTANTS, kind_of, numbers_of, variables_of
 from odeflow.order_parameters.perceptron.reference import unchecked_rates
 from odeflow.order_parameters.perceptron.variant_averages import law_scales, update_factor
 from odeflow.parameters import LABELS
@@ -100,9 +100,8 @@ def expand(
         table[0, -len(STARTS) :][:n] = _rates(first, np.zeros(1), mixture, rule, adversary)[0] / 2
     scales = law_scales(rule, *(np.array([numbers[name]]) for name in ("rho", "v1", "v2", "epsilon")))
     [(_, nodes, weights)] = quadratures(adversary.law, *scales)
-    model = ExpandedModel(
-        table, nodes, weights, update_factor(rule), rule.normalised, numbers_of(names), wanted.fluctuations
-    )
+    how = update_factor(rule)
+    model = kind_of(how, rule.normalised)(table, nodes, weights, how, numbers_of(names), wanted.fluctuations)
     solution = solve(
         model,
         trajectories=1,

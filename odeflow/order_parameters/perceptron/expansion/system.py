@@ -17,7 +17,7 @@ from numba.extending import overload
 from odeflow.numerics import runge_kutta
 from odeflow.numerics.compilation import LANES, inlined
 from odeflow.order_parameters.perceptron.expansion import free, normalised
-from odeflow.order_parameters.perceptron.expansion.moments import ERF_ROWS, erf_constants
+from odeflow.order_parameters.perceptron.expansion.moments import ERF_ROWS, erf_constants, erf_moments, moments
 from odeflow.order_parameters.perceptron.expansion.rows import (
     ALL_ROWS,
     DERIVED,
@@ -33,19 +33,22 @@ from odeflow.order_parameters.perceptron.expansion.rows import (
     STARTS,
     V1,
 )
-from odeflow.order_parameters.perceptron.variant_averages import UpdateFactor
+from odeflow.order_parameters.perceptron.variant_averages import _CLOSED_ERF, UpdateFactor
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["CONSTANTS", "ExpandedModel", "expanded_derivative", "numbers_of", "variables_of"]
+__all__ = ["CONSTANTS", "Expansion", "kind_of", "numbers_of", "variables_of"]
 
 CONSTANTS = ALL_ROWS
 _MODEL = len(DERIVED) + 1  # columns of the table that are constants
 
 
-class ExpandedModel(NamedTuple):
-    """A batch of trajectories that share a rule and a law of the perturbation, for `odeflow.numerics.runge_kutta.solve`."""
+class Expansion(NamedTuple):
+    """A batch of trajectories that share a rule and a law of the perturbation, for `odeflow.numerics.runge_kutta.solve`.
+
+    Its subclasses have kernels of their own, so that who needs one compiles no more than that.
+    """
 
     parameters: npt.NDArray[np.float64]
     """One row a trajectory, columns as in `TABLE`, float64, C-contiguous."""
@@ -55,12 +58,37 @@ class ExpandedModel(NamedTuple):
     """Their weights, which sum to 1."""
     how: UpdateFactor
     """How the averages are computed."""
-    normalised: bool
-    """Order parameters R, b if True, else R, b, Q."""
     by: npt.NDArray[np.int64]
     """Parameters by which there are derivatives: their numbers in (*DERIVED, *STARTS)."""
     fluctuations: bool
     """Whether covariance and mean correction are wanted."""
+
+
+class SeedExpansion(Expansion):
+    """The seed's f = (1 - erf u) g'(u), with normalised weights."""
+
+
+class NormalisedExpansion(Expansion):
+    """Any f, with normalised weights."""
+
+
+class FreeExpansion(Expansion):
+    """Any f, with free weights."""
+
+
+_KINDS = {
+    SeedExpansion: (2, normalised, erf_moments),
+    NormalisedExpansion: (2, normalised, moments),
+    FreeExpansion: (3, free, moments),
+}
+"""Number of order parameters, equations and averages of each."""
+
+
+def kind_of(how: UpdateFactor, is_normalised: bool) -> type[Expansion]:
+    """Return the kind of expansion of a rule."""
+    if not is_normalised:
+        return FreeExpansion
+    return SeedExpansion if how.family == _CLOSED_ERF else NormalisedExpansion
 
 
 def numbers_of(names: tuple[str, ...]) -> npt.NDArray[np.int64]:
@@ -75,63 +103,44 @@ def variables_of(n: int, parameters: int, fluctuations: bool) -> int:
 
 
 @inlined
-def linearised(how, nodes, weights, is_normalised, x, y, covariance, fluctuations, lanes):
-    """Set the rows of rates, Jacobian and, if wanted, diffusion and drift, and the sums that `by_parameter` reads."""
-    if is_normalised:
-        normalised.sums(how, nodes, weights, x, y, fluctuations, lanes)
-        normalised.rates(x, y, covariance, fluctuations, lanes)
-    else:
-        free.sums(how, nodes, weights, x, y, covariance, fluctuations, lanes)
-        free.rates(x, y, covariance, fluctuations, lanes)
+def _sensitivities(system, n, by_parameter, x, y, dydt):
+    """Set dS/dalpha = J S + df/dp for each parameter."""
+    for j in range(system.by.size):
+        row = n + n * j
+        by_parameter(x, y, system.by[j], dydt, row, LANES)
+        for i in range(n):
+            for k in range(n):
+                J, S = (JACOBIAN + i * n + k) * LANES, (row + k) * LANES
+                for lane in range(LANES):
+                    dydt[(row + i) * LANES + lane] += x[J + lane] * y[S + lane]
 
 
 @inlined
-def expanded_derivative(system, x, y, dydt, lanes):
-    """Set dydt of the whole state."""
-    n = 2 if system.normalised else 3
-    covariance = n + n * system.by.size
-    mean = covariance + n * (n + 1) // 2
-    linearised(
-        system.how, system.nodes, system.weights, system.normalised, x, y, covariance, system.fluctuations, lanes
-    )
-    for at in range(n * lanes):
-        dydt[at] = x[RATE * lanes + at]
-    for j in range(system.by.size):
-        row = n + n * j
-        if system.normalised:
-            normalised.by_parameter(x, y, system.by[j], dydt, row, lanes)
-        else:
-            free.by_parameter(x, y, system.by[j], dydt, row, lanes)
-        for i in range(n):
+def _fluctuations(n, covariance, x, y, dydt):
+    """Set dSigma/dalpha = J Sigma + Sigma J^T + G and that of the mean's correction."""
+    at = 0
+    for i in range(n):
+        for j in range(i, n):
+            row = (covariance + at) * LANES
+            for lane in range(LANES):
+                dydt[row + lane] = x[(DIFFUSION + at) * LANES + lane]
             for k in range(n):
-                for lane in range(lanes):
-                    dydt[(row + i) * lanes + lane] += (
-                        x[(JACOBIAN + i * n + k) * lanes + lane] * y[(row + k) * lanes + lane]
-                    )
-    if system.fluctuations:
-        at = 0
-        for i in range(n):
-            for j in range(i, n):
-                row = covariance + at
-                for lane in range(lanes):
-                    dydt[row * lanes + lane] = x[(DIFFUSION + at) * lanes + lane]
-                for k in range(n):
-                    kj = covariance + _upper(n, min(k, j), max(k, j))
-                    ki = covariance + _upper(n, min(k, i), max(k, i))
-                    for lane in range(lanes):
-                        dydt[row * lanes + lane] += (
-                            x[(JACOBIAN + i * n + k) * lanes + lane] * y[kj * lanes + lane]
-                            + x[(JACOBIAN + j * n + k) * lanes + lane] * y[ki * lanes + lane]
-                        )
-                at += 1
-        for i in range(n):
-            for lane in range(lanes):
-                dydt[(mean + i) * lanes + lane] = x[(DRIFT + i) * lanes + lane]
-            for k in range(n):
-                for lane in range(lanes):
-                    # a step of 1/N with the old rates, and not the curve: half of it times d^2/dalpha^2 = J f
-                    behind = y[(mean + k) * lanes + lane] - 0.5 * x[(RATE + k) * lanes + lane]
-                    dydt[(mean + i) * lanes + lane] += x[(JACOBIAN + i * n + k) * lanes + lane] * behind
+                kj = (covariance + _upper(n, min(k, j), max(k, j))) * LANES
+                ki = (covariance + _upper(n, min(k, i), max(k, i))) * LANES
+                J_ik, J_jk = (JACOBIAN + i * n + k) * LANES, (JACOBIAN + j * n + k) * LANES
+                for lane in range(LANES):
+                    dydt[row + lane] += x[J_ik + lane] * y[kj + lane] + x[J_jk + lane] * y[ki + lane]
+            at += 1
+    mean = covariance + at
+    for i in range(n):
+        for lane in range(LANES):
+            dydt[(mean + i) * LANES + lane] = x[(DRIFT + i) * LANES + lane]
+        for k in range(n):
+            J = (JACOBIAN + i * n + k) * LANES
+            for lane in range(LANES):
+                # a step of 1/N with the old rates, and not the curve: half of it times d^2/dalpha^2 = J f
+                behind = y[(mean + k) * LANES + lane] - 0.5 * x[(RATE + k) * LANES + lane]
+                dydt[(mean + i) * LANES + lane] += x[J + lane] * behind
 
 
 @inlined
@@ -140,21 +149,26 @@ def _upper(n, i, j):
     return i * n - i * (i - 1) // 2 + j - i
 
 
-def _is_expanded(system: Any) -> bool:
-    return getattr(system, "instance_class", None) is ExpandedModel
+def _kind(system: Any) -> type[Expansion] | None:
+    kind = getattr(system, "instance_class", None)
+    return kind if kind in _KINDS else None
+
+
+runge_kutta.FOLLOWERS.update(_KINDS)
 
 
 @overload(runge_kutta.load)
 def _load(system, index, lane, constants, y):
-    if not _is_expanded(system):
+    kind = _kind(system)
+    if kind is None:
         return None
+    n, is_seed = _KINDS[kind][0], kind is SeedExpansion
 
     def load(system, index, lane, constants, y):
-        n = 2 if system.normalised else 3
         table = system.parameters[index]
         for k in range(_MODEL):
             constants[(PARAMETERS + k) * LANES + lane] = table[k]
-        if system.normalised:
+        if is_seed:
             for label in range(2):
                 erf_constants(constants, V1 + label, ERF + label * ERF_ROWS, lane, lane + 1, LANES)
         rows = n + n * system.by.size
@@ -174,28 +188,36 @@ def _load(system, index, lane, constants, y):
     return load
 
 
-runge_kutta.FOLLOWERS.add(ExpandedModel)
-
-
 @overload(runge_kutta.follow)
-def _follow(system, lane, epsilon, eta_w, eta_b, constants):
-    if not _is_expanded(system):
+def _follow(system, changes, values, constants):
+    if _kind(system) is None:
         return None
 
-    def follow(system, lane, epsilon, eta_w, eta_b, constants):
-        constants[EPSILON * LANES + lane] = epsilon
-        constants[ETA_W * LANES + lane] = eta_w
-        constants[ETA_B * LANES + lane] = eta_b
+    def follow(system, changes, values, constants):
+        for i, row in enumerate((EPSILON, ETA_W, ETA_B)):
+            if changes[i]:
+                for lane in range(LANES):
+                    constants[row * LANES + lane] = values[i * LANES + lane]
 
     return follow
 
 
 @overload(runge_kutta.derivative)
 def _derivative(system, constants, y, dydt):
-    if not _is_expanded(system):
+    kind = _kind(system)
+    if kind is None:
         return None
+    n, equations, averages = _KINDS[kind]
+    sums, rates, by_parameter = equations.sums, equations.rates, equations.by_parameter
 
     def derivative(system, constants, y, dydt):
-        expanded_derivative(system, constants, y, dydt, LANES)
+        covariance = n + n * system.by.size
+        sums(averages, system.how, system.nodes, system.weights, constants, y, covariance, system.fluctuations, LANES)
+        rates(constants, y, covariance, system.fluctuations, LANES)
+        for at in range(n * LANES):
+            dydt[at] = constants[RATE * LANES + at]
+        _sensitivities(system, n, by_parameter, constants, y, dydt)
+        if system.fluctuations:
+            _fluctuations(n, covariance, constants, y, dydt)
 
     return derivative
