@@ -41,6 +41,7 @@ from odeflow.order_parameters.perceptron.expansion.rows import (
     SUMS,
     V1,
     P,
+    some_clean,
 )
 from odeflow.order_parameters.perceptron.variant_averages import _CLOSED_ERF
 
@@ -57,10 +58,10 @@ _F2UU, _F2U, _F3, _F3U, _F4 = range(3 * _OF, 3 * _OF + 5)
 
 
 @inlined
-def sums(averages, how, nodes, weights, x, y, covariance, fluctuations, lanes):
+def sums(averages, how, nodes, weights, by_fraction, x, y, covariance, fluctuations, lanes):
     """Set the sums of both classes: over the nodes of the law, and last the examples that are not attacked.
 
-    `averages` is `moments`, or one of its cases.
+    `averages` is `moments`, or one of its cases; `by_fraction` says whether the derivatives by the fraction are wanted.
     """
     for label in range(2):
         tau = 1.0 - 2.0 * label
@@ -75,10 +76,7 @@ def sums(averages, how, nodes, weights, x, y, covariance, fluctuations, lanes):
         for node in range(nodes.size + 1):
             clean = node == nodes.size
             size = 0.0 if clean else nodes[node]
-            some = False
-            for lane in range(lanes):
-                some = some or x[FRACTION * lanes + lane] < 1.0
-            if clean and not some:
+            if clean and not (by_fraction or some_clean(x, lanes)):
                 continue
             for lane in range(lanes):
                 length = math.sqrt(max(y[_Q * lanes + lane], 1e-300))

@@ -64,7 +64,7 @@ ERF_ROWS = _SERIES + _TERMS
 """Rows of the constants of one variance."""
 
 _SHORT_NODES, _SHORT_WEIGHTS = np.polynomial.legendre.leggauss(12)
-_HERMITE_NODES, _HERMITE_WEIGHTS = np.polynomial.hermite.hermgauss(14)
+_HERMITE_NODES, _HERMITE_WEIGHTS = np.polynomial.hermite.hermgauss(10)
 _HERMITE_WEIGHTS = _HERMITE_WEIGHTS / math.sqrt(math.pi)
 _SLOPE = 2 / math.sqrt(math.pi)  # g'(0) of erf
 
@@ -164,32 +164,36 @@ def _erf_closed(x, start, last_1, last_2, lanes):
 
 @inlined
 def _erf_quadrature(x, lanes):
-    """Set D3, its derivative and D4 of f = (1 - erf u) g'(u): f^3 carries the Gaussian to mean m/(1+6v), variance v/(1+6v)."""
+    """Set D3, its derivative and D4 of f = (1 - erf u) g'(u), with errors below 1e-7 and 1e-6 of their largest values.
+
+    f^4 carries the Gaussian to mean m/(1+8v), variance v/(1+8v): by Gauss and Hermite, times 1/g' for f^3.
+    """
     for row in (D3, D3 + 1, D4):
         for lane in range(lanes):
             x[row * lanes + lane] = 0.0
     for lane in range(lanes):
         m, v = x[MEAN * lanes + lane], x[VARIANCE * lanes + lane]
-        three = 1.0 + 6.0 * v
-        x[_MIDDLE * lanes + lane] = m / three
-        x[_HALF * lanes + lane] = math.sqrt(2.0 * v / three)
-        x[_F * lanes + lane] = 1.0 / v
+        four = 1.0 + 8.0 * v
+        x[_MIDDLE * lanes + lane] = m / four
+        x[_HALF * lanes + lane] = math.sqrt(2.0 * v / four)
     for node in range(_HERMITE_NODES.size):
         for lane in range(lanes):
             u = x[_MIDDLE * lanes + lane] + x[_HALF * lanes + lane] * _HERMITE_NODES[node]
-            gauss = exp(-u * u)
+            gauss = exp(-min(u * u, 500.0))  # its inverse stays finite
             tail = gauss * erfcx(abs(u))
             tail = tail if u >= 0 else 2.0 - tail
             cube = _HERMITE_WEIGHTS[node] * tail * tail * tail
+            x[D4 * lanes + lane] += cube * tail
+            cube /= gauss
             x[D3 * lanes + lane] += cube
-            x[(D3 + 1) * lanes + lane] += cube * (u - x[MEAN * lanes + lane]) * x[_F * lanes + lane]
-            x[D4 * lanes + lane] += cube * tail * (_SLOPE * gauss)
+            x[(D3 + 1) * lanes + lane] += cube * (u - x[MEAN * lanes + lane])
     for lane in range(lanes):
-        m, three = x[MEAN * lanes + lane], 1.0 + 6.0 * x[VARIANCE * lanes + lane]
-        size = _SLOPE**3 / math.sqrt(three) * exp(-3.0 * m * m / three)
+        m, v = x[MEAN * lanes + lane], x[VARIANCE * lanes + lane]
+        four = 1.0 + 8.0 * v
+        size = _SLOPE**3 / math.sqrt(four) * exp(-4.0 * m * m / four)
         x[D3 * lanes + lane] *= size
-        x[(D3 + 1) * lanes + lane] *= size
-        x[D4 * lanes + lane] *= size
+        x[(D3 + 1) * lanes + lane] *= size / v
+        x[D4 * lanes + lane] *= size * _SLOPE
 
 
 @inlined

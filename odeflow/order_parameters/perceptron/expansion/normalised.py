@@ -26,10 +26,12 @@ from odeflow.order_parameters.perceptron.expansion.rows import (
     RATE,
     RHO,
     SECOND_ORDER,
+    SHARE,
     SUM_ROWS,
     SUMS,
     V1,
     P,
+    some_clean,
 )
 
 __all__ = ["by_parameter", "rates", "sums"]
@@ -42,10 +44,17 @@ _D1, _D2, _D1_EPSILON, _D2_EPSILON, _D1_FRACTION, _D2_FRACTION, _F2U, _F3, _F3U,
 
 
 @inlined
-def sums(averages, how, nodes, weights, x, y, covariance, fluctuations, lanes):
+def _add(x, to, row, factor, lanes):
+    """Add a row, times the share of the examples and a factor, to another: a loop a row, which the compiler sees through."""
+    for lane in range(lanes):
+        x[to * lanes + lane] += factor * x[SHARE * lanes + lane] * x[row * lanes + lane]
+
+
+@inlined
+def sums(averages, how, nodes, weights, by_fraction, x, y, covariance, fluctuations, lanes):
     """Set the sums of both classes: over the nodes of the law, and last the examples that are not attacked.
 
-    `averages` is `moments`, or one of its cases.
+    `averages` is `moments`, or one of its cases; `by_fraction` says whether the derivatives by the fraction are wanted.
     """
     for label in range(2):
         tau = 1.0 - 2.0 * label
@@ -56,10 +65,7 @@ def sums(averages, how, nodes, weights, x, y, covariance, fluctuations, lanes):
         for node in range(nodes.size + 1):
             clean = node == nodes.size
             size = 0.0 if clean else nodes[node]
-            some = False
-            for lane in range(lanes):
-                some = some or x[FRACTION * lanes + lane] < 1.0
-            if clean and not some:
+            if clean and not (by_fraction or some_clean(x, lanes)):
                 continue
             for lane in range(lanes):
                 margin = 0.5 * x[RHO * lanes + lane] * y[_R * lanes + lane] - size * x[EPSILON * lanes + lane]
@@ -67,25 +73,28 @@ def sums(averages, how, nodes, weights, x, y, covariance, fluctuations, lanes):
                 x[VARIANCE * lanes + lane] = x[(V1 + label) * lanes + lane]
             averages(how, x, ERF + label * ERF_ROWS, 2, 2, fluctuations, lanes)
             for lane in range(lanes):
-                change = -1.0 if clean else weights[node]
                 share = 1.0 - x[FRACTION * lanes + lane] if clean else x[FRACTION * lanes + lane] * weights[node]
-                for k in range(3):
-                    x[(row + _D1 + k) * lanes + lane] += share * x[(D1 + k) * lanes + lane]
-                    x[(row + _D2 + k) * lanes + lane] += share * x[(D2 + k) * lanes + lane]
-                x[(row + _D1_EPSILON) * lanes + lane] -= share * size * x[(D1 + 1) * lanes + lane]
-                x[(row + _D2_EPSILON) * lanes + lane] -= share * size * x[(D2 + 1) * lanes + lane]
+                x[SHARE * lanes + lane] = share
+            for k in range(3):
+                _add(x, row + _D1 + k, D1 + k, 1.0, lanes)
+                _add(x, row + _D2 + k, D2 + k, 1.0, lanes)
+            _add(x, row + _D1_EPSILON, D1 + 1, -size, lanes)
+            _add(x, row + _D2_EPSILON, D2 + 1, -size, lanes)
+            change = -1.0 if clean else weights[node]
+            for lane in range(lanes):
                 x[(row + _D1_FRACTION) * lanes + lane] += change * x[D1 * lanes + lane]
+            for lane in range(lanes):
                 x[(row + _D2_FRACTION) * lanes + lane] += change * x[D2 * lanes + lane]
             if fluctuations:
+                _add(x, row + _F3, D3, 1.0, lanes)
+                _add(x, row + _F4, D4, 1.0, lanes)
+                # in the place of D1 and its derivative, which nobody reads again: averages with u + tau b
                 for lane in range(lanes):
-                    share = 1.0 - x[FRACTION * lanes + lane] if clean else x[FRACTION * lanes + lane] * weights[node]
-                    along = x[MEAN * lanes + lane] + tau * y[_B * lanes + lane]  # of u + tau b, the mean
-                    v = x[VARIANCE * lanes + lane]
-                    square, cube = x[D2 * lanes + lane], x[D3 * lanes + lane]
-                    x[(row + _F2U) * lanes + lane] += share * (along * square + v * x[(D2 + 1) * lanes + lane])
-                    x[(row + _F3) * lanes + lane] += share * cube
-                    x[(row + _F3U) * lanes + lane] += share * (along * cube + v * x[(D3 + 1) * lanes + lane])
-                    x[(row + _F4) * lanes + lane] += share * x[D4 * lanes + lane]
+                    along, v = x[MEAN * lanes + lane] + tau * y[_B * lanes + lane], x[VARIANCE * lanes + lane]
+                    x[D1 * lanes + lane] = along * x[D2 * lanes + lane] + v * x[(D2 + 1) * lanes + lane]
+                    x[(D1 + 1) * lanes + lane] = along * x[D3 * lanes + lane] + v * x[(D3 + 1) * lanes + lane]
+                _add(x, row + _F2U, D1, 1.0, lanes)
+                _add(x, row + _F3U, D1 + 1, 1.0, lanes)
 
 
 @inlined

@@ -97,10 +97,10 @@ def linearise(point, state, epsilon, eta_w, eta_b, work, rates, jacobian, by_cou
     n = state.size
     work[EPSILON], work[ETA_W], work[ETA_B] = epsilon, eta_w, eta_b
     if point.normalised:
-        normalised.sums(moments, point.how, point.nodes, point.weights, work, state, 0, False, 1)
+        normalised.sums(moments, point.how, point.nodes, point.weights, False, work, state, 0, False, 1)
         normalised.rates(work, state, 0, False, 1)
     else:
-        free.sums(moments, point.how, point.nodes, point.weights, work, state, 0, False, 1)
+        free.sums(moments, point.how, point.nodes, point.weights, False, work, state, 0, False, 1)
         free.rates(work, state, 0, False, 1)
     for i in range(n):
         rates[i] = work[RATE + i]

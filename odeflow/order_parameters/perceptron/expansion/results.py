@@ -108,6 +108,7 @@ def expand(
         variables=variables_of(n, len(names), wanted.fluctuations),
         constants=CONSTANTS,
         times=alpha,
+        strict=n,
         course=course_of(adversary.epsilon, rule.eta_w, rule.eta_b),
         **options,
     )

@@ -6,9 +6,10 @@ examples of each class, and what the rates and their derivatives are at the stat
 
 from __future__ import annotations
 
+from odeflow.numerics.compilation import inlined
 from odeflow.order_parameters.perceptron.expansion.moments import ERF_ROWS, ROWS
 
-__all__ = ["DERIVED", "PARAMETERS", "STARTS", "TABLE"]
+__all__ = ["DERIVED", "PARAMETERS", "STARTS", "TABLE", "some_clean"]
 
 ERF = ROWS
 """Constants of the closed forms of the class +1; those of -1 follow."""
@@ -35,4 +36,15 @@ DIFFUSION = JACOBIAN + 9
 """Covariance of the increments by one example, times N^2, its upper triangle row by row."""
 DRIFT = DIFFUSION + 6
 """Of the mean's correction: the step's own of order 1/N^2, times N^2, and half the curvature of the rates with the covariance."""
-ALL_ROWS = DRIFT + 3
+SHARE = DRIFT + 3
+"""Of all examples of a class, those of a node."""
+ALL_ROWS = SHARE + 1
+
+
+@inlined
+def some_clean(x, lanes):
+    """Return whether in a lane some examples are not attacked; of an idle lane all is 0."""
+    some = False
+    for lane in range(lanes):
+        some = some or (x[FRACTION * lanes + lane] < 1.0 and x[P * lanes + lane] > 0.0)
+    return some

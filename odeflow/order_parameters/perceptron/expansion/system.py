@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["CONSTANTS", "Expansion", "kind_of", "numbers_of", "variables_of"]
 
 CONSTANTS = ALL_ROWS
+_FRACTION = DERIVED.index("fraction")
 _MODEL = len(DERIVED) + 1  # columns of the table that are constants
 
 
@@ -212,7 +213,21 @@ def _derivative(system, constants, y, dydt):
 
     def derivative(system, constants, y, dydt):
         covariance = n + n * system.by.size
-        sums(averages, system.how, system.nodes, system.weights, constants, y, covariance, system.fluctuations, LANES)
+        by_fraction = False
+        for j in range(system.by.size):
+            by_fraction = by_fraction or system.by[j] == _FRACTION
+        sums(
+            averages,
+            system.how,
+            system.nodes,
+            system.weights,
+            by_fraction,
+            constants,
+            y,
+            covariance,
+            system.fluctuations,
+            LANES,
+        )
         rates(constants, y, covariance, system.fluctuations, LANES)
         for at in range(n * LANES):
             dydt[at] = constants[RATE * LANES + at]
