@@ -209,6 +209,31 @@ class Network(abc.ABC):
         """
         return {}
 
+    def expanded(
+        self,
+        mixture: Data,
+        rule: LearningRule,
+        adversary: Adversary,
+        start: Mapping[str, Any],
+        alpha: Array,
+        test_epsilon: float | None,
+        *,
+        sensitivities: Sequence[str],
+        fluctuations: bool,
+        N: int | None,
+        **options: Any,
+    ) -> Any:
+        """Return a trajectory's solution, and variables and coordinates of a result that say what is known around it.
+
+        Raises
+        ------
+        ValueError
+            If that is not derived; here it is not.
+        """
+        raise ValueError(
+            f"fluctuations and sensitivities are not derived for the {self.name}: allowed is network=Perceptron()"
+        )
+
     @abc.abstractmethod
     def simulate(
         self,
