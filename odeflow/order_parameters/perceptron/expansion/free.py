@@ -43,7 +43,7 @@ from odeflow.order_parameters.perceptron.expansion.rows import (
     P,
     some_clean,
 )
-from odeflow.order_parameters.perceptron.variant_averages import _CLOSED_ERF
+from odeflow.order_parameters.perceptron.variant_averages import CLOSED_ERF
 
 __all__ = ["by_parameter", "rates", "sums"]
 
@@ -71,7 +71,7 @@ def sums(averages, how, nodes, weights, by_fraction, x, y, covariance, fluctuati
                 x[(row + k) * lanes + lane] = 0.0
         for lane in range(lanes):
             x[VARIANCE * lanes + lane] = x[(V1 + label) * lanes + lane] * max(y[_Q * lanes + lane], 1e-300)
-        if how.family == _CLOSED_ERF:
+        if how.family == CLOSED_ERF:
             erf_constants(x, VARIANCE, ERF, 0, lanes, lanes)
         for node in range(nodes.size + 1):
             clean = node == nodes.size

@@ -29,13 +29,13 @@ import numpy as np
 from odeflow.numerics.compilation import LANES, inlined
 from odeflow.numerics.elementary import erfcx, exp, fma
 from odeflow.order_parameters.perceptron.variant_averages import (
-    _CLOSED_ERF,
-    _CLOSED_LINE,
-    _CLOSED_SLOPE,
-    _LINEAR_LOGISTIC,
-    _NODES,
+    CLOSED_ERF,
+    CLOSED_LINE,
+    CLOSED_SLOPE,
+    LINEAR_LOGISTIC,
+    NODES,
     SIGMAS,
-    _WEIGHTS,
+    WEIGHTS,
     factor,
     lane_factors,
 )
@@ -279,7 +279,7 @@ def _slope(how, x, last_1, last_2, with_powers, lanes):
 @inlined
 def _quadrature(how, x, last_1, last_2, with_powers, lanes):
     """Both sides of 0, each over the overlap of the Gaussian's and f's reach, with Hermite polynomials for the derivatives."""
-    one_limit = how.function == _LINEAR_LOGISTIC
+    one_limit = how.function == LINEAR_LOGISTIC
     for row in range(D1, D4 + 1):
         for lane in range(lanes):
             x[row * lanes + lane] = 0.0
@@ -291,15 +291,15 @@ def _quadrature(how, x, last_1, last_2, with_powers, lanes):
             x[_HALF * lanes + lane] = max(0.5 * (high - low), 0.0)
             x[_MIDDLE * lanes + lane] = 0.5 * (high + low)
         limit = 1.0 if one_limit and side == 0 else 0.0  # of the logistic's f for u -> -inf: that part is closed
-        for node in range(_NODES.size):
+        for node in range(NODES.size):
             for lane in range(lanes):
-                x[_U * lanes + lane] = x[_MIDDLE * lanes + lane] + x[_HALF * lanes + lane] * _NODES[node]
+                x[_U * lanes + lane] = x[_MIDDLE * lanes + lane] + x[_HALF * lanes + lane] * NODES[node]
             _factors(how, x, lanes)
             for lane in range(lanes):
                 v, f = x[VARIANCE * lanes + lane], x[_F * lanes + lane]
                 z = x[_U * lanes + lane] - x[MEAN * lanes + lane]
                 density = exp(-0.5 * z * z / v) / math.sqrt(2 * math.pi * v)
-                weight = _WEIGHTS[node] * x[_HALF * lanes + lane] * density
+                weight = WEIGHTS[node] * x[_HALF * lanes + lane] * density
                 square = f * f
                 first, second = weight * (f - limit), weight * (square - limit)
                 third = weight * (square * f - limit)
@@ -373,11 +373,11 @@ def moments(how, x, constants, last_1, last_2, with_powers, lanes):
     lanes
         Entries of a row.
     """
-    if how.family == _CLOSED_LINE:
+    if how.family == CLOSED_LINE:
         _line(how, x, last_1, last_2, with_powers, lanes)
-    elif how.family == _CLOSED_SLOPE:
+    elif how.family == CLOSED_SLOPE:
         _slope(how, x, last_1, last_2, with_powers, lanes)
-    elif how.family == _CLOSED_ERF:
+    elif how.family == CLOSED_ERF:
         erf_moments(how, x, constants, last_1, last_2, with_powers, lanes)
     else:
         _quadrature(how, x, last_1, last_2, with_powers, lanes)

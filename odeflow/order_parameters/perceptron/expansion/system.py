@@ -33,7 +33,7 @@ from odeflow.order_parameters.perceptron.expansion.rows import (
     STARTS,
     V1,
 )
-from odeflow.order_parameters.perceptron.variant_averages import _CLOSED_ERF, UpdateFactor
+from odeflow.order_parameters.perceptron.variant_averages import CLOSED_ERF, UpdateFactor
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -89,7 +89,7 @@ def kind_of(how: UpdateFactor, is_normalised: bool) -> type[Expansion]:
     """Return the kind of expansion of a rule."""
     if not is_normalised:
         return FreeExpansion
-    return SeedExpansion if how.family == _CLOSED_ERF else NormalisedExpansion
+    return SeedExpansion if how.family == CLOSED_ERF else NormalisedExpansion
 
 
 def numbers_of(names: tuple[str, ...]) -> npt.NDArray[np.int64]:
