@@ -69,7 +69,7 @@ def optimal_ridge(
     --------
     >>> from odeflow.erm import ProbitTeacher
     >>> round(float(optimal_ridge(ProbitTeacher(0.05), alpha=4.0).ridge), 8)
-    0.00683419
+    0.00683428
     """
     problem = _problem(data, loss, bias, alpha=alpha, epsilon=epsilon, test_epsilon=test_epsilon)
     best = _best_ridge(problem, problem.grid.columns["epsilon"], _checked_bounds(bounds))
@@ -115,7 +115,7 @@ def optimal_epsilon(
     >>> from odeflow import GaussianMixture
     >>> best = optimal_epsilon(GaussianMixture(p=0.7), alpha=4.0, test_epsilon=0.5, ridge=0.1)
     >>> round(float(best.epsilon), 3)
-    0.0
+    0.749
     """
     given: dict[str, Value] = {"alpha": alpha} | ({} if isinstance(ridge, str) else {"ridge": ridge})
     if isinstance(ridge, str) and ridge != "optimal":
@@ -190,7 +190,10 @@ def _best_ridge(problem: _Problem, epsilon: Array, bounds: tuple[float, float], 
 
     x, at_bound = _minimum(slope, x, low, high, 0.2)
     found = _at(problem, epsilon, np.exp(x), now[0])
-    return _Best(np.exp(x), epsilon, found, problem.error(found.theta), at_bound)
+    error = problem.error(found.theta)
+    if near is None:  # what falls to the last digits before it reaches the bound
+        at_bound |= np.minimum(*(problem.error(tried[i].theta) for i in (0, -1))) <= error + 1e-13
+    return _Best(np.exp(x), epsilon, found, error, at_bound)
 
 
 def _best_epsilon(problem: _Problem, most: Array, ridge: Array | None, bounds: tuple[float, float]) -> _Best:
