@@ -1,0 +1,86 @@
+"""Which of some lengths the distances between two sets of points are within."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from odeflow.numerics.compilation import LANES, kept
+from odeflow.numerics.threads import Flag, map_blocks
+
+__all__ = ["levels"]
+
+Array = npt.NDArray[np.float64]
+Levels = npt.NDArray[np.uint16]
+
+_AT_ONCE = 16
+"""Coordinates between two looks at whether all pairs of a vector are too far apart already."""
+
+
+def levels(plus: Array, minus: Array, lengths: Array, norm: str) -> Levels:
+    r"""Return for each pair how many of the lengths are below its distance, shape (plus, minus).
+
+    For L2 the squares :math:`\sum_k (x_k - z_k)^2` are compared, for L-infinity :math:`\max_k |x_k - z_k|`. A sum ends where it
+    is above the largest length, so coordinates in which the two sets differ most come first.
+
+    Parameters
+    ----------
+    plus, minus
+        Points, shapes (plus, N) and (minus, N), finite, no larger than 1.
+    lengths
+        Increasing, >= 0, fewer than 2^16.
+    norm
+        "l2" or "linf".
+    """
+    apart = (plus.mean(axis=0) - minus.mean(axis=0)) ** 2 + plus.var(axis=0) + minus.var(axis=0)
+    order = np.argsort(-apart, kind="stable")
+    varies = np.maximum(plus.max(axis=0), minus.max(axis=0)) > np.minimum(plus.min(axis=0), minus.min(axis=0))
+    order = order[varies[order]]
+    limits = lengths**2 if norm == "l2" else lengths
+    plus = np.ascontiguousarray(plus[:, order])
+    count = len(minus)
+    blocks = -(-count // LANES)
+    lanes = np.resize(np.arange(count), blocks * LANES)  # the last block is filled up, and what it says is left out
+    minus = np.ascontiguousarray(minus[lanes][:, order].reshape(blocks, LANES, -1).transpose(0, 2, 1))
+    out = np.empty((len(plus), len(lanes)), np.uint16)
+
+    def work(first: int, last: int, stop: Flag) -> None:
+        if not stop[0]:
+            _fill(plus, minus[first:last], limits, norm == "l2", out[:, first * LANES : last * LANES])
+
+    map_blocks(work, blocks, least=1)
+    return out[:, :count]
+
+
+@kept
+def _fill(plus, minus, limits, squares, out):  # type: ignore[no-untyped-def]
+    # plain formula: out[i, j] = (limits < distance of plus[i] and minus[j]).sum()
+    n, N = plus.shape
+    largest = limits[-1]
+    distance = np.empty(LANES)
+    for block in range(len(minus)):
+        z = minus[block]
+        for i in range(n):
+            distance[:] = 0.0
+            nearest = 0.0
+            k = 0
+            while k < N and nearest <= largest:
+                end = min(k + _AT_ONCE, N)
+                if squares:
+                    for one in range(k, end):
+                        x = plus[i, one]
+                        for lane in range(LANES):
+                            apart = x - z[one, lane]
+                            distance[lane] += apart * apart
+                else:
+                    for one in range(k, end):
+                        x = plus[i, one]
+                        for lane in range(LANES):
+                            apart = abs(x - z[one, lane])
+                            distance[lane] = apart if apart > distance[lane] else distance[lane]
+                nearest = distance.min()
+                k = end
+            for lane in range(LANES):
+                out[i, block * LANES + lane] = np.searchsorted(limits, distance[lane])
+
+
