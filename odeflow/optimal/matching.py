@@ -64,7 +64,7 @@ def lower_bound(plus: npt.ArrayLike, minus: npt.ArrayLike, epsilon: npt.ArrayLik
     Raises
     ------
     TypeError, ValueError
-        If an argument is not allowed, or the pairs (2 bytes each, and up to 9 more for those that are near) do not fit into memory.
+        If an argument is not allowed, or the pairs (2 bytes each, and 14 more if all are near) do not fit into memory.
 
     References
     ----------
@@ -95,7 +95,9 @@ def _points(name: str, values: Any) -> Array:
     """Return examples as an array, or raise an error that says what is wrong."""
     array = checked_array(name, values)
     if array.ndim < 2 or 0 in array.shape:
-        raise ValueError(f"{name} has shape {array.shape}: allowed is (examples, ...), at least one of at least one number")
+        raise ValueError(
+            f"{name} has shape {array.shape}: allowed is (examples, ...), at least one of at least one number"
+        )
     return array
 
 
@@ -103,26 +105,27 @@ def _sizes(epsilon: Any) -> Array:
     """Return the sizes of perturbations as an array, or raise an error that says what is wrong."""
     sizes = as_numbers("epsilon", epsilon)
     if sizes.ndim > 1 or not 1 <= sizes.size <= _MOST_EPSILONS:
-        raise ValueError(f"epsilon has shape {sizes.shape}: allowed are a number or 1 to {_MOST_EPSILONS} numbers in a row")
+        raise ValueError(
+            f"epsilon has shape {sizes.shape}: allowed are a number or 1 to {_MOST_EPSILONS} numbers in a row"
+        )
     bad = ~((sizes >= 0) & (sizes <= MOST))
     if bad.any():
-        raise ValueError(f"epsilon = {float(sizes[bad].flat[0])!r} is out of range: allowed are finite numbers >= 0 and <= {MOST:g}")
+        raise ValueError(
+            f"epsilon = {float(sizes[bad].flat[0])!r} is out of range: allowed are finite numbers >= 0 and <= {MOST:g}"
+        )
     return sizes
 
 
 def _matched(plus: Array, minus: Array, epsilon: Array, norm: str) -> npt.NDArray[np.int64]:
     """Return the size of the maximum matching of pairs that are at most 2 epsilon apart, for each epsilon."""
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import maximum_bipartite_matching
-
     from odeflow.optimal.distances import levels
 
     pairs = len(plus) * len(minus)
-    check_memory(11.0 * pairs, f"{len(plus)} x {len(minus)} pairs need up to", "allowed are fewer examples")
+    check_memory(16.0 * pairs, f"{len(plus)} x {len(minus)} pairs need up to", "allowed are fewer examples")
     unique, where = np.unique(epsilon, return_inverse=True)
-    # by a power of 2, so that no square overflows, and none of a distance that counts is lost
-    largest = max(float(np.abs(plus).max()), float(np.abs(minus).max()))
-    _, exponent = np.frexp(largest)
+    # by a power of 2, so that squares of distances that count are neither lost nor too large; others may be infinite
+    extent = max(float(np.abs(plus).max()), float(np.abs(minus).max()))
+    exponent = max(int(np.frexp(unique[-1] or extent)[1]), int(np.frexp(extent)[1]) - 1000)
     lengths = np.ldexp(2 * unique * (1 + _ROUNDING), -exponent)
     level = levels(np.ldexp(plus, -exponent), np.ldexp(minus, -exponent), lengths, norm)
     found = np.zeros(len(unique), np.int64)
@@ -132,9 +135,22 @@ def _matched(plus: Array, minus: Array, epsilon: Array, norm: str) -> npt.NDArra
         before, edges = edges, int(np.count_nonzero(near))
         found[k] = found[k - 1] if k else 0
         if edges > before:
-            matching = maximum_bipartite_matching(csr_array(near), perm_type="column")
-            found[k] = np.count_nonzero(matching >= 0)
+            found[k] = _matching(near)
         if found[k] == min(near.shape):
             found[k:] = found[k]
             break
     return found[where.reshape(epsilon.shape)]
+
+
+def _matching(near: npt.NDArray[np.bool_]) -> int:
+    """Return the size of the maximum matching of a bipartite graph: which rows and columns are neighbours."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    neighbours = np.flatnonzero(near)
+    neighbours %= near.shape[1]
+    ends = np.concatenate([[0], np.cumsum(np.count_nonzero(near, axis=1))])
+    graph = csr_array(
+        (np.ones(len(neighbours), np.bool_), neighbours.astype(np.int32), ends.astype(np.int32)), near.shape
+    )
+    return int(np.count_nonzero(maximum_bipartite_matching(graph, perm_type="column") >= 0))
