@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from deepcheck.data import TwoClasses, load, two_classes
+from deepcheck.data import TwoClasses
 from odeflow.anisotropic import empirical_adversarial_error
-from studies.common.kept import digest_of, kept
-from studies.more_data.plan import SEED, Linear
 
-__all__ = ["errors_of", "learned", "measured"]
+__all__ = ["learned", "measured"]
 
 Array = npt.NDArray[np.float64]
 
@@ -53,14 +49,6 @@ def learned(X: Array, y: Array, epsilon: float) -> tuple[Array, float]:
     options = {"maxiter": _STEPS, "maxfun": 2 * _STEPS, "ftol": 1e-12, "gtol": 1e-7}
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
     return found[:-1], float(found[-1])
-
-
-def errors_of(plan: Linear, run: int, folder: Path) -> xr.Dataset:
-    """Return the errors of the classifiers of one run, which are kept in the folder."""
-    pair = two_classes(load(plan.images, download=False), *plan.classes)
-    arguments = plan.epsilons, plan.sizes, SEED + run
-    settings = *arguments, digest_of(pair.X_train, pair.y_train, pair.X_test, pair.y_test)
-    return kept(folder, f"{plan.images}_linear_{run}", settings, measured, pair, *arguments)
 
 
 def measured(pair: TwoClasses, epsilons: tuple[float, ...], sizes: tuple[int, ...], seed: int) -> xr.Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["ATTACK", "SEED", "Deep", "Linear", "plan_of"]
+__all__ = ["SEED", "Deep", "Linear", "plan_of"]
 
 SEED = 20261128
 
@@ -47,9 +47,6 @@ class Deep:
     """Other fields of the recipe."""
 
 
-ATTACK: dict[str, Any] = {"steps": 20, "relative_step_size": 0.15, "restarts": 2}
-"""PGD in the test, on cross-entropy and on the margin of the logits each: the worst case counts."""
-
 _SMALL: dict[str, Any] = {
     "model": "conv_small", "width": None, "augmentation": "none", "optimiser": "adam", "learning_rate": 1e-3, "batch_size": 64,
     "average": 0.0, "weight_decay": 0.0, "normalised": False,
@@ -59,16 +56,16 @@ _CIFAR10 = Linear("CIFAR-10, airplane against ship", "cifar10", ("airplane", "sh
 _DIGITS = Linear("digits, 3 against 7", "digits", ("3", "7"), (0.0, 0.4, 0.8), (20, 60, 240), closes=(0.8,), runs=10)
 _DEEP = {
     "mnist": Deep(
-        "MNIST", "mnist", (0.0, 0.1, 0.2, 0.3), (300, 1_000, 3_000, 10_000, 30_000), (80, 35, 18, 9, 4), (2, 2, 2, 2, 1),
+        "MNIST", "mnist", (0.0, 0.1, 0.2, 0.3), (300, 1_000, 3_000, 10_000, 30_000), (150, 50, 20, 9, 4), (2, 2, 2, 1, 1),
         attack_steps=5, attacked=500, changes=_SMALL,
     ),
     "cifar10": Deep(
-        "CIFAR-10", "cifar10", (0.0, 2 / 255, 4 / 255, 8 / 255), (500, 2_000, 6_000, 20_000), (40, 20, 12, 6), (2, 2, 2, 1),
+        "CIFAR-10", "cifar10", (0.0, 2 / 255, 4 / 255, 8 / 255), (500, 2_000, 6_000, 20_000), (80, 25, 12, 6), (2, 2, 2, 1),
         attack_steps=3, attacked=500, changes=_SMALL,
     ),
     "digits": Deep(
-        "digits", "digits", (0.0, 0.1, 0.2), (100, 300, 1_000), (40, 25, 12), (2, 2, 2), attack_steps=3, attacked=200,
-        changes=_SMALL,
+        "digits", "digits", (0.0, 0.1, 0.2), (100, 300, 1_000), (150, 60, 25), (2, 2, 2), attack_steps=3, attacked=200,
+        changes=_SMALL | {"batch_size": 25},
     ),
 }  # fmt: skip
 

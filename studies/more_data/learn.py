@@ -1,30 +1,31 @@
-"""Convolutional nets that learn from the first images of a random order, and what their errors are under attack."""
+"""Linear classifiers and convolutional nets learn from the first images of a random order; they and their errors are kept."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import xarray as xr
 from torch import Tensor
 
-from deepcheck.attacks.gradient.pgd import PGD
-from deepcheck.data import Images, load
-from deepcheck.models import Network
+from deepcheck.data import Images, load, two_classes
 from deepcheck.training import Recipe, recipe
 from studies.common.images import place
 from studies.common.kept import digest_of, kept
 from studies.common.nets import fingerprint, kept_training
-from studies.more_data.plan import ATTACK, SEED, Deep
+from studies.more_data import attacked, linear
+from studies.more_data.plan import SEED, Deep, Linear
 
-__all__ = ["errors_of", "measured", "recipe_of"]
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["attacked_images", "of_linear", "of_net", "recipe_of"]
 
 _APART = 50
 """Images that the training's history is about, and that are not learned."""
-_BATCH = 100
 _RAMP = 0.5
 """Share of the training over which epsilon grows: a small net that meets the whole attack at once may learn nothing."""
 
@@ -32,6 +33,14 @@ _RAMP = 0.5
 @cache
 def _loaded(name: str) -> Images:
     return load(name, download=False)
+
+
+def of_linear(plan: Linear, run: int, folder: Path) -> xr.Dataset:
+    """Return the errors of the classifiers of one run, which are kept in the folder."""
+    pair = two_classes(_loaded(plan.images), *plan.classes)
+    arguments = plan.epsilons, plan.sizes, SEED + run
+    settings = *arguments, digest_of(pair.X_train, pair.y_train, pair.X_test, pair.y_test)
+    return kept(folder, f"{plan.images}_linear_{run}", settings, linear.measured, pair, *arguments)
 
 
 def recipe_of(plan: Deep, epsilon: float, size: int, seed: int) -> Recipe:
@@ -44,9 +53,8 @@ def recipe_of(plan: Deep, epsilon: float, size: int, seed: int) -> Recipe:
     return recipe(plan.images, "at", **(changes | attack | {"ramp": _RAMP}))
 
 
-def errors_of(plan: Deep, epsilon: float, size: int, seed: int, folder: Path) -> xr.Dataset:
+def of_net(plan: Deep, epsilon: float, size: int, seed: int, folder: Path) -> xr.Dataset:
     """Return the errors of one net; net and errors are kept in the folder."""
-    torch.set_num_threads(1)
     images = _loaded(plan.images)
     order = np.random.default_rng(SEED + seed).permutation(len(images.train_labels))[: size + _APART]
     few = replace(images, train_images=images.train_images[order], train_labels=images.train_labels[order])
@@ -54,8 +62,8 @@ def errors_of(plan: Deep, epsilon: float, size: int, seed: int, folder: Path) ->
     network = kept_training(recipe_of(plan, epsilon, size, seed), few, folder, name, device=str(place())).network
     x, y = attacked_images(images, plan.attacked)
     sizes = tuple(one for one in plan.epsilons if one and epsilon in (0.0, one))
-    settings = SEED, ATTACK, sizes, digest_of(x, y), fingerprint(network)
-    return kept(folder, f"{name}_errors", settings, measured, network, x, y, sizes)
+    settings = attacked.ATTACK, sizes, digest_of(x, y), fingerprint(network)
+    return kept(folder, f"{name}_errors", settings, attacked.measured, network, x, y, sizes)
 
 
 def attacked_images(images: Images, count: int) -> tuple[Tensor, Tensor]:
@@ -64,28 +72,3 @@ def attacked_images(images: Images, count: int) -> tuple[Tensor, Tensor]:
     device = place()
     x = torch.tensor(images.test_images[chosen]).to(device).float() / 255
     return x, torch.tensor(images.test_labels[chosen]).to(device)
-
-
-def measured(network: Network, x: Tensor, y: Tensor, epsilons: tuple[float, ...]) -> xr.Dataset:
-    """Return which images are wrong without an attack, and which PGD turns at each epsilon.
-
-    S from it is a lower bound of the adversarial error, on these images. What an attack of a smaller epsilon turns, it turns at a
-    larger one.
-    """
-    network.eval()
-    with torch.no_grad():
-        clean = torch.cat([network(part).argmax(1) for part in torch.split(x, _BATCH)]) != y
-    wrong = clean.expand(len(epsilons), -1).cpu().numpy().copy()
-    for k, objective in enumerate(("cross_entropy", "margin")):
-        attack = PGD("linf", objective, **ATTACK)
-        generator = torch.Generator().manual_seed(SEED + k)
-        found = attack(network, x, y, epsilon=list(epsilons), generator=generator, batch_size=_BATCH)
-        wrong |= (found.prediction != y).any(-2).cpu().numpy()
-    wrong = np.logical_or.accumulate(wrong, axis=0)
-    return xr.Dataset(
-        {
-            "wrong": ("example", clean.cpu().numpy().astype(np.int8)),
-            "turned": (("epsilon", "example"), wrong.astype(np.int8)),
-        },
-        {"epsilon": list(epsilons)},
-    )
