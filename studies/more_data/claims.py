@@ -76,7 +76,7 @@ def claims(data: xr.Dataset, plans: Mapping[str, Linear | Deep]) -> Iterator[Cla
         one = rows_of(data, world)
         if isinstance(plan, Linear):
             yield _closes(one, f"{plan.title}, linear", plan.closes)
-        elif plan.images != "cifar10":
+        elif plan.images == "mnist":  # there are too few digits for what would change
             yield _closes(one, f"{plan.title}, deep", plan.epsilons[1:])
     if "cifar10 deep" in plans:
         yield from _widens(data, plans)

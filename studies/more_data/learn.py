@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["attacked_images", "of_linear", "of_net", "recipe_of"]
 
-_APART = 50
+_APART = 10
 """Images that the training's history is about, and that are not learned."""
 _RAMP = 0.5
 """Share of the training over which epsilon grows: a small net that meets the whole attack at once may learn nothing."""
