@@ -38,8 +38,8 @@ def figure(data: xr.Dataset) -> Figure:
                 _draw(plane, best, data, world, str(net), labelled)
             if world == "images":
                 below = float(data.images_bound.max())
-                best.axhline(below, color="k", linewidth=1.0, linestyle=":", label="no classifier is below")
-                best.legend(loc="upper right", fontsize=7)
+                best.axhline(below, color="k", linewidth=1.0, linestyle=":")
+                plane.plot([], [], color="k", linewidth=1.0, linestyle=":", label="no classifier is below")
             best.axvline(test, color="0.8", linewidth=0.8, zorder=0)
             S = rf"adversarial error $S$ at $\varepsilon_\mathrm{{test}}={test:g}$"
             plane.set(xlabel="classification error $E$", ylabel=S)
