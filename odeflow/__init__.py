@@ -17,6 +17,7 @@ from odeflow.optimal import optimal_classifier
 from odeflow.order_parameters import Committee, Perceptron
 from odeflow.order_parameters.perceptron.reference import jacobian, rates
 from odeflow.provenance import SaveError, load, package_version, save
+from odeflow.schedule import Schedule
 from odeflow.simulate import simulate
 from odeflow.sweep import SweepError, SweepInterrupted, sweep
 
@@ -32,6 +33,7 @@ __all__ = [
     "LearningRule",
     "Perceptron",
     "SaveError",
+    "Schedule",
     "SweepError",
     "SweepInterrupted",
     "TeacherStudent",

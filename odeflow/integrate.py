@@ -25,6 +25,7 @@ from odeflow.order_parameters.base import (
 )
 from odeflow.parameters import Parameter, as_numbers, by_dims, checked_count, checked_number, label, parameter_of
 from odeflow.provenance import provenance
+from odeflow.schedule import Schedule, Scheduled, largest, schedules_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,10 +36,13 @@ __all__ = [
     "IntegrationError",
     "broadcast_table",
     "check_column",
+    "check_until",
     "checked_alpha",
     "integrate",
     "integrate_batch",
     "labelled",
+    "over_time",
+    "seen_at",
     "solver_options",
     "start_coordinates",
 ]
@@ -74,7 +78,8 @@ def integrate(
     Parameters
     ----------
     mixture, rule, adversary
-        The model. A `Committee` learns from a `GaussianMixture`, from `GaussianClusters` and from a `TeacherStudent`.
+        The model. A `Committee` learns from a `GaussianMixture`, from `GaussianClusters` and from a `TeacherStudent`. Of rule
+        and adversary, epsilon, eta_w and eta_b may be a `Schedule`; they are then coordinates with the dim alpha.
     alpha
         Increasing output times >= 0 in examples per dimension, shape (alpha,).
     network
@@ -86,7 +91,7 @@ def integrate(
         the perceptron). The error control is per step, at a tenth of these, so that the error stays of their order unless
         the trajectory itself amplifies errors.
     test_epsilon
-        Perturbation at which `adversarial_error` is evaluated, >= 0; default: the adversary's.
+        Perturbation at which `adversarial_error` is evaluated, >= 0; default: the adversary's, of a schedule at each time.
     max_steps
         Most steps that the solver may take, >= 1; default: the network's (1,000,000 for the perceptron).
     on_failure
@@ -121,9 +126,7 @@ def integrate(
     alpha = checked_alpha(alpha)
     values = start_of(network, mixture, rule, start, initial)
     check_one_start(network.variables(rule, mixture), values)
-    if test_epsilon is None:
-        test_epsilon = adversary.epsilon
-    test_epsilon = checked_number("test_epsilon", test_epsilon, least=0)
+    check_until(alpha[-1], rule, adversary)
     if on_failure not in ("raise", "return"):
         raise ValueError(f"on_failure = {on_failure!r}: allowed is 'raise' or 'return'")
     rtol, atol, max_steps = solver_options(network, rtol, atol, max_steps)
@@ -137,18 +140,20 @@ def integrate(
         raise IntegrationError(f"{_advice(status, network)} (the trajectory of {of} from {start_of_it})")
 
     numbers = numeric_parameters(mixture, rule, adversary, network)
-    data = labelled(network, mixture, rule, solution.y[0], ("alpha",), numbers, test_epsilon)
-    columns = {name: np.array([value]) for name, value in numbers.items()} | {
+    tested = numbers["epsilon"] if test_epsilon is None else checked_number("test_epsilon", test_epsilon, least=0)
+    data = labelled(network, mixture, rule, solution.y[0], ("alpha",), numbers, seen_at(tested, alpha))
+    columns = {name: np.array([largest(value)]) for name, value in numbers.items()} | {
         "second_order": np.array([rule.second_order])
     }
     reached = network.accuracy(solution.y, mixture, rule, adversary, columns)
     data |= {name: float(value[0]) for name, value in reached.items()}
     data["status"] = np.int8(status)
     coords = {
-        "alpha": alpha, **numbers, **start_coordinates(network, mixture, rule, values), "test_epsilon": test_epsilon,
+        "alpha": alpha, **over_time(numbers, alpha), **start_coordinates(network, mixture, rule, values),
+        **over_time({"test_epsilon": tested}, alpha),
     }  # fmt: skip
     attrs = provenance(
-        "integrate", mixture, rule, adversary, **recorded(network), **values, test_epsilon=test_epsilon, **options
+        "integrate", mixture, rule, adversary, **recorded(network), **values, test_epsilon=tested, **options
     )
     result = label(xr.Dataset(data, coords, attrs))
     result["status"].attrs["meaning"] = _advice(status, network)
@@ -180,7 +185,7 @@ def integrate_batch(
         Fields of GaussianMixture, LearningRule, Adversary and the network by name, and initial values (R0, b0, Q0 of the
         perceptron), with their defaults. Those that are numbers can be arrays; all broadcast together, and a trajectory
         is a point of the broadcast shape in C order. DataArrays broadcast by the names of their dims, in the order in which
-        these appear. The others are the same for all trajectories.
+        these appear. The others are the same for all trajectories, and so is a `Schedule` of epsilon, eta_w or eta_b.
 
     Returns
     -------
@@ -202,8 +207,12 @@ def integrate_batch(
     times = checked_alpha(alpha)
     rtol, atol, max_steps = solver_options(checked_network(network), rtol, atol, max_steps)
     rule, adversary, points, states = _points(network, mixture, start, model)
+    check_until(times[-1], rule, adversary)
 
+    from odeflow.numerics.course import course_of
     from odeflow.numerics.runge_kutta import Solution, solve
+
+    course = course_of(adversary.epsilon, rule.eta_w, rule.eta_b)
 
     n = width(network.variables(rule, mixture))
     count = len(states)
@@ -224,6 +233,7 @@ def integrate_batch(
             atol=atol,
             max_steps=max_steps,
             least=least,
+            course=course,
         )
         if len(rows) == count:
             return solution
@@ -261,6 +271,26 @@ def checked_alpha(alpha: npt.ArrayLike, name: str = "alpha") -> npt.NDArray[np.f
     return times
 
 
+def check_until(alpha: float, *parts: Any) -> None:
+    """Raise a ValueError if a schedule of some parts ends before alpha."""
+    for name, schedule in schedules_of(*parts).items():
+        if schedule.end < alpha:
+            raise ValueError(
+                f"{name} = {schedule!r} ends at alpha = {schedule.end:g}: allowed for learning to alpha = {alpha:g} is a schedule "
+                "that reaches it (hold=True goes on with the last value of a linear one)"
+            )
+
+
+def seen_at(value: Scheduled, alpha: Array) -> Any:
+    """Return a number as it is, and the values of a schedule at alpha."""
+    return value(alpha) if isinstance(value, Schedule) else value
+
+
+def over_time(numbers: Mapping[str, Scheduled], alpha: Array) -> dict[str, Any]:
+    """Return numbers as coordinates of a result: those that change have the dim alpha."""
+    return {name: ("alpha", value(alpha)) if isinstance(value, Schedule) else value for name, value in numbers.items()}
+
+
 def labelled(
     network: Network,
     mixture: Data,
@@ -268,7 +298,7 @@ def labelled(
     y: Array,
     dims: tuple[str, ...],
     points: Mapping[str, Any],
-    test_epsilon: float,
+    test_epsilon: Any,
 ) -> dict[str, Any]:
     """Return states, shape (*dims, width), as the variables of a Dataset, with the errors of those networks."""
     variables = network.variables(rule, mixture)
@@ -294,15 +324,22 @@ def start_coordinates(network: Network, mixture: Data, rule: LearningRule, value
 def _points(
     network: Network, mixture: Data, start: Mapping[str, Any] | None, model: Mapping[str, Any]
 ) -> tuple[LearningRule, Adversary, dict[str, Array], Array]:
-    """Return what is the same at all points, the numbers by name of shape (points,), and states (points, width)."""
+    """Return what is the same at all points, the numbers by name of shape (points,), and states (points, width).
+
+    Of a schedule the numbers have the largest value.
+    """
     parts = (mixture, LearningRule(), Adversary(), network)
+    schedules = {name: value for name, value in model.items() if isinstance(value, Schedule)}
+    model = {name: largest(value) if name in schedules else value for name, value in model.items()}
     numbers = by_dims({**model, **{f"start[{name!r}]": value for name, value in (start or {}).items()}})
     model = {name: numbers[name] for name in model}
     start = {name: numbers[f"start[{name!r}]"] for name in start or {}}
     default = {**numeric_parameters(mixture), **parameters(*parts[1:3]), **numeric_parameters(network)}
     columns = {name: parameter for part in parts for name, parameter in parameter_of(part).items() if _swept(parameter)}
-    rule = LearningRule(**_others(LearningRule, columns, model))
-    adversary = Adversary(**_others(Adversary, columns, model))
+    rule = LearningRule(**_others(LearningRule, columns, model), **_of(LearningRule, schedules))
+    adversary = Adversary(**_others(Adversary, columns, model), **_of(Adversary, schedules))
+    for name in schedules.keys() - schedules_of(rule, adversary).keys():
+        raise TypeError(f"{name} = {schedules[name]!r}: allowed is what does not change with learning time")
     network.check(mixture, rule, adversary)
     given = {name: value for name, value in model.items() if name not in default}
     starts = [variable.start_name for variable in network.starts(rule, mixture)]
@@ -329,6 +366,10 @@ def _swept(parameter: Parameter) -> bool:
 def _others(part: type, columns: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
     names = [field.name for field in fields(part) if field.name not in columns]
     return {name: model[name] for name in names if name in model}
+
+
+def _of(part: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values[name] for name in parameter_of(part) if name in values}
 
 
 def check_column(name: str, parameter: Parameter, values: Array) -> None:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from odeflow.schedule import Schedule, from_record
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -117,11 +119,14 @@ class Parameter:
     """Of a choice."""
     note: str = ""
     """More sentences, for the documentation."""
+    scheduled: bool = False
+    """Whether a number may change with learning time: a `Schedule` in its place."""
 
     def __str__(self) -> str:
         where = "" if self.range is None or str(self.range) == "finite" else f", {self.range}"
         sentence = f"{self.label[0].upper()}{self.label[1:]}{where}."
-        return f"{sentence} {self.note}".rstrip()
+        schedule = "A number, or a Schedule." if self.scheduled else ""
+        return " ".join(filter(None, (sentence, self.note, schedule)))
 
 
 def number(
@@ -134,9 +139,10 @@ def number(
     least: float = -math.inf,
     most: float = math.inf,
     note: str = "",
+    scheduled: bool = False,
 ) -> Any:
     """Return a field that holds a finite float in a range: it can be swept and stands as a coordinate in results."""
-    return _field(default, Parameter(label, symbol, Range(above, below, least, most), note=note))
+    return _field(default, Parameter(label, symbol, Range(above, below, least, most), note=note, scheduled=scheduled))
 
 
 def switch(default: bool, label: str, note: str = "") -> Any:
@@ -191,13 +197,31 @@ def checked(instance: Any) -> None:
         value = getattr(instance, item.name)
         if parameter is None:
             continue
-        if parameter.range is not None:
+        if parameter.scheduled and isinstance(value, Mapping):  # as the attributes of a result have it
+            value = from_record(value)
+            object.__setattr__(instance, item.name, value)
+        if isinstance(value, Schedule):
+            _check_schedule(item.name, value, parameter)
+        elif parameter.range is not None:
             bounds = {name: getattr(parameter.range, name) for name in ("above", "below", "least", "most")}
             object.__setattr__(instance, item.name, checked_number(item.name, value, **bounds))
         elif parameter.allowed and value not in parameter.allowed:
             raise ValueError(f"{item.name} = {value!r} is unknown: allowed is one of {', '.join(parameter.allowed)}")
         elif isinstance(item.default, bool) and not isinstance(value, bool):
             raise TypeError(f"{item.name} = {value!r} is not a bool: allowed is True or False")
+
+
+def _check_schedule(name: str, schedule: Schedule, parameter: Parameter) -> None:
+    """Raise an error if a parameter takes no schedule, or if one leaves its range."""
+    if not parameter.scheduled:
+        raise TypeError(f"{name} = {schedule!r}: allowed is what does not change with learning time")
+    assert parameter.range is not None
+    for bound in schedule.bounds:
+        near = min(max(bound, parameter.range.least), parameter.range.most)  # rounding of a smooth one
+        if not parameter.range.contains(near if abs(near - bound) <= 1e-9 * max(map(abs, schedule.bounds)) else bound):
+            raise ValueError(
+                f"{name} = {schedule!r} takes the value {bound:g}, which is out of range: allowed is {parameter.range}"
+            )
 
 
 def checked_number(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.integrate import checked_alpha, labelled, start_coordinates
+from odeflow.integrate import check_until, checked_alpha, labelled, over_time, seen_at, start_coordinates
 from odeflow.model import Adversary, Data, LearningRule, numeric_parameters
 from odeflow.numerics.memory import check_memory
 from odeflow.order_parameters import Network, Perceptron
@@ -70,8 +70,8 @@ def simulate(
         Seed. Each run has a stream of its own, so the result depends neither on the number of threads nor on `runs`.
         A Generator gives its next spawned SeedSequence. None: fresh entropy, which is recorded.
     start, **initial
-        Initial values, as for `integrate`, of all runs; of a two-layer network also of each run, with a first axis of
-        length `runs`, such as `odeflow.order_parameters.random_start` draws. The direct method draws w(0) at random with
+        Initial values, as for `integrate`, of all runs, or of each run, with a first axis of length `runs`: such as
+        `odeflow.order_parameters.random_start` draws, or the last states of a simulation that goes on. The direct method draws w(0) at random with
         these overlaps and lengths.
     test_epsilon
         Perturbation at which `adversarial_error` is evaluated, >= 0; default: the adversary's.
@@ -103,7 +103,8 @@ def simulate(
     runs = checked_count("runs", runs, 1)
     alpha = checked_alpha(alpha)
     values = start_of(network, mixture, rule, start, initial)
-    test_epsilon = checked_number("test_epsilon", adversary.epsilon if test_epsilon is None else test_epsilon, least=0)
+    tested = adversary.epsilon if test_epsilon is None else checked_number("test_epsilon", test_epsilon, least=0)
+    check_until(alpha[-1], rule, adversary)
     seed = seed_sequence(rng)
     variables = network.variables(rule, mixture)
     check_one_start(variables, values, runs)
@@ -122,15 +123,15 @@ def simulate(
         progress=progress,
     )
     numbers = numeric_parameters(mixture, rule, adversary, network)
-    data = labelled(network, mixture, rule, y, ("run", "alpha"), numbers, test_epsilon)
+    data = labelled(network, mixture, rule, y, ("run", "alpha"), numbers, seen_at(tested, alpha))
     coords = {
-        "run": np.arange(runs), "alpha": alpha, **numbers, "N": N, **start_coordinates(network, mixture, rule, values),
-        "test_epsilon": test_epsilon,
+        "run": np.arange(runs), "alpha": alpha, **over_time(numbers, alpha), "N": N,
+        **start_coordinates(network, mixture, rule, values), **over_time({"test_epsilon": tested}, alpha),
     }  # fmt: skip
     attrs = provenance(
         "simulate", mixture, rule, adversary, **recorded(network),
         seed=f"entropy={seed.entropy}, spawn_key={tuple(seed.spawn_key)}",
-        N=N, runs=runs, method=method, **start_record(variables, values), test_epsilon=test_epsilon,
+        N=N, runs=runs, method=method, **start_record(variables, values), test_epsilon=tested,
     )  # fmt: skip
     return label(xr.Dataset(data, coords, attrs))
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.integrate import solver_options, start_coordinates
+from odeflow.integrate import check_until, over_time, solver_options, start_coordinates
 from odeflow.model import (
     Adversary,
     Data,
     LearningRule,
+    check_constant,
     numeric_parameters,
     parameters,
 )
@@ -159,6 +160,8 @@ def sweep(
             if owner != compute and value != default:
                 raise ValueError(f"{name} = {value!r} has no meaning for compute = {compute!r}: leave it out")
     alpha = checked_times(alpha, compute)
+    if alpha is not None:
+        check_until(alpha[-1], rule, adversary)
     if test_epsilon is not None:
         test_epsilon = checked_number("test_epsilon", test_epsilon, least=0)
     if chunk is not None:
@@ -209,6 +212,7 @@ def sweep(
 
 def _check_equilibria(parts: Parts, start: Any, initial: Mapping[str, Any]) -> None:
     network = parts[3]
+    check_constant(*parts[1:3])
     if network.name != DEFAULT:
         raise ValueError(f"network = {network!r} with compute = 'equilibria': allowed is Perceptron()")
     for name, value in {"start": start, **initial}.items():
@@ -233,6 +237,8 @@ def _template(
 
     *model, network = parts
     scalars: dict[str, Any] = dict(numeric_parameters(*parts))
+    if alpha is not None:
+        scalars = over_time(scalars, alpha)
     scalars |= start_coordinates(
         network, parts[0], parts[1], {n: v for n, v in options.items() if n not in grid.values}
     )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from odeflow.anisotropic.errors import checked_epsilons, share_in_error
 from odeflow.anisotropic.mixture import LABELS_OF_CLASSES, Mixture, real_array
 from odeflow.integrate import IntegrationError, checked_alpha
-from odeflow.model import Adversary, LearningRule, checked_count, checked_number, numeric_parameters
+from odeflow.model import Adversary, LearningRule, check_constant, checked_count, checked_number, numeric_parameters
 from odeflow.numerics.threads import blas_threads
 from odeflow.parameters import a, label
 from odeflow.provenance import provenance
@@ -257,6 +257,7 @@ def check_model(rule: object, adversary: object) -> None:
     for name, part, kind in (("rule", rule, LearningRule), ("adversary", adversary, Adversary)):
         if not isinstance(part, kind):
             raise TypeError(f"{name} = {part!r} is of the wrong type: allowed is {a(kind.__name__)}")
+        check_constant(part)
     if isinstance(adversary, Adversary) and adversary.norm == "linf" and adversary.epsilon > 1:
         warnings.warn(
             f"epsilon = {adversary.epsilon:g} in L-infinity is more than the whole range of pixel values in [0, 1]; "

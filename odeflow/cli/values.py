@@ -10,7 +10,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-__all__ = ["number_of", "registry", "whole_number_of"]
+from odeflow.schedule import Schedule, Scheduled
+
+__all__ = ["number_of", "registry", "scheduled_of", "whole_number_of"]
+
+_NUMBER_OR_SCHEDULE = "a number, or by learning time steps:0=0.3,10=0.1 or linear:0=0,20=1, whose last value holds"
 
 
 def number_of(text: str) -> float:
@@ -36,6 +40,24 @@ def whole_number_of(text: str) -> int:
     return int(number)
 
 
+def scheduled_of(text: str) -> float | Schedule:
+    """Return a number, or the schedule that a text such as steps:0=0.3,10=0.1 or linear:0=0,20=1 stands for.
+
+    The last value of either holds.
+    """
+    kind, colon, rest = text.partition(":")
+    if not colon:
+        try:
+            return float(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not a number: allowed is {_NUMBER_OR_SCHEDULE}") from None
+    entries = [entry.partition("=") for entry in rest.split(",")]
+    if kind not in ("steps", "linear") or not all(sign for _, sign, _ in entries):
+        raise ValueError(f"{text!r} is no schedule: allowed is {_NUMBER_OR_SCHEDULE}")
+    times, values = [number_of(time) for time, _, _ in entries], [number_of(value) for _, _, value in entries]
+    return Schedule.steps(values, times) if kind == "steps" else Schedule.linear(values, times, hold=True)
+
+
 def _word_of(text: str, allowed: tuple[str, ...]) -> str:
     if text not in allowed:
         near = difflib.get_close_matches(text.lower(), allowed, 1)
@@ -53,6 +75,14 @@ def registry() -> ConstructorRegistry:
 
 def _rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     kind, or_none = info.type, False
+    if kind == Scheduled:
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="FLOAT|SCHEDULE",
+            instance_from_str=lambda texts: scheduled_of(texts[0]),
+            is_instance=lambda value: isinstance(value, float | int | Schedule),
+            str_from_instance=lambda value: [str(value)],
+        )
     if get_origin(kind) in (Union, types.UnionType) and len(get_args(kind)) == 2 and type(None) in get_args(kind):
         kind, or_none = next(one for one in get_args(kind) if one is not type(None)), True
     if get_origin(kind) is tuple and set(get_args(kind)) <= {float, ...}:

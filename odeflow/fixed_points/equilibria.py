@@ -35,7 +35,15 @@ import numpy.typing as npt
 
 from odeflow.fixed_points.search import search
 from odeflow.integrate import broadcast_table, check_column, labelled
-from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, check_parts, numeric_parameters
+from odeflow.model import (
+    Adversary,
+    Data,
+    GaussianMixture,
+    LearningRule,
+    check_constant,
+    check_parts,
+    numeric_parameters,
+)
 from odeflow.order_parameters import Network, Perceptron
 from odeflow.order_parameters.base import checked_network, recorded
 from odeflow.order_parameters.perceptron.reference import jacobian
@@ -142,6 +150,7 @@ def fixed_points(
     import xarray as xr
 
     checked_network(network).check(mixture, rule, adversary)
+    check_constant(rule, adversary)
     if test_epsilon is None:
         test_epsilon = adversary.epsilon
     test_epsilon = checked_number("test_epsilon", test_epsilon, least=0)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from odeflow.fixed_points.search import Flow, flow_at, newton, start_state
 from odeflow.fixed_points.symmetric import blocks, named
 from odeflow.integrate import labelled
-from odeflow.model import Adversary, Data, LearningRule, numeric_parameters
+from odeflow.model import Adversary, Data, LearningRule, check_constant, numeric_parameters
 from odeflow.order_parameters import Network
 from odeflow.order_parameters.base import Array, checked_network, flat, recorded
 from odeflow.parameters import label, parameter_of
@@ -94,6 +94,7 @@ def follow(
         return {**parts, owner: replace(parts[owner], **{parameter: float(at)})}  # type: ignore[type-var]
 
     network.check(mixture, rule, adversary)
+    check_constant(rule, adversary)
     variables = network.variables(rule, mixture)
     given = start_state(network, mixture, rule, start)
     first = flat(given, variables)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from odeflow.fixed_points.search import start_state, units_of
 from odeflow.integrate import IntegrationError, integrate_batch
-from odeflow.model import Adversary, Data, LearningRule, numeric_parameters, parameters
+from odeflow.model import Adversary, Data, LearningRule, check_constant, numeric_parameters, parameters
 from odeflow.order_parameters import Network
 from odeflow.order_parameters.base import Array, checked_network, flat, unflat
 from odeflow.parameters import checked_number
@@ -86,6 +86,7 @@ def plateau_length(
         If the trajectory cannot be integrated.
     """
     checked_network(network).check(mixture, rule, adversary)
+    check_constant(rule, adversary)
     size = checked_number("size", size, above=0)
     alpha_max = checked_number("alpha_max", alpha_max, above=0)
     variables = network.variables(rule, mixture)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from odeflow.fixed_points.equilibria import PARAMETERS, fixed_points, parameter_table, solve_table
 from odeflow.integrate import integrate, integrate_batch
-from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, checked_number
+from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, check_constant, checked_number
 from odeflow.order_parameters import Network, Perceptron
 from odeflow.order_parameters.base import recorded, start_of
 from odeflow.parameters import by_dims, checked_array
@@ -115,6 +115,7 @@ def learning_time(
     63.5121
     """
     error = checked_number("error", error, least=0, most=1)
+    check_constant(rule, adversary)
     alpha_max = checked_number("alpha_max", alpha_max, above=0)
     if kind not in ("error", "adversarial_error"):
         raise ValueError(f"kind = {kind!r}: allowed is 'error' or 'adversarial_error'")

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from odeflow.fixed_points.search import ROUGH, Flow, distinct, flow_at, newton, start_state, swapped, units_of
 from odeflow.integrate import labelled
-from odeflow.model import Adversary, Data, LearningRule, numeric_parameters
+from odeflow.model import Adversary, Data, LearningRule, check_constant, numeric_parameters
 from odeflow.order_parameters import Network
 from odeflow.order_parameters.base import Array, checked_network, flat, recorded
 from odeflow.parameters import checked_number, label
@@ -88,6 +88,7 @@ def symmetric_fixed_points(
     import xarray as xr
 
     checked_network(network).check(mixture, rule, adversary)
+    check_constant(rule, adversary)
     test_epsilon = checked_number("test_epsilon", adversary.epsilon if test_epsilon is None else test_epsilon, least=0)
     given = None if start is None else start_state(network, mixture, rule, start)
     y = network.guesses(mixture, rule, adversary, given)

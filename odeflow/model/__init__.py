@@ -4,7 +4,7 @@ from odeflow.model.adversary import ATTACKS, NORMS, Adversary, Attack, Norm
 from odeflow.model.bounds import MOST
 from odeflow.model.clusters import GaussianClusters, xor
 from odeflow.model.mixture import GaussianMixture
-from odeflow.model.parts import Data, check_parts, numeric_parameters, parameters
+from odeflow.model.parts import Data, check_constant, check_parts, numeric_parameters, parameters
 from odeflow.model.rule import ACTIVATIONS, LOSSES, UPDATES, Activation, LearningRule, Loss, Update
 from odeflow.model.teacher import TeacherStudent
 from odeflow.parameters import checked_count, checked_number
@@ -27,6 +27,7 @@ __all__ = [
     "Norm",
     "TeacherStudent",
     "Update",
+    "check_constant",
     "check_parts",
     "checked_count",
     "checked_number",

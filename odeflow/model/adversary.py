@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from odeflow.laws import Law, from_record
 from odeflow.model.bounds import MOST
 from odeflow.parameters import checked, checked_count, checked_number, choice, described, number, thing
+from odeflow.schedule import Scheduled
 
 __all__ = ["ATTACKS", "NORMS", "Adversary", "Attack", "Norm"]
 
@@ -36,7 +37,9 @@ class Adversary:
         If a field is not allowed.
     """
 
-    epsilon: float = number(0.0, "size of the perturbation in training", r"\varepsilon", least=0, most=MOST)
+    epsilon: Scheduled = number(
+        0.0, "size of the perturbation in training", r"\varepsilon", least=0, most=MOST, scheduled=True
+    )
     fraction: float = number(
         1.0, "fraction of the examples that are attacked", "f", least=0, most=1, note="The others are left as they are."
     )

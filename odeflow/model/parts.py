@@ -11,17 +11,18 @@ from odeflow.model.mixture import GaussianMixture
 from odeflow.model.rule import LearningRule
 from odeflow.model.teacher import TeacherStudent
 from odeflow.parameters import a, parameter_of
+from odeflow.schedule import schedules_of
 
-__all__ = ["Data", "check_parts", "numeric_parameters", "parameters"]
+__all__ = ["Data", "check_constant", "check_parts", "numeric_parameters", "parameters"]
 
 Data = GaussianMixture | GaussianClusters | TeacherStudent
 """What a network may learn from: each says which of these it knows."""
 
 
-def check_parts(*, data: tuple[type, ...] = (GaussianMixture,), **parts: object) -> None:
+def check_parts(*, data: tuple[type, ...] = (GaussianMixture,), schedules: bool = False, **parts: object) -> None:
     """Raise a TypeError if an argument named mixture, rule or adversary is not what its name says.
 
-    `data` are the kinds of data that are allowed as `mixture`.
+    `data` are the kinds of data that are allowed as `mixture`; `schedules` says whether parameters may change with time.
     """
     kinds = {"mixture": data, "rule": (LearningRule,), "adversary": (Adversary,)}
     for name, part in parts.items():
@@ -31,11 +32,22 @@ def check_parts(*, data: tuple[type, ...] = (GaussianMixture,), **parts: object)
             if isinstance(part, Data):
                 hint = "; for this one there is network=Committee(...)"
             raise TypeError(f"{name} = {part!r} is of the wrong type: allowed is {allowed}{hint}")
+        if not schedules:
+            check_constant(part)
         if isinstance(part, Adversary) and part.norm != "l2":
             raise ValueError(
                 f"norm = {part.norm!r}: allowed is 'l2', because the seed model's data have no axes; "
                 "odeflow.anisotropic has both"
             )
+
+
+def check_constant(*parts: object) -> None:
+    """Raise a ValueError if a parameter of some parts changes with learning time."""
+    for name, schedule in schedules_of(*parts).items():
+        raise ValueError(
+            f"{name} = {schedule!r}: allowed here is a number, because this is a property of one right-hand side; "
+            "odeflow.schedule.at_time gives the parts at one time"
+        )
 
 
 def parameters(*parts: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from odeflow.model.bounds import MOST
 from odeflow.parameters import checked, checked_count, checked_number, choice, described, number, switch
+from odeflow.schedule import Scheduled
 
 __all__ = ["ACTIVATIONS", "LOSSES", "UPDATES", "Activation", "LearningRule", "Loss", "Update"]
 
@@ -37,8 +38,8 @@ class LearningRule:
         If a field is not allowed.
     """
 
-    eta_w: float = number(0.04, "learning rate of the weights", r"\eta_w", above=0, most=MOST)
-    eta_b: float = number(0.2, "learning rate of the bias", r"\eta_b", above=0, most=MOST)
+    eta_w: Scheduled = number(0.04, "learning rate of the weights", r"\eta_w", least=0, most=MOST, scheduled=True)
+    eta_b: Scheduled = number(0.2, "learning rate of the bias", r"\eta_b", least=0, most=MOST, scheduled=True)
     second_order: bool = switch(
         True,
         "whether the terms in eta_w^2 of the theory are kept",

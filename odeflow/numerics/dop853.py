@@ -7,7 +7,7 @@ sections II.5, II.6 and II.10 (Dormand and Prince's method). Only what is not ze
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["E3", "E5", "F5", "STAGES", "STAGES_DENSE", "A", "B", "D"]
+__all__ = ["E3", "E5", "F5", "STAGES", "STAGES_DENSE", "A", "B", "C", "D"]
 
 STAGES = 12
 """Stages of one step."""
@@ -121,6 +121,8 @@ A = _dense(
 )
 
 B = A[STAGES]
+C = A.sum(axis=1)
+"""Where in the step each stage is."""
 """Weights of the solution of order 8."""
 
 # Weights of the error estimates. E3 and E5 are the published ones, of order 3 and 5. In a few steps of ten thousand the

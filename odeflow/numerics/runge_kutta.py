@@ -1,4 +1,4 @@
-"""An adaptive Runge-Kutta solver for many small autonomous systems at once.
+"""An adaptive Runge-Kutta solver for many small systems at once.
 
 The pair is DOP853 (`odeflow.numerics.dop853`). `LANES` trajectories advance together, each with its own time, step and error
 control, so that the arithmetic becomes SIMD code; a lane whose trajectory is done takes the next one. A trajectory's
@@ -16,13 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+from numba.extending import overload
 
 from odeflow.numerics.compilation import LANES, inlined, is_set, kept
-from odeflow.numerics.dop853 import E3, E5, F5, STAGES, STAGES_DENSE, A, B, D
+from odeflow.numerics.course import CONSTANT, Course, course_in_lanes, enter_piece, leave_piece
+from odeflow.numerics.dop853 import E3, E5, F5, STAGES, STAGES_DENSE, A, B, C, D
 from odeflow.numerics.elementary import exp, fma, log
 from odeflow.numerics.threads import Flag, map_blocks
 
-__all__ = ["STATUS", "Solution", "derivative", "load", "solve"]
+__all__ = ["FOLLOWERS", "STATUS", "Solution", "derivative", "follow", "load", "solve"]
 
 STATUS = {
     0: "done",
@@ -31,6 +33,9 @@ STATUS = {
     3: "the right-hand side is not finite: check the parameters",
 }
 """What the status codes say, with advice."""
+
+FOLLOWERS: set[type] = set()
+"""Systems that have a `follow` of their own."""
 
 _TINY = 1e-300
 _DONE, _MAX_STEPS, _STEP_TOO_SMALL, _NOT_FINITE = range(4)
@@ -52,6 +57,30 @@ def derivative(system, constants, y, dydt):
     raise NotImplementedError(
         f"no odeflow.numerics.runge_kutta.derivative for {type(system)}: give one with numba's overload"
     )
+
+
+def follow(system, changes, values, constants):
+    """Put what changes with time into the constants of all lanes, where a course is given to `solve`.
+
+    `values` has epsilon, eta_w and eta_b of a lane at ``i * LANES + lane``, those of them that `changes`; 0 in idle lanes.
+    """
+    raise NotImplementedError(
+        f"no odeflow.numerics.runge_kutta.follow for {type(system)}: give one with numba's overload"
+    )
+
+
+@overload(follow)
+def _follow_nothing(system, changes, values, constants):  # noqa: ARG001 -- what it declines with
+    if getattr(system, "instance_class", None) in FOLLOWERS:
+        return None  # it has its own
+    return lambda system, changes, values, constants: None  # noqa: ARG005
+
+
+@njit(nogil=True, error_model="numpy")
+def _follow(system, course, rows, t, h, fraction, values, constants):
+    """Bring the constants of every lane to a fraction of its step."""
+    course_in_lanes(course, rows, t, h, fraction, values)
+    follow(system, course.changes, values, constants)
 
 
 class Solution(NamedTuple):
@@ -176,12 +205,14 @@ def _rejected(lane, n, k, t, h):
     return _STEP_TOO_SMALL if h[lane] * _SHRINK <= 1e-15 * max(t[lane], _TINY) else _DONE
 
 
-def _advance(system, n_constants, first, last, times, rtol, atol, max_steps, stop, out, status, steps):
+def _advance(system, course, n_constants, first, last, times, rtol, atol, max_steps, stop, out, status, steps):
     """Integrate the trajectories from the first to before the last, and fill their rows of out, status and steps."""
     n = out.shape[2]
     width = n * LANES
     n_times = times.size
     end = times[n_times - 1]
+    changes = course.edges.size > 0
+    pieces = course.edges.size - 1 if changes else 1
 
     constants = np.zeros(n_constants * LANES)
     y, y_new, state, slope = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
@@ -191,6 +222,9 @@ def _advance(system, n_constants, first, last, times, rtol, atol, max_steps, sto
     t, t_new, h = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
     error, factor = np.zeros(LANES), np.zeros(LANES)
     trajectory = np.full(LANES, -1)  # -1: idle
+    piece, stop_at = np.zeros(LANES, np.int64), np.zeros(LANES)  # of the course, and its end: no step crosses it
+    rows = np.zeros((1 + 3 * course.coefficients.shape[2]) * LANES if changes else 0)
+    values = np.zeros(3 * LANES)
     to_write = np.zeros(LANES, np.int64)  # the next output
     is_new, has_output = np.zeros(LANES, np.bool_), np.zeros(LANES, np.bool_)
 
@@ -204,12 +238,16 @@ def _advance(system, n_constants, first, last, times, rtol, atol, max_steps, sto
                 status[coming] = _DONE
                 steps[coming] = 0
                 t[lane] = 0.0
+                piece[lane] = 0
+                stop_at[lane] = min(course.edges[1], end) if changes else end
                 to_write[lane] = 0
                 if times[0] == 0.0:
                     for i in range(n):
                         out[coming, 0, i] = y[i * LANES + lane]
                     to_write[lane] = 1
                 if to_write[lane] < n_times:
+                    if changes:
+                        enter_piece(course, 0, lane, rows)
                     trajectory[lane] = coming
                     is_new[lane] = True
                     running += 1
@@ -218,22 +256,26 @@ def _advance(system, n_constants, first, last, times, rtol, atol, max_steps, sto
             break
 
         # One step in all lanes. Idle lanes have h = 0 and constants 0, and compute what nobody reads.
+        if changes:
+            _follow(system, course, rows, t, h, 0.0, values, constants)
         derivative(system, constants, y, k[:width])
         for lane in range(LANES):
             if trajectory[lane] < 0:
                 h[lane] = 0.0
                 continue
             if is_new[lane]:
-                h[lane] = _first_step(lane, n, y, k, end)
+                h[lane] = _first_step(lane, n, y, k, stop_at[lane])
                 is_new[lane] = False
-            left = end - t[lane]
+            left = stop_at[lane] - t[lane]
             if h[lane] > 0.99 * left:
                 h[lane] = left
             elif h[lane] > 0.5 * left:
                 h[lane] = 0.5 * left  # two steps of one size, not a large and a tiny one
-            t_new[lane] = end if h[lane] == left else t[lane] + h[lane]
+            t_new[lane] = stop_at[lane] if h[lane] == left else t[lane] + h[lane]
         for stage in range(1, STAGES):
             _stage_state(A[stage], stage, n, y, h, k, total, state)
+            if changes:
+                _follow(system, course, rows, t, h, C[stage], values, constants)
             derivative(system, constants, state, k[stage * width : (stage + 1) * width])
         _stage_state(B, STAGES, n, y, h, k, total, y_new)
         _estimate_error(n, y, y_new, h, k, rtol, atol, total, total_5, other_5, error)
@@ -245,13 +287,19 @@ def _advance(system, n_constants, first, last, times, rtol, atol, max_steps, sto
             has_output[lane] = inside
             dense = dense or inside
         if dense:
+            if changes:
+                _follow(system, course, rows, t, h, 1.0, values, constants)
             derivative(system, constants, y_new, k[STAGES * width : (STAGES + 1) * width])
             for stage in range(STAGES + 1, STAGES_DENSE):
                 _stage_state(A[stage], stage, n, y, h, k, total, state)
+                if changes:
+                    _follow(system, course, rows, t, h, C[stage], values, constants)
                 derivative(system, constants, state, k[stage * width : (stage + 1) * width])
             _interpolant(n, y, y_new, h, k, total, q)
             for at in range(width):
                 state[at], slope[at] = _interpolate(_THETA, y, width, at, q)
+            if changes:
+                _follow(system, course, rows, t, h, _THETA, values, constants)
             derivative(system, constants, state, total)
             _add_defect(n, state, slope, total, h, rtol, atol, has_output, error)
         for lane in range(LANES):
@@ -273,6 +321,10 @@ def _advance(system, n_constants, first, last, times, rtol, atol, max_steps, sto
                         out[index, write, i] = _interpolate(x, y, width, i * LANES + lane, q)[0]
                     write += 1
                 t[lane] = t_new[lane]
+                if changes and t[lane] == stop_at[lane] and piece[lane] + 1 < pieces:
+                    piece[lane] += 1
+                    enter_piece(course, piece[lane], lane, rows)
+                    stop_at[lane] = min(course.edges[piece[lane] + 1], end)
                 for i in range(n):
                     y[i * LANES + lane] = y_new[i * LANES + lane]
                 if write < n_times and times[write] == t[lane]:
@@ -292,6 +344,7 @@ def _advance(system, n_constants, first, last, times, rtol, atol, max_steps, sto
             if to_write[lane] == n_times:
                 trajectory[lane] = -1
                 running -= 1
+                leave_piece(lane, rows)
                 for c in range(
                     n_constants
                 ):  # as in a lane that was never used, so that an expensive system can leave it out
@@ -315,6 +368,7 @@ def solve(
     atol: float,
     max_steps: int,
     least: int | None = None,
+    course: Course = CONSTANT,
 ) -> Solution:
     """Integrate a batch of trajectories from time 0 and return their states at `times`.
 
@@ -333,6 +387,9 @@ def solve(
         Most steps, accepted and rejected, that a trajectory may take.
     least
         Trajectories that a thread takes at least; default: what is enough for all lanes.
+    course
+        What changes with time, the same for all trajectories; it reaches the last of `times` at least. The system puts it
+        into its constants by its own `follow`, and is one of `FOLLOWERS`. Steps end at the edges.
 
     Returns
     -------
@@ -348,7 +405,7 @@ def solve(
     advance = _advance_own if type(system).__module__.startswith("odeflow.") else _advance_other
 
     def block(first: int, last: int, stop: Flag) -> None:
-        advance(system, constants, first, last, times, rtol, atol, max_steps, stop, *solution)
+        advance(system, course, constants, first, last, times, rtol, atol, max_steps, stop, *solution)
 
     map_blocks(block, trajectories, least=4 * LANES if least is None else least)
     return solution

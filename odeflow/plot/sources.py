@@ -13,6 +13,7 @@ import numpy as np
 from odeflow.model import LearningRule
 from odeflow.order_parameters import NETWORKS
 from odeflow.parameters import LABELS, entries_of
+from odeflow.schedule import from_record
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,6 +26,7 @@ __all__ = [
     "configuration_of",
     "differing",
     "drawn_of",
+    "is_schedule",
     "parameters_of",
     "shared",
     "source_of",
@@ -32,6 +34,8 @@ __all__ = [
 
 ERRORS = ("error", "fgsm_error", "adversarial_error")
 LOSSES = ("loss", "adversarial_loss")
+SCHEDULED = ("epsilon", "eta_w", "eta_b")
+"""Parameters that may change with learning time: they are drawn where they do."""
 FEW = 7
 """Curves in a panel, at most."""
 _TOGETHER = 4  # entries of a matrix in one panel, at most
@@ -120,7 +124,8 @@ def drawn_of(result: xr.Dataset) -> xr.Dataset:
     """Return what is drawn of a result: order parameters, arrays entry by entry, and the errors or losses.
 
     Of a perceptron's free weights also the cosine R/sqrt(Q) and the bias b/sqrt(Q), on which alone the errors depend. An array
-    of which no entry changes in all of the result, such as output weights that do not learn, is left out. Each entry of an
+    of which no entry changes in all of the result, such as output weights that do not learn, is left out. Parameters that
+    change with alpha are drawn too. Each entry of an
     array has the attribute `group`: those of one group are drawn into one panel.
     """
     known = {"M", "R", *_OF_DATA}
@@ -145,7 +150,9 @@ def drawn_of(result: xr.Dataset) -> xr.Dataset:
             found |= _drawn(name, result[name], dims, frozen=frozen)
         drawn = found
     others = [name for name in ("stable",) if name in result.data_vars]
-    return result[others].assign(drawn)
+    scheduled = [name for name in SCHEDULED if name in result.coords and result[name].dims == ("alpha",)]
+    changing = {name: result[name].reset_coords(drop=True).assign_attrs(symbol=LABELS[name][1]) for name in scheduled}
+    return result[others].assign(drawn).drop_vars(scheduled).assign(changing)
 
 
 def _drawn(name: str, values: xr.DataArray, dims: Sequence[Hashable], *, frozen: bool) -> dict[str, xr.DataArray]:
@@ -194,7 +201,13 @@ def parameters_of(result: xr.Dataset) -> dict[str, Any]:
                 for key, value in part.items()
                 if isinstance(value, str | bool | int | float) and key not in swept and key not in result.data_vars
             }
+            values |= {key: from_record(value) for key, value in part.items() if is_schedule(value)}
     return values
+
+
+def is_schedule(value: Any) -> bool:
+    """Return whether what a configuration has is the record of a schedule."""
+    return isinstance(value, dict) and value.get("kind") == "Schedule"
 
 
 def configuration_of(result: xr.Dataset) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from odeflow.laws import Law, record
+from odeflow.schedule import Schedule
+from odeflow.schedule import record as schedule_record
 
 __all__ = ["package_version", "provenance", "version"]
 
@@ -75,6 +77,8 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, Law):
         return record(value)
+    if isinstance(value, Schedule):
+        return schedule_record(value)
     if is_dataclass(value):  # such as a setting of a study
         return repr(value)
     raise TypeError(f"{value!r} cannot be recorded as JSON")

@@ -17,6 +17,7 @@ from odeflow.model import numeric_parameters, parameters
 from odeflow.numerics.memory import check_memory
 from odeflow.order_parameters.base import check_one_start, start_of
 from odeflow.parameters import checked_count
+from odeflow.schedule import Schedule
 from odeflow.simulate import checked_method, seed_sequence
 from odeflow.sweeps.computations import Parts, at_point
 from odeflow.sweeps.grid import Grid
@@ -43,7 +44,9 @@ def checked_times(alpha: npt.ArrayLike | None, compute: str) -> npt.NDArray[np.f
 def checked_grid(over: Mapping[str, Any], parts: Parts, others: Mapping[str, Any]) -> Grid:
     """Return the checked grid over fields of the parts and over `others`."""
     known = {**numeric_parameters(parts[0]), **parameters(*parts[1:3]), **numeric_parameters(parts[3]), **others}
-    allowed = [name for name, value in known.items() if name in (*others, *_SWITCHES) or isinstance(value, float)]
+    allowed = [
+        name for name, value in known.items() if name in (*others, *_SWITCHES) or isinstance(value, float | Schedule)
+    ]
     if not over:
         raise ValueError(f"over = {over!r} is an empty grid: allowed is a dict of values for {', '.join(allowed)}")
     check_size({name: len(values) if isinstance(values, Sized) else 1 for name, values in over.items()})

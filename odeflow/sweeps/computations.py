@@ -18,6 +18,7 @@ import numpy.typing as npt
 from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, numeric_parameters
 from odeflow.order_parameters import Network, Perceptron
 from odeflow.order_parameters.base import unflat
+from odeflow.schedule import Schedule, largest
 
 __all__ = [
     "Computation",
@@ -110,10 +111,10 @@ class Trajectories:
         solution = integrate_batch(**model, mixture=mixture, network=network, **self.options)
         state = unflat(solution.y, variables)
         rows = {name: np.ascontiguousarray(values) for name, values in state.items()}
-        rows |= _measured(self.parts, rows, model, self.test_epsilon)
+        rows |= _measured(self.parts, rows, model, self.test_epsilon, self.options["alpha"])
         size = len(solution.status)
         numbers = {
-            name: np.broadcast_to(np.asarray(model[name], np.float64), (size,))
+            name: np.broadcast_to(np.asarray(_largest(model[name]), np.float64), (size,))
             for name in (*numeric_parameters(*self.parts), "second_order")
         }
         reached = network.accuracy(solution.y, mixture, rule, adversary, numbers)
@@ -130,11 +131,23 @@ def _state_and_measures(parts: Parts, dims: tuple[str, ...], sizes: tuple[int, .
     return {**state, **dict.fromkeys(network.measures(mixture), Variable("float64", dims, sizes))}
 
 
-def _measured(parts: Parts, state: Mapping[str, Any], model: Mapping[str, Any], test_epsilon: float | None) -> Rows:
+def _largest(value: Any) -> Any:
+    return largest(value) if isinstance(value, Schedule) else value
+
+
+def _measured(
+    parts: Parts,
+    state: Mapping[str, Any],
+    model: Mapping[str, Any],
+    test_epsilon: float | None,
+    alpha: npt.NDArray[np.float64] | None = None,
+) -> Rows:
     """Return the errors of states, shape (points, any, ...), each row with the parameters of its point."""
     mixture, _, _, network = parts
     columns = {name: np.reshape(model[name], (-1, 1)) for name in numeric_parameters(mixture)}
-    epsilon = np.reshape(model["epsilon"] if test_epsilon is None else test_epsilon, (-1, 1))
+    tested: Any = model["epsilon"] if test_epsilon is None else test_epsilon
+    scheduled = isinstance(tested, Schedule) and alpha is not None
+    epsilon = tested(alpha)[None, :] if scheduled else np.reshape(tested, (-1, 1))
     return network.measured(state, mixture, columns, epsilon)
 
 

@@ -124,6 +124,20 @@ def _load(system, index, lane, constants, y):
     return load
 
 
+@overload(runge_kutta.follow)
+def _follow(system, changes, values, constants):
+    if _kernel(system) is None:
+        return None
+
+    def follow(system, changes, values, constants):
+        for i, row in enumerate((EPSILON, ETA_W, ETA_B)):
+            if changes[i]:
+                for lane in range(LANES):
+                    constants[row * LANES + lane] = values[i * LANES + lane]
+
+    return follow
+
+
 @overload(runge_kutta.derivative)
 def _derivative(system, constants, y, dydt):
     kernel = _kernel(system)
@@ -135,7 +149,10 @@ def _derivative(system, constants, y, dydt):
         numbers, states, rates = np.empty((LANES, kept)), np.empty((LANES, n)), np.empty((LANES, n))
         lanes, count = np.empty(LANES, np.int64), 0
         for lane in range(LANES):
-            if constants[ETA_W * LANES + lane] == 0.0:  # an idle lane
+            idle = True
+            for k in range(kept):
+                idle = idle and constants[k * LANES + lane] == 0.0
+            if idle:
                 for i in range(n):
                     dydt[i * LANES + lane] = 0.0
                 continue

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from odeflow.model import Adversary, Data, LearningRule, TeacherStudent
+from odeflow.numerics.course import course_of
 from odeflow.order_parameters.base import Array
 from odeflow.order_parameters.committee.quadrature import erf, relu
 from odeflow.order_parameters.committee.quadrature.sums import FGSM, MARGIN, PGD, WORST, Attack
 from odeflow.order_parameters.committee.states import MOST_UNITS, TwoLayers, cluster_numbers, directions
 from odeflow.order_parameters.committee.units import ACTIVATIONS, ERF, GAINS
+from odeflow.schedule import largest
 
 __all__ = ["attack_of", "evaluated", "model_of", "simulated"]
 
@@ -110,8 +112,9 @@ def simulated(
     levels, factors = (np.empty(0), np.empty(0)) if adversary.law is None else adversary.law.table()
     gain = GAINS[network.activation]
     learning = Learning(
-        ACTIVATIONS[network.activation], gain**2 * rule.eta_w, network.eta_c, gain**2 * network.eta_theta, rule.eta_b,
-        adversary.epsilon, adversary.fraction, attack_of(adversary), levels, factors,
+        ACTIVATIONS[network.activation], gain**2 * largest(rule.eta_w), network.eta_c, gain**2 * network.eta_theta, largest(rule.eta_b),
+        largest(adversary.epsilon), adversary.fraction, attack_of(adversary), levels, factors,
+        course_of(adversary.epsilon, rule.eta_w, rule.eta_b), gain**2,
     )  # fmt: skip
     K, S = network.hidden, len(gram)
     units = np.concatenate([np.full(K * S, gain), np.full(K * K, gain**2), np.ones(K), np.full(K, gain), np.ones(1)])

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.numerics.compilation import called, is_set, kept
+from odeflow.numerics.course import CONSTANT, Course, course_at, piece_at
 from odeflow.numerics.random_streams import from_table
 from odeflow.order_parameters.committee.attacks import attack, attack_scratch
 from odeflow.order_parameters.committee.quadrature.sums import Attack
@@ -76,6 +77,10 @@ class Learning(NamedTuple):
     """Levels of the law of a factor of epsilon, see `odeflow.laws`; none: the factor is 1."""
     factors: Array
     """Its values there."""
+    course: Course = CONSTANT
+    """What of epsilon, eta_w and eta_b changes with learning time."""
+    gain_squared: float = 1.0
+    """By which eta_w of the course is multiplied, for the kernels' units."""
 
 
 class State(NamedTuple):
@@ -173,13 +178,14 @@ def simulate_runs(
     kind, *rates = learning[:7]
     how = Attack(int(learning.attack.kind), int(learning.attack.steps), float(learning.attack.step))
     learner = (int(kind), *map(float, rates), how, _own(learning.levels), _own(learning.factors))
+    course = (learning.course, float(learning.gain_squared))
     out = np.empty((runs, examples.size, K * S + K * K + 2 * K + 1))
 
     def simulate(run: int, examples: npt.NDArray[np.int64], stop: Flag) -> None:
         child = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, run), pool_size=seed.pool_size)
         rng = np.random.Generator(np.random.SFC64(child))
         one = (entry[run] for entry in initial)
-        _simulate(rng, N, method == "reduced", law, learner, directions, *one, examples, stop, out[run])
+        _simulate(rng, N, method == "reduced", law, learner, course, directions, *one, examples, stop, out[run])
 
     def block(first: int, last: int, stop: Flag) -> None:
         if first == last:
@@ -271,9 +277,10 @@ def _turn(w, n0, products):
 
 
 @kept
-def _simulate(rng, N, is_reduced, law, learning, directions, P, X, c, theta, b, examples, stop, out):
+def _simulate(rng, N, is_reduced, law, learning, scheduled, directions, P, X, c, theta, b, examples, stop, out):
     # of `law`, p is cumulated and v the standard deviations; c and theta are changed in place
     kind, eta_w, eta_c, eta_theta, eta_b, epsilon, fraction, how, levels, factors = learning
+    course, gain_squared = scheduled
     eta_w, eta_c, eta_theta, eta_b = eta_w / N, eta_c / N, eta_theta / N, eta_b / N
     K, n0 = P.shape
     S = directions.shape[0]
@@ -292,11 +299,15 @@ def _simulate(rng, N, is_reduced, law, learning, directions, P, X, c, theta, b, 
                 w[k, n0 + l] = X[k, l]
     else:
         _embed(rng, X, n0, w)
-    done = 0
+    done, piece = 0, 0
     for output in range(examples.size):
-        for _ in range(examples[output] - done):
+        for example in range(done, examples[output]):
             if is_set(stop):
                 return
+            if course.edges.size > 0:
+                piece = piece_at(course, piece, example / N)
+                epsilon, eta_w, eta_b = course_at(course, piece, example / N)
+                eta_w, eta_b = gain_squared * eta_w / N, eta_b / N
             # an example and its label
             cluster, u = 0, rng.random()
             while cluster + 1 < law.p.size and u >= law.p[cluster]:

@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.laws import quadratures
-from odeflow.model import Adversary, Data, GaussianClusters, GaussianMixture, LearningRule, TeacherStudent, check_parts
+from odeflow.model import (
+    Adversary,
+    Data,
+    GaussianClusters,
+    GaussianMixture,
+    LearningRule,
+    TeacherStudent,
+    check_constant,
+    check_parts,
+)
 from odeflow.model.teacher import UNITS
 from odeflow.order_parameters.base import Array, Network, OrderParameter, Points, System, flat, unflat
 from odeflow.order_parameters.committee.states import (
@@ -140,7 +149,7 @@ class Committee(Network):
 
     def check(self, mixture: Data, rule: LearningRule, adversary: Adversary) -> None:
         """Raise an error for data or a rule that this network's learning is not known for."""
-        check_parts(data=_DATA, mixture=mixture, rule=rule, adversary=adversary)
+        check_parts(data=_DATA, mixture=mixture, rule=rule, adversary=adversary, schedules=True)
         for name, allowed in (("loss", "squared"), ("activation", "erf"), ("update", "all")):
             if getattr(rule, name) != allowed:
                 raise ValueError(
@@ -203,6 +212,7 @@ class Committee(Network):
     ) -> dict[str, Any]:
         """Return the derivatives of the order parameters by alpha, by the kernel."""
         self.check(mixture, rule, adversary)
+        check_constant(rule, adversary)
         variables = self.variables(rule, mixture)
         y = flat(state, variables)
         states = np.ascontiguousarray(y.reshape(-1, y.shape[-1]))

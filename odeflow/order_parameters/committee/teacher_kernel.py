@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from odeflow.numerics import runge_kutta
 from odeflow.numerics.compilation import kept, once
 from odeflow.order_parameters.committee.batch import (
     ETA_B,
@@ -136,3 +137,4 @@ def evaluate(model, constants, states, out):
 
 
 KERNELS[TeacherModel] = evaluate
+runge_kutta.FOLLOWERS.add(TeacherModel)

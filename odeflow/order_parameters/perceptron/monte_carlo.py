@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from odeflow.numerics.compilation import LANES, inlined, is_set, kept
+from odeflow.numerics.course import course_at, piece_at
 from odeflow.numerics.elementary import log
 from odeflow.numerics.random_streams import box_muller, from_table, uniform
 from odeflow.order_parameters.perceptron.variant_averages import factor, lane_factors
@@ -31,7 +32,7 @@ def _chi_squared(normal, u, d, c):
 
 
 @kept
-def reduced(states, first, last, N, model, attack, how, normalised, start, examples, stop, out):
+def reduced(states, first, last, N, model, course, attack, how, normalised, start, examples, stop, out):
     """Fill the rows first <= run < last of out, in two coordinates."""
     p, rho, v1, v2, eta_w, eta_b, epsilon, fraction = model
     levels, factors = attack
@@ -53,12 +54,16 @@ def reduced(states, first, last, N, model, attack, how, normalised, start, examp
         runs = min(LANES, last - begin)
         for lane in range(runs):
             state[:, lane] = states[begin + lane, :, 0]
-        R[:], b[:], Q[:] = start
-        done = 0
+            R[lane], b[lane], Q[lane] = start[begin + lane]
+        done, piece = 0, 0
         for output in range(examples.size):
-            for _ in range(examples[output] - done):
+            for example in range(done, examples[output]):
                 if is_set(stop):
                     return
+                if course.edges.size > 0:
+                    piece = piece_at(course, piece, example / N)
+                    epsilon, eta_w, eta_b = course_at(course, piece, example / N)
+                    size[:] = epsilon
                 for draw in range(draws):
                     for lane in range(LANES):
                         u[draw, lane], state[0, lane], state[1, lane], state[2, lane], state[3, lane] = uniform(
@@ -151,11 +156,10 @@ def fill_normal(z, state, u):
 
 
 @kept
-def direct(states, first, last, N, model, attack, how, normalised, start, examples, stop, out):
+def direct(states, first, last, N, model, course, attack, how, normalised, start, examples, stop, out):
     """Fill the rows first <= run < last of out, with weights in R^N."""
     p, rho, v1, v2, eta_w, eta_b, epsilon, fraction = model
     levels, factors = attack
-    R0, b0, Q0 = start
     is_random = levels.size > 0 or fraction < 1.0
     padded = -(-N // (2 * LANES)) * 2 * LANES
     z = np.zeros(padded)
@@ -168,19 +172,23 @@ def direct(states, first, last, N, model, attack, how, normalised, start, exampl
 
     for run in range(first, last):
         state[:] = states[run]
+        R0, b0, Q0 = start[run]
         # w(0) = R0 B + sqrt(Q0 - R0^2) times a random unit vector orthogonal to B
         fill_normal(z, state, u)
         w[:] = z[:N]
         w -= dot(w, B) * B
-        w *= math.sqrt(Q0 - R0 * R0) / math.sqrt(dot(w, w))
+        w *= math.sqrt(max(Q0 - R0 * R0, 0.0)) / math.sqrt(dot(w, w))
         w += R0 * B
         length = math.sqrt(Q0)
         b = b0
-        done = 0
+        done, piece = 0, 0
         for output in range(examples.size):
-            for _ in range(examples[output] - done):
+            for example in range(done, examples[output]):
                 if is_set(stop):
                     return
+                if course.edges.size > 0:
+                    piece = piece_at(course, piece, example / N)
+                    epsilon, eta_w, eta_b = course_at(course, piece, example / N)
                 for i in range(1 + _ATTACK_DRAWS if is_random else 1):
                     chance[i], state[0, 0], state[1, 0], state[2, 0], state[3, 0] = uniform(
                         state[0, 0], state[1, 0], state[2, 0], state[3, 0]

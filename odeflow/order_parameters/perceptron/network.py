@@ -13,6 +13,7 @@ from odeflow.laws import Continuous, quadratures
 from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, check_parts
 from odeflow.order_parameters.base import Array, Network, OrderParameter, Points, System
 from odeflow.parameters import Range
+from odeflow.schedule import largest
 
 __all__ = ["Perceptron", "error_probability"]
 
@@ -45,7 +46,7 @@ class Perceptron(Network):
 
     def check(self, mixture: Data, rule: LearningRule, adversary: Adversary) -> None:
         """Raise if the adversary's norm is not L2, since the data have no axes, or if an average does not exist."""
-        check_parts(mixture=mixture, rule=rule, adversary=adversary)
+        check_parts(mixture=mixture, rule=rule, adversary=adversary, schedules=True)
         if adversary.attack != "fgsm":
             raise ValueError(
                 f"attack = {adversary.attack!r}: allowed is 'fgsm' for the perceptron, for which it is the worst attack; the "
@@ -171,29 +172,30 @@ class Perceptron(Network):
     ) -> Array:
         """Return R, b (and Q) of each run, by the kernels of section 2 of the theory page."""
         from odeflow.numerics.compilation import LANES
+        from odeflow.numerics.course import course_of
         from odeflow.numerics.random_streams import rng_states
         from odeflow.numerics.threads import Flag, map_blocks
         from odeflow.order_parameters.perceptron import monte_carlo
         from odeflow.order_parameters.perceptron.variant_averages import update_factor
 
         assert isinstance(mixture, GaussianMixture)
-        if start.ndim > 1:
-            raise ValueError("the initial values are one of each run: allowed for the perceptron is one of all runs")
         out = np.empty((runs, examples.size, 2 if rule.normalised else 3))
         model = (
             mixture.p, mixture.rho, mixture.v1, mixture.v2,
-            rule.eta_w, rule.eta_b, adversary.epsilon, adversary.fraction,
+            largest(rule.eta_w), largest(rule.eta_b), largest(adversary.epsilon), adversary.fraction,
         )  # fmt: skip
+        course = course_of(adversary.epsilon, rule.eta_w, rule.eta_b)
         attack = (np.empty(0), np.empty(0)) if adversary.law is None else adversary.law.table()
         how = update_factor(rule)
-        y0 = (start[0], start[1], 1.0 if rule.normalised else start[2])
+        y0 = np.ones((runs, 3))
+        y0[:, : start.shape[-1]] = start
         if method == "reduced":
             kernel, states, least = monte_carlo.reduced, rng_states(seed, runs, 1), LANES
         else:
             kernel, states, least = monte_carlo.direct, rng_states(seed, runs, LANES), 1
 
         def block(first: int, last: int, stop: Flag) -> None:
-            kernel(states, first, last, N, model, attack, how, rule.normalised, y0, examples, stop, out)
+            kernel(states, first, last, N, model, course, attack, how, rule.normalised, y0, examples, stop, out)
 
         map_blocks(block, runs, least=least, progress=" runs" if progress else None)
         return out

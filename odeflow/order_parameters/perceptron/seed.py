@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from numba.extending import overload
 
 from odeflow.numerics import runge_kutta
-from odeflow.numerics.compilation import LANES
+from odeflow.numerics.compilation import LANES, inlined
 from odeflow.order_parameters.perceptron.averages import CLASS_ROWS, lane_averages, lane_constants
 from odeflow.order_parameters.perceptron.reference import rates
 
@@ -33,10 +33,10 @@ PARAMETERS = ("p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon", "second_order
 _R, _B = range(2)  # rows of the state
 
 _PLUS, _MINUS, _SHARED = 0, CLASS_ROWS, 2 * CLASS_ROWS  # where the constants of the class +1, of -1 and of both begin
-CONSTANTS = _SHARED + 9
-_HALF_RHO, _EPSILON, _ETA_W_HALF_RHO, _HALF_ETA_W_SQUARED, _ETA_B, _P_PLUS, _P_MINUS, _P_V1, _P_V2 = range(
-    _SHARED, CONSTANTS
-)
+CONSTANTS = _SHARED + 10
+(
+    _HALF_RHO, _EPSILON, _ETA_W_HALF_RHO, _HALF_ETA_W_SQUARED, _ETA_B, _P_PLUS, _P_MINUS, _P_V1, _P_V2, _HALF_SECOND_ORDER,
+) = range(_SHARED, CONSTANTS)  # fmt: skip
 
 
 class SeedModel(NamedTuple):
@@ -50,6 +50,12 @@ def _is_seed_model(system: Any) -> bool:
     return getattr(system, "instance_class", None) is SeedModel
 
 
+@inlined
+def _set_eta_w(eta_w, lane, constants):
+    constants[_ETA_W_HALF_RHO * LANES + lane] = eta_w * constants[_HALF_RHO * LANES + lane]
+    constants[_HALF_ETA_W_SQUARED * LANES + lane] = constants[_HALF_SECOND_ORDER * LANES + lane] * (eta_w * eta_w)
+
+
 @overload(runge_kutta.load)
 def _load(system, index, lane, constants, y):
     if not _is_seed_model(system):
@@ -60,9 +66,9 @@ def _load(system, index, lane, constants, y):
         lane_constants(v1, constants, _PLUS, lane)
         lane_constants(v2, constants, _MINUS, lane)
         constants[_HALF_RHO * LANES + lane] = rho / 2
+        constants[_HALF_SECOND_ORDER * LANES + lane] = second_order / 2
         constants[_EPSILON * LANES + lane] = epsilon
-        constants[_ETA_W_HALF_RHO * LANES + lane] = eta_w * rho / 2
-        constants[_HALF_ETA_W_SQUARED * LANES + lane] = second_order * eta_w**2 / 2
+        _set_eta_w(eta_w, lane, constants)
         constants[_ETA_B * LANES + lane] = eta_b
         constants[_P_PLUS * LANES + lane] = p
         constants[_P_MINUS * LANES + lane] = 1 - p
@@ -72,6 +78,28 @@ def _load(system, index, lane, constants, y):
         y[_B * LANES + lane] = b0
 
     return load
+
+
+runge_kutta.FOLLOWERS.add(SeedModel)
+
+
+@overload(runge_kutta.follow)
+def _follow(system, changes, values, constants):
+    if not _is_seed_model(system):
+        return None
+
+    def follow(system, changes, values, constants):
+        if changes[0]:
+            for lane in range(LANES):
+                constants[_EPSILON * LANES + lane] = values[lane]
+        if changes[1]:
+            for lane in range(LANES):
+                _set_eta_w(values[LANES + lane], lane, constants)
+        if changes[2]:
+            for lane in range(LANES):
+                constants[_ETA_B * LANES + lane] = values[2 * LANES + lane]
+
+    return follow
 
 
 @overload(runge_kutta.derivative)

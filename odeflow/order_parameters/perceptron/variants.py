@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from numba.extending import overload
 
 from odeflow.numerics import runge_kutta
-from odeflow.numerics.compilation import LANES
+from odeflow.numerics.compilation import LANES, inlined
 from odeflow.order_parameters.perceptron.variant_averages import UpdateFactor, lane_averages
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ PARAMETERS = (
 _R, _B, _Q = range(3)  # rows of the state; without _Q for normalised weights
 
 # rows of constants: the parameters; the scratch space and the sums over classes and nodes, with rows of their own
-_HALF_RHO, _EPSILON, _FRACTION, _ETA_W, _ETA_W_SQUARED, _ETA_B, _P, _V1, _V2, _SCRATCH = range(10)
+_HALF_RHO, _EPSILON, _FRACTION, _ETA_W, _ETA_W_SQUARED, _ETA_B, _P, _V1, _V2, _SECOND_ORDER, _SCRATCH = range(11)
 _MEAN, _VARIANCE, _D1, _D2, _SLOPE, _WORK = range(6)  # of the scratch space
 _SUMS = _SCRATCH + _WORK + 4
 _ALONG_B, _ALONG_W, _SQUARES, _PULL = range(4)  # of the sums
@@ -71,6 +71,12 @@ def _is_variant_model(system: Any) -> bool:
     return getattr(system, "instance_class", None) is VariantModel
 
 
+@inlined
+def _set_eta_w(eta_w, lane, constants):
+    constants[_ETA_W * LANES + lane] = eta_w
+    constants[_ETA_W_SQUARED * LANES + lane] = constants[_SECOND_ORDER * LANES + lane] * (eta_w * eta_w)
+
+
 @overload(runge_kutta.load)
 def _load(system, index, lane, constants, y):
     if not _is_variant_model(system):
@@ -79,10 +85,10 @@ def _load(system, index, lane, constants, y):
     def load(system, index, lane, constants, y):
         p, rho, v1, v2, eta_w, eta_b, epsilon, second_order, fraction, R0, b0, Q0 = system.parameters[index]
         constants[_HALF_RHO * LANES + lane] = rho / 2
-        constants[_EPSILON * LANES + lane] = epsilon
         constants[_FRACTION * LANES + lane] = fraction
-        constants[_ETA_W * LANES + lane] = eta_w
-        constants[_ETA_W_SQUARED * LANES + lane] = second_order * eta_w**2
+        constants[_SECOND_ORDER * LANES + lane] = second_order
+        constants[_EPSILON * LANES + lane] = epsilon
+        _set_eta_w(eta_w, lane, constants)
         constants[_ETA_B * LANES + lane] = eta_b
         constants[_P * LANES + lane] = p
         constants[_V1 * LANES + lane] = v1
@@ -93,6 +99,28 @@ def _load(system, index, lane, constants, y):
             y[_Q * LANES + lane] = Q0
 
     return load
+
+
+runge_kutta.FOLLOWERS.add(VariantModel)
+
+
+@overload(runge_kutta.follow)
+def _follow(system, changes, values, constants):
+    if not _is_variant_model(system):
+        return None
+
+    def follow(system, changes, values, constants):
+        if changes[0]:
+            for lane in range(LANES):
+                constants[_EPSILON * LANES + lane] = values[lane]
+        if changes[1]:
+            for lane in range(LANES):
+                _set_eta_w(values[LANES + lane], lane, constants)
+        if changes[2]:
+            for lane in range(LANES):
+                constants[_ETA_B * LANES + lane] = values[2 * LANES + lane]
+
+    return follow
 
 
 @overload(runge_kutta.derivative)
