@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["figures"]
 
 _BARS: dict[str, Any] = {"elinewidth": 0.8, "capthick": 0.8, "markersize": 4, "markeredgewidth": 0.9, "zorder": 3}
-_SHOWN = 4
-"""Values of alpha between no data and all data."""
 
 
 def figures(data: xr.Dataset) -> dict[str, Figure]:
@@ -66,9 +64,11 @@ def _gaps(data: xr.Dataset) -> Figure:
     for epsilon, look in zip(
         data.theory_epsilon.values, looks(data.sizes["theory_epsilon"], ordered=True), strict=True
     ):
-        first.plot(data.alpha, gap.sel(theory_epsilon=epsilon), label=rf"$\varepsilon={epsilon:g}$", **look.line())
+        own = gap.sel(theory_epsilon=epsilon)
+        first.plot(data.alpha, own.sel(theory="batch"), label=rf"$\varepsilon={epsilon:g}$", color=look.color)
+        first.plot(data.alpha, own.sel(theory="online"), color=look.color, linestyle="--", linewidth=1.0)
     first.set(xscale="log", xlabel=r"$\alpha$, examples per dimension", ylabel="$S-E$", ylim=(0, None))
-    _legend(first, rf"theory, mixture with $\rho={MIXTURE.rho:g}$")
+    _legend(first, f"theory, mixture with $\\rho={MIXTURE.rho:g}$\nleast loss; dashed: one pass")
     lines = {
         "gap_without_data": ("no data, $R=0$", looks(2)[0]),
         "gap_with_all_data": ("all data, $R=1$", looks(2)[1]),

@@ -23,7 +23,7 @@ from studies.more_data.attacked import ATTACK
 from studies.more_data.claims import claims, table, with_gaps
 from studies.more_data.figures import figures
 from studies.more_data.plan import SEED, Deep, Linear, plan_of
-from studies.more_data.theory import MIXTURE, RULE, theory_of
+from studies.more_data.theory import MIXTURE, RIDGE, RULE, theory_of
 from studies.registry import Outcome
 
 Array = npt.NDArray[np.float64]
@@ -59,7 +59,7 @@ def run(name: str, *, quick: bool = False, folder: Path | None = None) -> Outcom
     data = xr.concat(rows, "row", join="outer", coords="all", data_vars="all").merge(theory_of())
     data = _described(with_gaps(data))
     data.attrs = provenance(
-        f"studies.{name}", MIXTURE, RULE, seed=str(SEED), device=device_of(place()), data=repr(sets), attack=ATTACK,
+        f"studies.{name}", MIXTURE, RULE, seed=str(SEED), device=device_of(place()), data=repr(sets), attack=ATTACK, ridge=RIDGE,
         plans={world: asdict(plan) for world, plan in plans.items()},
     ) | {"data_set": sets[0].name, "note": note}  # fmt: skip
     return Outcome(data, figures(data), table(data), tuple(claims(data, plans)))
@@ -161,9 +161,10 @@ def _described(data: xr.Dataset) -> xr.Dataset:
         "images": "number of test images",
         "size": "index of the number of examples",
         "run": "order of the images, and first weights",
-        "theory_error": "classification error in theory, one pass of adversarial training",
+        "theory_error": "classification error in theory",
         "theory_adversarial_error": "adversarial error in theory at the epsilon of the training",
         "theory_epsilon": "size of the perturbation in theory",
+        "theory": "the least attacked loss on n examples (batch), or one pass of SGD (online)",
         "alpha": "examples for each dimension",
         "gap_without_data": "adversarial less clean error of random weights on the mixture",
         "gap_with_all_data": "adversarial less clean error of the best classifier of the mixture",

@@ -7,14 +7,18 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.special import ndtr
 
-from odeflow import Adversary, GaussianMixture, LearningRule, sweep
+from odeflow import Adversary, GaussianMixture, LearningRule, erm, sweep
 
-__all__ = ["ALPHA", "EPSILONS", "MIXTURE", "RULE", "known_ends", "theory_of"]
+__all__ = ["ALPHA", "EPSILONS", "MIXTURE", "RIDGE", "RULE", "THEORIES", "known_ends", "theory_of"]
 
 Array = npt.NDArray[np.float64]
 
 MIXTURE = GaussianMixture(p=0.5, rho=2.0)
 RULE = LearningRule()
+"""Of one pass."""
+RIDGE = 0.1
+"""Of the least loss."""
+THEORIES = {"batch": "least loss on n examples", "online": "one pass of SGD"}
 EPSILONS = (0.25, 0.5, 1.0, 1.5)
 """Half the separation is 1."""
 ALPHA = np.geomspace(0.1, 300, 41)
@@ -24,17 +28,23 @@ LINE = np.linspace(0, 2, 81)
 
 
 def theory_of() -> xr.Dataset:
-    """Return E and S of one pass of adversarial training over alpha, and the gap at both ends of it over epsilon."""
-    found = sweep(MIXTURE, RULE, Adversary(), over={"epsilon": list(EPSILONS)}, alpha=ALPHA)
+    """Return E and S over alpha, of the least attacked loss and of one pass of SGD, and the gap at both ends over epsilon.
+
+    Where the attack leaves no weights, the classifier is a constant, and there is no gap: nan.
+    """
+    batch = erm.solve(MIXTURE, alpha=ALPHA, ridge=RIDGE, epsilon=np.array(EPSILONS), on_failure="return")
+    online = sweep(MIXTURE, RULE, Adversary(), over={"epsilon": list(EPSILONS)}, alpha=ALPHA)
+    found = [one.transpose("epsilon", "alpha") for one in (batch, online)]
     nothing, everything = known_ends(LINE)
+    dims = "theory", "theory_epsilon", "alpha"
     return xr.Dataset(
         {
-            "theory_error": (("theory_epsilon", "alpha"), found.error.values),
-            "theory_adversarial_error": (("theory_epsilon", "alpha"), found.adversarial_error.values),
+            "theory_error": (dims, [np.broadcast_to(one.error, one.adversarial_error.shape) for one in found]),
+            "theory_adversarial_error": (dims, [one.adversarial_error.values for one in found]),
             "gap_without_data": ("line_epsilon", nothing),
             "gap_with_all_data": ("line_epsilon", everything),
         },
-        {"theory_epsilon": list(EPSILONS), "alpha": ALPHA, "line_epsilon": LINE},
+        {"theory": list(THEORIES), "theory_epsilon": list(EPSILONS), "alpha": ALPHA, "line_epsilon": LINE},
     )
 
 
