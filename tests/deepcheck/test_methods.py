@@ -298,13 +298,24 @@ def test_loss_of_adversarial_training(share: float, clean: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ramp", "progress", "factor"),
-    [(0.0, 0.0, 1), (0.4, 0.0, 0), (0.4, 0.1, 0.25), (0.4, 0.4, 1), (0.4, 0.9, 1), (1.0, 0.75, 0.75)],
+    ("ramp", "start", "progress", "factor"),
+    [
+        (0.0, 0.0, 0.0, 1),
+        (0.4, 0.0, 0.0, 0),
+        (0.4, 0.0, 0.1, 0.25),
+        (0.4, 0.0, 0.4, 1),
+        (0.4, 0.0, 0.9, 1),
+        (1.0, 0.0, 0.75, 0.75),
+        (1.0, 0.2, 0.0, 0.2),
+        (0.4, 0.2, 0.1, 0.4),
+        (0.5, 1.5, 0.25, 1.25),
+        (0.0, 0.2, 0.0, 1),
+    ],
 )
-def test_the_radius_grows(ramp: float, progress: float, factor: float) -> None:
+def test_the_radius_grows(ramp: float, start: float, progress: float, factor: float) -> None:
     images, labels = pictures(10, classes=2)
     model, largest = two_classes()
-    method = attacking(AdversarialTraining(epsilon=EPSILON, ramp=ramp), EDGE)
+    method = attacking(AdversarialTraining(epsilon=EPSILON, ramp=ramp, ramp_start=start), EDGE)
     loss = method.loss(model.train(), images, labels, progress=progress, generator=generator(), state=None)
     torch.testing.assert_close(loss.double(), largest(images, labels, factor * EPSILON).mean(), rtol=1e-6, atol=0)
 
@@ -379,6 +390,7 @@ def test_a_method_makes_its_attack_of_its_fields() -> None:
         (AdversarialTraining, {"attack_steps": 0}, "attack_steps = 0 is out of range"),
         (AdversarialTraining, {"step_size": -0.1}, "step_size = -0.1 is out of range"),
         (AdversarialTraining, {"ramp": 1.1}, "ramp = 1.1 is out of range"),
+        (AdversarialTraining, {"ramp_start": -0.1}, "ramp_start = -0.1 is out of range"),
         (AdversarialTraining, {"first_steps": 0}, "first_steps = 0 is out of range"),
         (AdversarialTraining, {"growth": -0.1}, "growth = -0.1 is out of range"),
         (AdversarialTraining, {"attacked_share": 0.0}, "attacked_share = 0.0 is out of range"),
@@ -407,7 +419,7 @@ def test_bad_fields_of_methods(kind: type[Method], changes: dict[str, Any], mess
 
 def test_fields_belong_to_one_method() -> None:
     assert Standard.settings() == ()
-    assert set(AdversarialTraining.settings()) - set(CCAT.settings()) == {"ramp", "attacked_share"}
+    assert set(AdversarialTraining.settings()) - set(CCAT.settings()) == {"ramp", "ramp_start", "attacked_share"}
     assert set(CCAT.settings()) - set(AdversarialTraining.settings()) == {"rho", "starts", "backtracking"}
     for method, name in (("standard", "epsilon"), ("at", "rho"), ("ccat", "ramp")):
         with pytest.raises(ValueError, match=f"field of a recipe = '{name}' is unknown"):

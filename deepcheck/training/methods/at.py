@@ -28,8 +28,10 @@ class AdversarialTraining(AttackingMethod, RecordableMethod):
 
     name: Name = field(init=False, default="at", repr=False)
     ramp: float = 0.0
-    """Share of the training over which the radius grows linearly from 0 to epsilon, in [0, 1]. A small convolutional
+    """Share of the training over which the radius grows linearly to epsilon, in [0, 1]. A small convolutional
     net that meets epsilon = 0.3 on MNIST at once may never leave the uniform prediction."""
+    ramp_start: float = 0.0
+    """Radius at the beginning of the ramp, as a share of epsilon, in [0, 1000]: above 1 the radius falls."""
     attacked_share: float = 1.0
     """Share of each batch that is attacked, in (0, 1]: 1, or 1/2 as in Szegedy et al. The first examples stay clean;
     at least one is attacked."""
@@ -37,6 +39,7 @@ class AdversarialTraining(AttackingMethod, RecordableMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         checked_number("ramp", self.ramp, least=0, most=1)
+        checked_number("ramp_start", self.ramp_start, least=0, most=1000)
         checked_number("attacked_share", self.attacked_share, above=0, most=1)
 
     @cached_property
@@ -60,7 +63,8 @@ class AdversarialTraining(AttackingMethod, RecordableMethod):
 
     def epsilon_at(self, progress: float) -> float:
         """Return the radius of the attack at this progress of the training, in [0, 1)."""
-        return self.epsilon * (min(progress / self.ramp, 1.0) if self.ramp else 1.0)
+        over = min(progress / self.ramp, 1.0) if self.ramp else 1.0
+        return self.epsilon * (self.ramp_start + over * (1 - self.ramp_start))
 
     def _clean(self, images: Tensor) -> int:
         """Return how many of a batch stay clean."""

@@ -70,6 +70,7 @@ def test_flags_of_a_method_reach_it(capsys: pytest.CaptureFixture[str]) -> None:
             "first_steps": None,
             "growth": 0.5,
             "ramp": 0.4,
+            "ramp_start": 0.0,
             "attacked_share": 1.0,
         },
     )
