@@ -19,7 +19,7 @@ from odeflow.control.seed import error, point
 from odeflow.numerics.compilation import kept
 from odeflow.numerics.dop853 import STAGES, A, B, C
 
-__all__ = ["STAGES", "C", "adjoint"]
+__all__ = ["STAGES", "C", "adjoint", "by_control"]
 
 _A = np.ascontiguousarray(A[:STAGES, :STAGES])
 _B = np.ascontiguousarray(B[:STAGES])
@@ -94,3 +94,13 @@ def adjoint(model, start, lengths, controls, test_epsilon, final, running, state
             costate = costate + back[i]
         costates[n] = costate
     return value
+
+
+@kept
+def by_control(model, states, costates, controls, out):
+    """Set costates times the derivatives of the rates by epsilon, eta_w and eta_b, shape (times, 3); as for `adjoint`."""
+    f, J, F = np.empty(2), np.empty((2, 2)), np.empty((2, 3))
+    for n in range(states.shape[0]):
+        point(model, states[n], controls[n], f, J, F)
+        for k in range(3):
+            out[n, k] = costates[n, 0] * F[0, k] + costates[n, 1] * F[1, k]

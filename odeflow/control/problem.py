@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -112,17 +112,21 @@ class Problem:
         """Return the schedule of some values, shape (knots,), which holds its last value beyond the end."""
         if name in self.constant:
             return float(values[0])
-        values = values.tolist()
+        row: list[float] = values.tolist()
         if self.form == "linear":
-            return Schedule.linear(values, self.knots, hold=True)
-        return Schedule.steps(values, self.knots[:-1])
+            return Schedule.linear(row, self.knots, hold=True)
+        return Schedule.steps(row, self.knots[:-1])
 
     def model(self, numbers: Array) -> tuple[LearningRule, Adversary]:
         """Return rule and adversary with the schedules of some free numbers."""
-        made = {name: self.schedule(name, row) for name, row in zip(self.controls, self.values(numbers), strict=True)}
-        rates = {name: one for name, one in made.items() if name != "epsilon"}
-        adversary = replace(self.adversary, epsilon=made["epsilon"]) if "epsilon" in made else self.adversary
-        return replace(self.rule, **rates), adversary
+        rule, adversary = self.rule, self.adversary
+        for name, row in zip(self.controls, self.values(numbers), strict=True):
+            made: Any = {name: self.schedule(name, row)}
+            if name == "epsilon":
+                adversary = replace(adversary, **made)
+            else:
+                rule = replace(rule, **made)
+        return rule, adversary
 
     def grid(self) -> Array:
         """Return the ends of the solver's steps: among them all knots, and the edges of given schedules."""
@@ -165,19 +169,37 @@ class Problem:
         """Return `solve` with what does not depend on the values."""
         return _Solver(self)
 
+    def switching(self, model: tuple[GaussianMixture, LearningRule, Adversary], solved: Solved) -> Array:
+        """Return costates times the derivatives of the rates by the controls, shape (controls, steps + 1)."""
+        from odeflow.control.kernel import by_control
+
+        _, rule, adversary = model
+        given = (adversary.epsilon, rule.eta_w, rule.eta_b)
+        columns = [
+            one(solved.times) if isinstance(one, Schedule) else np.full(solved.times.shape, one) for one in given
+        ]
+        out = np.empty((solved.times.size, len(CONTROLS)))
+        by_control(self.numbers_of_model(), solved.states, solved.costates, np.stack(columns, axis=-1), out)
+        return out[:, [CONTROLS.index(name) for name in self.controls]].T
+
+    def numbers_of_model(self) -> Array:
+        """Return what the kernels need of the model beside the controls: p, rho, v1, v2, and whether eta_w squared counts."""
+        mixture = self.mixture
+        return np.array([mixture.p, mixture.rho, mixture.v1, mixture.v2, float(self.rule.second_order)])
+
     def masses(self) -> Array:
         """Return the integral over time of each free number's weight, shape (numbers,)."""
         lengths = np.diff(self.knots)
         each = lengths if self.form == "steps" else (np.append(lengths, 0.0) + np.append(0.0, lengths)) / 2
         places = self.places
-        return np.bincount(places.ravel(), np.broadcast_to(each, places.shape).ravel())
+        return _summed(places, np.broadcast_to(each, places.shape))
 
 
 class _Solver:
     def __init__(self, problem: Problem) -> None:
-        from odeflow.control.kernel import C, STAGES
+        from odeflow.control.kernel import STAGES, C
 
-        mixture, rule, adversary = problem.mixture, problem.rule, problem.adversary
+        rule, adversary = problem.rule, problem.adversary
         self.times = problem.grid()
         begins, lengths = self.times[:-1], np.diff(self.times)
         at = begins[:, None] + lengths[:, None] * C[:STAGES]
@@ -186,7 +208,7 @@ class _Solver:
         self.weights = problem.hats(begins, at)
         given = (adversary.epsilon, rule.eta_w, rule.eta_b)
         self.given = np.stack([_during(one, begins, at) for one in given], axis=-1)
-        self.model = np.array([mixture.p, mixture.rho, mixture.v1, mixture.v2, float(rule.second_order)])
+        self.model = problem.numbers_of_model()
         self.start = np.array(problem.start, np.float64)
         self.lengths, self.test_epsilon = lengths, float(problem.test_epsilon)
         self.goal = (1.0, 0.0) if problem.objective == "final" else (0.0, 1 / problem.end)
@@ -202,7 +224,7 @@ class _Solver:
             self.model, self.start, self.lengths, controls, self.test_epsilon, *self.goal, states, costates, slopes
         )
         by_value = np.einsum("nic,nik->ck", slopes[..., self.chosen], self.weights)
-        gradient = np.bincount(self.places.ravel(), by_value.ravel())
+        gradient = _summed(self.places, by_value)
         return Solved(float(objective), gradient, self.times, states, costates)
 
 
@@ -210,5 +232,12 @@ def _during(value: Scheduled, begins: Array, at: Array) -> Array:
     """Return what a number or a schedule is at times in steps; at a step's end that is the limit from the left."""
     if not isinstance(value, Schedule):
         return np.full(at.shape, float(value))
-    rows = [np.polynomial.Polynomial(value.powers_from(begin))(row - begin) for begin, row in zip(begins, at, strict=True)]
+    rows = [
+        np.polynomial.Polynomial(value.powers_from(begin))(row - begin) for begin, row in zip(begins, at, strict=True)
+    ]
     return np.array(rows)
+
+
+def _summed(places: npt.NDArray[np.int64], values: Array) -> Array:
+    """Return the sum of what belongs to each free number."""
+    return np.bincount(places.ravel(), values.ravel()).astype(np.float64)

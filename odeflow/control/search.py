@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from odeflow.control.problem import Problem
 
-__all__ = ["Optimum", "gap", "search", "starts"]
+__all__ = ["Optimum", "curvature", "gap", "search", "starts"]
 
 Array = npt.NDArray[np.float64]
 
@@ -56,8 +56,10 @@ def search(problem: Problem, begins: Sequence[Array]) -> tuple[Problem, list[Opt
         if finer == problem:
             break
         problem, begins = finer, [one.numbers for one in found]
-    best = _polished(problem, found[0])
-    return problem, sorted([best, *found[1:]], key=lambda one: one.objective)
+    merged: list[Optimum] = []
+    for one in sorted((_polished(problem, one) for one in found), key=lambda one: one.objective):
+        _sort_in(problem, merged, one)
+    return problem, merged
 
 
 def _refined(problem: Problem, where: Sequence[Array], tolerance: float) -> Problem:
@@ -81,8 +83,8 @@ def _descend(problem: Problem, begin: Array) -> Optimum:
         solved = solve(low + width * x)
         return solved.objective, (solved.gradient * width)
 
-    x = ((begin - low) / width)
-    options = {"maxiter": 3000, "maxfun": 10_000, "ftol": 1e-15, "gtol": 1e-10, "maxcor": 20}
+    x = (begin - low) / width
+    options = {"maxiter": 3000, "maxfun": 10_000, "ftol": 1e-14, "gtol": 1e-9, "maxcor": 20}
     done = minimize(scaled, x, jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * x.size, options=options)
     return Optimum(float(done.fun), np.clip(low + width * done.x, low, high), 1)
 
@@ -114,6 +116,13 @@ def hessian(problem: Problem, numbers: Array, free: npt.NDArray[np.bool_]) -> Ar
         rows.append((change * width / 2e-5)[free])
     matrix = np.array(rows).reshape(len(rows), len(rows))
     return (matrix + matrix.T) / 2
+
+
+def curvature(problem: Problem, numbers: Array) -> float:
+    """Return the least eigenvalue of the second derivatives by the free numbers inside the bounds, nan without any."""
+    low, high = problem.box
+    free = (numbers > low) & (numbers < high)
+    return float(np.linalg.eigvalsh(hessian(problem, numbers, free))[0]) if free.any() else float("nan")
 
 
 def _polished(problem: Problem, one: Optimum) -> Optimum:

@@ -19,7 +19,7 @@ import numpy as np
 
 from odeflow.numerics.compilation import called, once
 
-__all__ = ["error", "point", "rates"]
+__all__ = ["error", "point"]
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
 _X = 2 / math.sqrt(math.pi)
@@ -61,7 +61,9 @@ def point(model, y, control, f, J, F):
     across = half_rho * (1 - R * R)
     f[0] = eta_w * across * drive - eta_w * eta_w / 2 * R * noise
     f[1] = eta_b * imbalance
-    J[0, 0] = eta_w * half_rho * (across * drive_up - 2 * R * drive) - eta_w * eta_w / 2 * (noise + R * half_rho * noise_up)
+    J[0, 0] = eta_w * half_rho * (across * drive_up - 2 * R * drive) - eta_w * eta_w / 2 * (
+        noise + R * half_rho * noise_up
+    )
     J[0, 1] = eta_w * across * drive_b - eta_w * eta_w / 2 * R * noise_b
     J[1, 0] = eta_b * half_rho * drive_b
     J[1, 1] = eta_b * drive_up
