@@ -13,6 +13,7 @@ from odeflow.provenance import provenance
 SECTIONS = (
     "ode",
     "variants",
+    "schedules",
     "sweep",
     "equilibria",
     "anisotropic",

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.numerics.compilation import inlined
+from odeflow.numerics.compilation import LANES, inlined
+from odeflow.numerics.elementary import fma
 from odeflow.schedule import Schedule, Scheduled
 
-__all__ = ["CONSTANT", "Course", "course_at", "course_of", "piece_at"]
+__all__ = ["CONSTANT", "Course", "course_at", "course_in_lanes", "course_of", "enter_piece", "leave_piece", "piece_at"]
 
 
 class Course(NamedTuple):
@@ -20,9 +21,11 @@ class Course(NamedTuple):
     """Where the pieces begin, and the end, shape (pieces + 1,); empty if nothing changes."""
     coefficients: npt.NDArray[np.float64]
     """Of epsilon, eta_w and eta_b, highest power first, shape (pieces, 3, degree + 1)."""
+    changes: npt.NDArray[np.bool_]
+    """Which of the three change."""
 
 
-CONSTANT = Course(np.empty(0), np.empty((0, 3, 1)))
+CONSTANT = Course(np.empty(0), np.empty((0, 3, 1)), np.zeros(3, np.bool_))
 
 
 def course_of(epsilon: Scheduled, eta_w: Scheduled, eta_b: Scheduled) -> Course:
@@ -42,7 +45,7 @@ def course_of(epsilon: Scheduled, eta_w: Scheduled, eta_b: Scheduled) -> Course:
                 rows[k, i, degree - len(row) :] = row[::-1]
             else:
                 rows[k, i, -1] = one
-    return Course(np.array([*begins, end]), rows)
+    return Course(np.array([*begins, end]), rows, np.array([isinstance(one, Schedule) for one in given]))
 
 
 @inlined
@@ -55,6 +58,38 @@ def course_at(course, piece, alpha):
         eta_w = eta_w * x + course.coefficients[piece, 1, k]
         eta_b = eta_b * x + course.coefficients[piece, 2, k]
     return epsilon, eta_w, eta_b
+
+
+@inlined
+def enter_piece(course, piece, lane, rows):
+    """Put a piece into one lane of the rows that `course_in_lanes` reads: where it begins, and its coefficients."""
+    rows[lane] = course.edges[piece]
+    degree = course.coefficients.shape[2]
+    for i in range(3):
+        for k in range(degree):
+            rows[(1 + i * degree + k) * LANES + lane] = course.coefficients[piece, i, k]
+
+
+@inlined
+def leave_piece(lane, rows):
+    """Make a lane idle: all is 0 there."""
+    for k in range(rows.size // LANES):
+        rows[k * LANES + lane] = 0.0
+
+
+@inlined
+def course_in_lanes(course, rows, t, h, fraction, values):
+    """Set ``values[i * LANES + lane]`` to epsilon, eta_w and eta_b at a fraction of each lane's step."""
+    degree = course.coefficients.shape[2]
+    for i in range(3):
+        if course.changes[i]:
+            first = 1 + i * degree
+            for lane in range(LANES):
+                values[i * LANES + lane] = rows[first * LANES + lane]
+            for k in range(1, degree):
+                for lane in range(LANES):
+                    x = t[lane] + fraction * h[lane] - rows[lane]
+                    values[i * LANES + lane] = fma(values[i * LANES + lane], x, rows[(first + k) * LANES + lane])
 
 
 @inlined

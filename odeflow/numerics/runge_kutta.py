@@ -19,7 +19,7 @@ from numba import njit
 from numba.extending import overload
 
 from odeflow.numerics.compilation import LANES, inlined, is_set, kept
-from odeflow.numerics.course import CONSTANT, Course, course_at
+from odeflow.numerics.course import CONSTANT, Course, course_in_lanes, enter_piece, leave_piece
 from odeflow.numerics.dop853 import E3, E5, F5, STAGES, STAGES_DENSE, A, B, C, D
 from odeflow.numerics.elementary import exp, fma, log
 from odeflow.numerics.threads import Flag, map_blocks
@@ -59,27 +59,28 @@ def derivative(system, constants, y, dydt):
     )
 
 
-def follow(system, lane, epsilon, eta_w, eta_b, constants):
-    """Put what changes with time into the constants of a lane, where a course is given to `solve`."""
+def follow(system, changes, values, constants):
+    """Put what changes with time into the constants of all lanes, where a course is given to `solve`.
+
+    `values` has epsilon, eta_w and eta_b of a lane at ``i * LANES + lane``, those of them that `changes`; 0 in idle lanes.
+    """
     raise NotImplementedError(
         f"no odeflow.numerics.runge_kutta.follow for {type(system)}: give one with numba's overload"
     )
 
 
 @overload(follow)
-def _follow_nothing(system, lane, epsilon, eta_w, eta_b, constants):  # noqa: ARG001 -- what it declines with
+def _follow_nothing(system, changes, values, constants):  # noqa: ARG001 -- what it declines with
     if getattr(system, "instance_class", None) in FOLLOWERS:
         return None  # it has its own
-    return lambda system, lane, epsilon, eta_w, eta_b, constants: None  # noqa: ARG005
+    return lambda system, changes, values, constants: None  # noqa: ARG005
 
 
 @njit(nogil=True, error_model="numpy")
-def _follow(system, course, trajectory, piece, t, h, fraction, constants):
+def _follow(system, course, rows, t, h, fraction, values, constants):
     """Bring the constants of every lane to a fraction of its step."""
-    for lane in range(LANES):
-        if trajectory[lane] >= 0:
-            epsilon, eta_w, eta_b = course_at(course, piece[lane], t[lane] + fraction * h[lane])
-            follow(system, lane, epsilon, eta_w, eta_b, constants)
+    course_in_lanes(course, rows, t, h, fraction, values)
+    follow(system, course.changes, values, constants)
 
 
 class Solution(NamedTuple):
@@ -222,6 +223,8 @@ def _advance(system, course, n_constants, first, last, times, rtol, atol, max_st
     error, factor = np.zeros(LANES), np.zeros(LANES)
     trajectory = np.full(LANES, -1)  # -1: idle
     piece, stop_at = np.zeros(LANES, np.int64), np.zeros(LANES)  # of the course, and its end: no step crosses it
+    rows = np.zeros((1 + 3 * course.coefficients.shape[2]) * LANES if changes else 0)
+    values = np.zeros(3 * LANES)
     to_write = np.zeros(LANES, np.int64)  # the next output
     is_new, has_output = np.zeros(LANES, np.bool_), np.zeros(LANES, np.bool_)
 
@@ -243,6 +246,8 @@ def _advance(system, course, n_constants, first, last, times, rtol, atol, max_st
                         out[coming, 0, i] = y[i * LANES + lane]
                     to_write[lane] = 1
                 if to_write[lane] < n_times:
+                    if changes:
+                        enter_piece(course, 0, lane, rows)
                     trajectory[lane] = coming
                     is_new[lane] = True
                     running += 1
@@ -252,7 +257,7 @@ def _advance(system, course, n_constants, first, last, times, rtol, atol, max_st
 
         # One step in all lanes. Idle lanes have h = 0 and constants 0, and compute what nobody reads.
         if changes:
-            _follow(system, course, trajectory, piece, t, h, 0.0, constants)
+            _follow(system, course, rows, t, h, 0.0, values, constants)
         derivative(system, constants, y, k[:width])
         for lane in range(LANES):
             if trajectory[lane] < 0:
@@ -270,7 +275,7 @@ def _advance(system, course, n_constants, first, last, times, rtol, atol, max_st
         for stage in range(1, STAGES):
             _stage_state(A[stage], stage, n, y, h, k, total, state)
             if changes:
-                _follow(system, course, trajectory, piece, t, h, C[stage], constants)
+                _follow(system, course, rows, t, h, C[stage], values, constants)
             derivative(system, constants, state, k[stage * width : (stage + 1) * width])
         _stage_state(B, STAGES, n, y, h, k, total, y_new)
         _estimate_error(n, y, y_new, h, k, rtol, atol, total, total_5, other_5, error)
@@ -283,18 +288,18 @@ def _advance(system, course, n_constants, first, last, times, rtol, atol, max_st
             dense = dense or inside
         if dense:
             if changes:
-                _follow(system, course, trajectory, piece, t, h, 1.0, constants)
+                _follow(system, course, rows, t, h, 1.0, values, constants)
             derivative(system, constants, y_new, k[STAGES * width : (STAGES + 1) * width])
             for stage in range(STAGES + 1, STAGES_DENSE):
                 _stage_state(A[stage], stage, n, y, h, k, total, state)
                 if changes:
-                    _follow(system, course, trajectory, piece, t, h, C[stage], constants)
+                    _follow(system, course, rows, t, h, C[stage], values, constants)
                 derivative(system, constants, state, k[stage * width : (stage + 1) * width])
             _interpolant(n, y, y_new, h, k, total, q)
             for at in range(width):
                 state[at], slope[at] = _interpolate(_THETA, y, width, at, q)
             if changes:
-                _follow(system, course, trajectory, piece, t, h, _THETA, constants)
+                _follow(system, course, rows, t, h, _THETA, values, constants)
             derivative(system, constants, state, total)
             _add_defect(n, state, slope, total, h, rtol, atol, has_output, error)
         for lane in range(LANES):
@@ -318,6 +323,7 @@ def _advance(system, course, n_constants, first, last, times, rtol, atol, max_st
                 t[lane] = t_new[lane]
                 if changes and t[lane] == stop_at[lane] and piece[lane] + 1 < pieces:
                     piece[lane] += 1
+                    enter_piece(course, piece[lane], lane, rows)
                     stop_at[lane] = min(course.edges[piece[lane] + 1], end)
                 for i in range(n):
                     y[i * LANES + lane] = y_new[i * LANES + lane]
@@ -338,6 +344,7 @@ def _advance(system, course, n_constants, first, last, times, rtol, atol, max_st
             if to_write[lane] == n_times:
                 trajectory[lane] = -1
                 running -= 1
+                leave_piece(lane, rows)
                 for c in range(
                     n_constants
                 ):  # as in a lane that was never used, so that an expensive system can leave it out

@@ -13,6 +13,7 @@ import numpy as np
 from odeflow.model import LearningRule
 from odeflow.order_parameters import NETWORKS
 from odeflow.parameters import LABELS, entries_of
+from odeflow.schedule import from_record
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,6 +26,7 @@ __all__ = [
     "configuration_of",
     "differing",
     "drawn_of",
+    "is_schedule",
     "parameters_of",
     "shared",
     "source_of",
@@ -199,7 +201,13 @@ def parameters_of(result: xr.Dataset) -> dict[str, Any]:
                 for key, value in part.items()
                 if isinstance(value, str | bool | int | float) and key not in swept and key not in result.data_vars
             }
+            values |= {key: from_record(value) for key, value in part.items() if is_schedule(value)}
     return values
+
+
+def is_schedule(value: Any) -> bool:
+    """Return whether what a configuration has is the record of a schedule."""
+    return isinstance(value, dict) and value.get("kind") == "Schedule"
 
 
 def configuration_of(result: xr.Dataset) -> dict[str, Any]:

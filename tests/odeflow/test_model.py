@@ -20,7 +20,7 @@ from odeflow import Adversary, GaussianMixture, LearningRule
         (GaussianMixture, "v1", 0.0),
         (GaussianMixture, "v2", -1.0),
         (GaussianMixture, "rho", math.inf),
-        (LearningRule, "eta_w", 0.0),
+        (LearningRule, "eta_w", -0.1),
         (LearningRule, "eta_b", -0.2),
         (Adversary, "epsilon", math.nan),
         (Adversary, "epsilon", -1.0),

@@ -125,14 +125,15 @@ def _load(system, index, lane, constants, y):
 
 
 @overload(runge_kutta.follow)
-def _follow(system, lane, epsilon, eta_w, eta_b, constants):
+def _follow(system, changes, values, constants):
     if _kernel(system) is None:
         return None
 
-    def follow(system, lane, epsilon, eta_w, eta_b, constants):
-        constants[EPSILON * LANES + lane] = epsilon
-        constants[ETA_W * LANES + lane] = eta_w
-        constants[ETA_B * LANES + lane] = eta_b
+    def follow(system, changes, values, constants):
+        for i, row in enumerate((EPSILON, ETA_W, ETA_B)):
+            if changes[i]:
+                for lane in range(LANES):
+                    constants[row * LANES + lane] = values[i * LANES + lane]
 
     return follow
 

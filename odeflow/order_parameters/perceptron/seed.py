@@ -51,11 +51,9 @@ def _is_seed_model(system: Any) -> bool:
 
 
 @inlined
-def _set_rates(epsilon, eta_w, eta_b, lane, constants):
-    constants[_EPSILON * LANES + lane] = epsilon
+def _set_eta_w(eta_w, lane, constants):
     constants[_ETA_W_HALF_RHO * LANES + lane] = eta_w * constants[_HALF_RHO * LANES + lane]
     constants[_HALF_ETA_W_SQUARED * LANES + lane] = constants[_HALF_SECOND_ORDER * LANES + lane] * (eta_w * eta_w)
-    constants[_ETA_B * LANES + lane] = eta_b
 
 
 @overload(runge_kutta.load)
@@ -69,7 +67,9 @@ def _load(system, index, lane, constants, y):
         lane_constants(v2, constants, _MINUS, lane)
         constants[_HALF_RHO * LANES + lane] = rho / 2
         constants[_HALF_SECOND_ORDER * LANES + lane] = second_order / 2
-        _set_rates(epsilon, eta_w, eta_b, lane, constants)
+        constants[_EPSILON * LANES + lane] = epsilon
+        _set_eta_w(eta_w, lane, constants)
+        constants[_ETA_B * LANES + lane] = eta_b
         constants[_P_PLUS * LANES + lane] = p
         constants[_P_MINUS * LANES + lane] = 1 - p
         constants[_P_V1 * LANES + lane] = p * v1
@@ -84,12 +84,20 @@ runge_kutta.FOLLOWERS.add(SeedModel)
 
 
 @overload(runge_kutta.follow)
-def _follow(system, lane, epsilon, eta_w, eta_b, constants):
+def _follow(system, changes, values, constants):
     if not _is_seed_model(system):
         return None
 
-    def follow(system, lane, epsilon, eta_w, eta_b, constants):
-        _set_rates(epsilon, eta_w, eta_b, lane, constants)
+    def follow(system, changes, values, constants):
+        if changes[0]:
+            for lane in range(LANES):
+                constants[_EPSILON * LANES + lane] = values[lane]
+        if changes[1]:
+            for lane in range(LANES):
+                _set_eta_w(values[LANES + lane], lane, constants)
+        if changes[2]:
+            for lane in range(LANES):
+                constants[_ETA_B * LANES + lane] = values[2 * LANES + lane]
 
     return follow
 

@@ -72,11 +72,9 @@ def _is_variant_model(system: Any) -> bool:
 
 
 @inlined
-def _set_rates(epsilon, eta_w, eta_b, lane, constants):
-    constants[_EPSILON * LANES + lane] = epsilon
+def _set_eta_w(eta_w, lane, constants):
     constants[_ETA_W * LANES + lane] = eta_w
     constants[_ETA_W_SQUARED * LANES + lane] = constants[_SECOND_ORDER * LANES + lane] * (eta_w * eta_w)
-    constants[_ETA_B * LANES + lane] = eta_b
 
 
 @overload(runge_kutta.load)
@@ -89,7 +87,9 @@ def _load(system, index, lane, constants, y):
         constants[_HALF_RHO * LANES + lane] = rho / 2
         constants[_FRACTION * LANES + lane] = fraction
         constants[_SECOND_ORDER * LANES + lane] = second_order
-        _set_rates(epsilon, eta_w, eta_b, lane, constants)
+        constants[_EPSILON * LANES + lane] = epsilon
+        _set_eta_w(eta_w, lane, constants)
+        constants[_ETA_B * LANES + lane] = eta_b
         constants[_P * LANES + lane] = p
         constants[_V1 * LANES + lane] = v1
         constants[_V2 * LANES + lane] = v2
@@ -105,12 +105,20 @@ runge_kutta.FOLLOWERS.add(VariantModel)
 
 
 @overload(runge_kutta.follow)
-def _follow(system, lane, epsilon, eta_w, eta_b, constants):
+def _follow(system, changes, values, constants):
     if not _is_variant_model(system):
         return None
 
-    def follow(system, lane, epsilon, eta_w, eta_b, constants):
-        _set_rates(epsilon, eta_w, eta_b, lane, constants)
+    def follow(system, changes, values, constants):
+        if changes[0]:
+            for lane in range(LANES):
+                constants[_EPSILON * LANES + lane] = values[lane]
+        if changes[1]:
+            for lane in range(LANES):
+                _set_eta_w(values[LANES + lane], lane, constants)
+        if changes[2]:
+            for lane in range(LANES):
+                constants[_ETA_B * LANES + lane] = values[2 * LANES + lane]
 
     return follow
 
