@@ -34,9 +34,8 @@ PLANS = {
             Nets("linear", 0.002, 1, 6_400, 5, 0.1, _STRENGTHS),
             Nets("linear", 0.02, 1, 6_400, 5, 0.1, _STRENGTHS),
             Nets("linear", 0.02, 4, 6_400, 5, 0.1, _STRENGTHS),
-            Nets("conv_small", 0.02, 1, 6_400, 3, 0.1, _STRENGTHS),
-            Nets("conv_small", 0.05, 1, 6_400, 3, 0.1, _STRENGTHS),
-            Nets("conv_small", 0.05, 2, 6_400, 3, 0.1, _STRENGTHS),
+            Nets("conv_small", 0.02, 1, 3_200, 3, 0.1, _STRENGTHS, batch_size=32, tested=500),
+            Nets("conv_small", 0.05, 1, 3_200, 3, 0.1, _STRENGTHS, batch_size=32, tested=500),
         ),
     ),
     True: Plan(
