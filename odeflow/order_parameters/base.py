@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -108,6 +108,8 @@ class System(NamedTuple):
     """Constants that the kernel keeps for a lane."""
     least: int | None = None
     """Trajectories that a thread takes at least, where one is so much work that threads pay for fewer than usual."""
+    solve: Callable[..., Any] | None = None
+    """A solver of its own, that is called as `odeflow.numerics.runge_kutta.solve`."""
 
 
 class Network(abc.ABC):
@@ -206,6 +208,31 @@ class Network(abc.ABC):
         `y` are states, shape (points, any, width); the others as for `systems`. Here nothing: they are exact to rounding.
         """
         return {}
+
+    def expanded(
+        self,
+        mixture: Data,
+        rule: LearningRule,
+        adversary: Adversary,
+        start: Mapping[str, Any],
+        alpha: Array,
+        test_epsilon: float | None,
+        *,
+        sensitivities: Sequence[str],
+        fluctuations: bool,
+        N: int | None,
+        **options: Any,
+    ) -> Any:
+        """Return a trajectory's solution, and variables and coordinates of a result that say what is known around it.
+
+        Raises
+        ------
+        ValueError
+            If that is not derived; here it is not.
+        """
+        raise ValueError(
+            f"fluctuations and sensitivities are not derived for the {self.name}: allowed is network=Perceptron()"
+        )
 
     @abc.abstractmethod
     def simulate(

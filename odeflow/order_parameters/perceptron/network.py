@@ -101,18 +101,23 @@ class Perceptron(Network):
             for name, plain in parameters(type(part)()).items():
                 if name not in ("eta_w", "eta_b", "second_order", "epsilon", "attack_steps", "attack_step"):
                     is_seed &= np.equal(points[name], plain) if name in points else getattr(part, name) == plain
-        systems = []
+        systems: list[System] = []
         for chosen, system in ((is_seed, self._seed), (~is_seed, self._variant)):
             rows = np.flatnonzero(chosen)
-            if rows.size:
+            if rows.size == 0:
+                continue
+            if rows.size == len(start):
+                systems += system(rule, adversary, points, start)
+            else:
                 there = {name: values[rows] for name, values in points.items()}
                 systems += [System(rows[part.rows], *part[1:]) for part in system(rule, adversary, there, start[rows])]
         return systems
 
     def _seed(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> Iterator[System]:
-        from odeflow.order_parameters.perceptron import seed
+        from odeflow.order_parameters.perceptron import seed, seed_solver
 
-        yield System(np.arange(len(start)), seed.SeedModel(_table(seed.PARAMETERS, points, start)), seed.CONSTANTS)
+        model = seed.SeedModel(_table(seed.PARAMETERS, points, start))
+        yield System(np.arange(len(start)), model, seed.CONSTANTS, solve=seed_solver.solve)
 
     def _variant(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> Iterator[System]:
         from odeflow.order_parameters.perceptron import variants
@@ -182,6 +187,27 @@ class Perceptron(Network):
         if rule.eta_b == 0:
             columns[1] = np.full_like(bias, begin["b"])
         return np.stack(columns[: len(self.variables(rule))], axis=1)
+
+    def expanded(
+        self,
+        mixture: Data,
+        rule: LearningRule,
+        adversary: Adversary,
+        start: Mapping[str, Any],
+        alpha: Array,
+        test_epsilon: float | None,
+        *,
+        sensitivities: Sequence[str],
+        fluctuations: bool,
+        N: int | None,
+        **options: Any,
+    ) -> Any:
+        """Return a trajectory with its derivatives by parameters and its fluctuations (exact to order 1/N)."""
+        from odeflow.order_parameters.perceptron.expansion.results import Wanted, expand
+
+        assert isinstance(mixture, GaussianMixture)
+        wanted = Wanted(tuple(sensitivities), fluctuations, N)
+        return expand(mixture, rule, adversary, start, alpha, wanted, test_epsilon, options)
 
     def simulate(
         self,

@@ -22,10 +22,14 @@ from odeflow.numerics.compilation import LANES, inlined
 from odeflow.numerics.elementary import erfcx, exp
 
 __all__ = [
+    "CLOSED_ERF",
     "CLOSED_LINE",
+    "CLOSED_SLOPE",
     "LINEAR_LOGISTIC",
+    "NODES",
     "QUADRATURE",
     "SIGMAS",
+    "WEIGHTS",
     "UpdateFactor",
     "averages",
     "below",
@@ -39,7 +43,7 @@ __all__ = [
     "update_factor",
 ]
 
-CLOSED_LINE, _CLOSED_SLOPE, _CLOSED_ERF, QUADRATURE = range(4)
+CLOSED_LINE, CLOSED_SLOPE, CLOSED_ERF, QUADRATURE = range(4)
 _ERF_SQUARED, _TANH_SQUARED, _TANH_SLOPE, LINEAR_LOGISTIC, _ERF_LOGISTIC, _TANH_LOGISTIC = range(6)
 
 # Where f, or for the linear logistic f minus its limits 1 and 0, has fallen below 1e-14 of its scale.
@@ -52,7 +56,7 @@ _REACH = {
     _TANH_LOGISTIC: 17.0,
 }
 SIGMAS = 8.0
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(40)
 _SHORT_NODES, _SHORT_WEIGHTS = np.polynomial.legendre.leggauss(9)
 
 
@@ -85,9 +89,9 @@ def update_factor(rule: LearningRule) -> UpdateFactor:
     if kind in line:
         return UpdateFactor(CLOSED_LINE, 0, *line[kind], math.inf)
     if kind in (("erf", "hinge"), ("erf", "perceptron")):
-        return UpdateFactor(_CLOSED_SLOPE, 0, 0.0, 0.0, cut, _REACH[_ERF_SQUARED])
+        return UpdateFactor(CLOSED_SLOPE, 0, 0.0, 0.0, cut, _REACH[_ERF_SQUARED])
     if kind == ("erf", "squared") and rule.update == "all":
-        return UpdateFactor(_CLOSED_ERF, 0, 0.0, 0.0, cut, _REACH[_ERF_SQUARED])
+        return UpdateFactor(CLOSED_ERF, 0, 0.0, 0.0, cut, _REACH[_ERF_SQUARED])
     function = {
         ("erf", "squared"): _ERF_SQUARED,
         ("tanh", "squared"): _TANH_SQUARED,
@@ -104,7 +108,7 @@ def output_slope(rule: LearningRule) -> UpdateFactor:
     """Return how the averages of g' are computed, at the examples that this rule learns from."""
     cut = update_factor(rule).cut
     if rule.activation == "erf":
-        return UpdateFactor(_CLOSED_SLOPE, 0, 0.0, 0.0, cut, _REACH[_ERF_SQUARED])
+        return UpdateFactor(CLOSED_SLOPE, 0, 0.0, 0.0, cut, _REACH[_ERF_SQUARED])
     if rule.activation == "tanh":
         return UpdateFactor(QUADRATURE, _TANH_SLOPE, 0.0, 0.0, cut, _REACH[_TANH_SLOPE])
     return UpdateFactor(CLOSED_LINE, 0, 1.0, 0.0, cut, math.inf)
@@ -231,9 +235,9 @@ def factor(how, u):
         return 0.0
     if how.family == CLOSED_LINE:
         return how.a + how.c * u
-    if how.family == _CLOSED_SLOPE:
+    if how.family == CLOSED_SLOPE:
         return _erf_and_slope(u)[2]
-    if how.family == _CLOSED_ERF or how.function == _ERF_SQUARED:
+    if how.family == CLOSED_ERF or how.function == _ERF_SQUARED:
         return _erf_squared(u)
     if how.function == _TANH_SQUARED:
         return _tanh_squared(u)
@@ -252,10 +256,10 @@ def lane_factors(how, u, out):
     if how.family == CLOSED_LINE:
         for lane in range(LANES):
             out[lane] = how.a + how.c * u[lane]
-    elif how.family == _CLOSED_SLOPE:
+    elif how.family == CLOSED_SLOPE:
         for lane in range(LANES):
             out[lane] = _erf_and_slope(u[lane])[2]
-    elif how.family == _CLOSED_ERF or how.function == _ERF_SQUARED:
+    elif how.family == CLOSED_ERF or how.function == _ERF_SQUARED:
         for lane in range(LANES):
             out[lane] = _erf_squared(u[lane])
     elif how.function == _TANH_SQUARED:
@@ -363,14 +367,14 @@ def _quadrature(how, m, v, D1, D2, slope, work):
             high = min(m[lane] + s, 0.0 if side == 0 else how.reach)
             half[lane] = max(0.5 * (high - low), 0.0)
             middle[lane] = 0.5 * (high + low)
-        for node in range(_NODES.size):
+        for node in range(NODES.size):
             for lane in range(LANES):
-                u[lane] = middle[lane] + half[lane] * _NODES[node]
+                u[lane] = middle[lane] + half[lane] * NODES[node]
             lane_factors(how, u, f)
             for lane in range(LANES):
                 z = u[lane] - m[lane]
                 density = exp(-0.5 * z * z / v[lane]) / math.sqrt(2 * math.pi * v[lane])
-                weight = _WEIGHTS[node] * half[lane] * density
+                weight = WEIGHTS[node] * half[lane] * density
                 # the logistic's f tends to 1 for u -> -inf: that part is closed
                 limit = 1.0 if one_limit and side == 0 else 0.0
                 D1[lane] += weight * (f[lane] - limit)
@@ -392,9 +396,9 @@ def lane_averages(how, m, v, D1, D2, slope, work):
     """
     if how.family == CLOSED_LINE:
         _closed_line(how, m, v, D1, D2, slope)
-    elif how.family == _CLOSED_SLOPE:
+    elif how.family == CLOSED_SLOPE:
         _closed_slope(how, m, v, D1, D2, slope)
-    elif how.family == _CLOSED_ERF:
+    elif how.family == CLOSED_ERF:
         _closed_erf(m, v, D1, D2, slope)
     else:
         _quadrature(how, m, v, D1, D2, slope, work)
