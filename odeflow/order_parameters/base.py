@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.model import Adversary, Data, GaussianMixture, LearningRule
+from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, check_known
 from odeflow.parameters import Range, as_numbers
 
 __all__ = [
@@ -143,6 +143,14 @@ class Network(abc.ABC):
     def check(self, mixture: Data, rule: LearningRule, adversary: Adversary) -> None:
         """Raise a TypeError or ValueError if one of these is not one for which this network's learning is known."""
 
+    def check_points(self, rule: LearningRule, adversary: Adversary, points: Points) -> None:
+        """Raise a ValueError if numbers of rule and adversary are not ones for which this network's learning is known.
+
+        `points` has each by name, of shape (points,). Those of `rule` and `adversary` have no meaning. Here all that is not common
+        to the networks must have its default.
+        """
+        check_known(f"the {self.name}", points=points)
+
     @abc.abstractmethod
     def check_start(self, rule: LearningRule, start: Points) -> None:
         """Raise a ValueError if initial values, each in its own range, do not go together. Arrays broadcast."""
@@ -200,6 +208,31 @@ class Network(abc.ABC):
         `y` are states, shape (points, any, width); the others as for `systems`. Here nothing: they are exact to rounding.
         """
         return {}
+
+    def expanded(
+        self,
+        mixture: Data,
+        rule: LearningRule,
+        adversary: Adversary,
+        start: Mapping[str, Any],
+        alpha: Array,
+        test_epsilon: float | None,
+        *,
+        sensitivities: Sequence[str],
+        fluctuations: bool,
+        N: int | None,
+        **options: Any,
+    ) -> Any:
+        """Return a trajectory's solution, and variables and coordinates of a result that say what is known around it.
+
+        Raises
+        ------
+        ValueError
+            If that is not derived; here it is not.
+        """
+        raise ValueError(
+            f"fluctuations and sensitivities are not derived for the {self.name}: allowed is network=Perceptron()"
+        )
 
     @abc.abstractmethod
     def simulate(

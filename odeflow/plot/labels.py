@@ -11,6 +11,7 @@ import numpy as np
 from odeflow.model import Adversary, GaussianMixture, LearningRule, numeric_parameters
 from odeflow.order_parameters import NETWORKS
 from odeflow.parameters import LABELS
+from odeflow.schedule import Schedule
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -47,6 +48,8 @@ def described(values: Mapping[Any, Any]) -> str:
 
 def _equation(name: Hashable, value: Any) -> str:
     known = LABELS.get(str(name))
+    if isinstance(value, Schedule):
+        return f"{symbol(name)}: {value!r}".replace("Schedule.", "").replace(", hold=True", "")
     if isinstance(value, Real | np.number) and not isinstance(value, bool | np.bool_):
         return f"${known[1]}={value:.4g}$" if known and known[1] else f"{symbol(name)} {value:.4g}"
     return f"{symbol(name)}: {value}" if isinstance(value, bool | np.bool_) else str(value)
@@ -84,6 +87,7 @@ def title_of(parameters: Mapping[str, Any], dims: Iterable[Hashable], runs: int 
         for name in (*usual, "N", "alpha")
         if name in parameters
         and name not in dims
+        and not isinstance(parameters[name], Schedule)  # it is drawn
         and (name in _SHOWN or name not in usual or float(parameters[name]) != usual[name])
     }
     return described(same) + (f"; mean and s.d. of {runs} runs" if runs else "")

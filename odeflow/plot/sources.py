@@ -13,6 +13,7 @@ import numpy as np
 from odeflow.model import LearningRule
 from odeflow.order_parameters import NETWORKS
 from odeflow.parameters import LABELS, entries_of
+from odeflow.schedule import from_record
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,6 +26,7 @@ __all__ = [
     "configuration_of",
     "differing",
     "drawn_of",
+    "is_schedule",
     "parameters_of",
     "shared",
     "source_of",
@@ -40,6 +42,7 @@ _TOGETHER = 4  # entries of a matrix in one panel, at most
 _OF_DATA = ("cosine", "l1_norm", "l2_norm")
 _TIMES = ("alpha", "examples")
 _COUNTED = ("fixed_point", "branch", "bifurcation", "eigenvalue", "run")  # dims of states, not of an array's entries
+_BAND = ("_mean", "_sd")  # of a variable over runs, as theory has them
 _MOST_DRAWN = 8  # variables of a Dataset that is none of the package's
 
 
@@ -69,6 +72,13 @@ class Source:
     def level(self) -> bool:
         """Whether it is but numbers: fixed points of one model, or one classifier."""
         return set(self.dims) <= {"fixed_point"}
+
+    def band(self, name: str) -> tuple[xr.DataArray, xr.DataArray] | None:
+        """Return between what the theory expects of a variable at finite N: its mean over runs -+ a standard deviation."""
+        mean, spread = (f"{name}{suffix}" for suffix in _BAND)
+        if mean not in self.data or spread not in self.data:
+            return None
+        return self.data[mean] - self.data[spread], self.data[mean] + self.data[spread]
 
     @property
     def flat(self) -> Source:
@@ -112,7 +122,7 @@ def source_of(result: xr.Dataset | xr.DataArray) -> Source:
     if not isinstance(result, xr.Dataset):
         raise TypeError(f"a result of type {type(result).__name__} is no picture: allowed are Datasets and DataArrays")
     data = drawn_of(result)
-    names = tuple(str(name) for name in data.data_vars if name != "stable")
+    names = tuple(str(name) for name in data.data_vars if name != "stable" and not str(name).endswith(_BAND))
     over = tuple(name for name in names if set(data[name].dims) - {"run"})
     names = over or names  # numbers beside curves are no curves
     return Source(data, names, parameters_of(result), str(configuration_of(result).get("function", "")))
@@ -147,7 +157,8 @@ def drawn_of(result: xr.Dataset) -> xr.Dataset:
             dims = [dim for dim in result[name].dims if dim not in result.coords]
             found |= _drawn(name, result[name], dims, frozen=frozen)
         drawn = found
-    others = [name for name in ("stable",) if name in result.data_vars]
+    bands = [f"{name}{suffix}" for name in drawn for suffix in _BAND]
+    others = [name for name in ("stable", *bands) if name in result.data_vars]
     scheduled = [name for name in SCHEDULED if name in result.coords and result[name].dims == ("alpha",)]
     changing = {name: result[name].reset_coords(drop=True).assign_attrs(symbol=LABELS[name][1]) for name in scheduled}
     return result[others].assign(drawn).drop_vars(scheduled).assign(changing)
@@ -199,7 +210,13 @@ def parameters_of(result: xr.Dataset) -> dict[str, Any]:
                 for key, value in part.items()
                 if isinstance(value, str | bool | int | float) and key not in swept and key not in result.data_vars
             }
+            values |= {key: from_record(value) for key, value in part.items() if is_schedule(value)}
     return values
+
+
+def is_schedule(value: Any) -> bool:
+    """Return whether what a configuration has is the record of a schedule."""
+    return isinstance(value, dict) and value.get("kind") == "Schedule"
 
 
 def configuration_of(result: xr.Dataset) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from odeflow.parameters import LABELS, checked_count
-from odeflow.plot.sources import ERRORS, configuration_of, drawn_of
+from odeflow.plot.sources import ERRORS, configuration_of, drawn_of, is_schedule
+from odeflow.schedule import Schedule, from_record
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -149,11 +150,12 @@ def _parameter_rows(result: xr.Dataset) -> list[list[str]]:
         if isinstance(part, Mapping):
             known = {name: value for name, value in part.items() if name in LABELS and name not in result.variables}
             found |= {name: value for name, value in known.items() if name not in found and value is not None}
+            found |= {name: from_record(value) for name, value in part.items() if is_schedule(value)}
     if "run" in result.dims:
         found["runs"] = result.sizes["run"]
     rows = []
     for name, value in found.items():
-        if not isinstance(value, str | bool | int | float):
+        if not isinstance(value, str | bool | int | float | Schedule):
             continue
         text = LABELS[name][0] if name in LABELS else str(name).replace("_", " ")
         tex = LABELS[name][1] if name in LABELS else ""
@@ -165,8 +167,8 @@ def _parameter(value: Any) -> str:
     """Return a parameter as it was given: it is not rounded, unless it has more than ten digits."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, str):
-        return escaped(value)
+    if isinstance(value, str | Schedule):
+        return escaped(str(value).removeprefix("Schedule."))
     if not math.isfinite(value):
         return number(value)
     mantissa, _, power = f"{value:.10g}".partition("e")

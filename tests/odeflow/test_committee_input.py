@@ -109,8 +109,8 @@ def test_a_start_is_one_state_or_one_of_each_run() -> None:
         run(start=starts)
     with pytest.raises(ValueError, match=r"or an array of shape \(2,\) or an array of shape \(4, 2\)$"):
         simulate(MIXTURE, RULE, ADVERSARY, **TWO, start=starts, N=50, runs=4)
-    with pytest.raises(ValueError, match="allowed for the perceptron is one of all runs"):
-        simulate(MIXTURE, RULE, ADVERSARY, alpha=[1.0], N=50, runs=2, R0=[0.1, 0.2])
+    with pytest.raises(ValueError, match=r"R0 has shape \(2,\): allowed is a number or an array of shape \(3,\)$"):
+        simulate(MIXTURE, RULE, ADVERSARY, alpha=[1.0], N=50, runs=3, R0=[0.1, 0.2])
     with pytest.raises(ValueError, match=r"R0 has shape \(2,\): allowed is a number$"):
         integrate(MIXTURE, RULE, ADVERSARY, alpha=[1.0], R0=[0.1, 0.2])
 

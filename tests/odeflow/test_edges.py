@@ -65,8 +65,8 @@ def test_random_models(seed: int) -> None:
         ("v2", (1e300, -1.0)),
         ("rho", (1e200, -1.0)),
         ("epsilon", (1e200, -1.0)),
-        ("eta_w", (1e200, 0.0)),
-        ("eta_b", (1e200, 0.0)),
+        ("eta_w", (1e200, -1.0)),
+        ("eta_b", (1e200, -1.0)),
     ],
 )
 def test_a_model_outside_is_refused_by_range(name: str, values: tuple[float, ...]) -> None:

@@ -21,6 +21,7 @@ from odeflow import (
     fixed_points,
     integrate,
     integrate_batch,
+    latex,
     learning_time,
     load,
     rates,
@@ -29,6 +30,7 @@ from odeflow import (
     sweep,
 )
 from odeflow.numerics.course import course_of
+from odeflow.plot import plot
 from odeflow.schedule import at_time, from_record, record
 
 MIXTURE = GaussianMixture(p=0.7)
@@ -251,3 +253,23 @@ REFUSED: list[tuple[Any, str]] = [
 def test_bad_schedules_are_refused_in_one_sentence(call: Any, words: str) -> None:
     with pytest.raises((TypeError, ValueError), match=words):
         call()
+
+
+def test_figures_and_tables_have_the_schedules() -> None:
+    alpha = np.linspace(0, 100, 11)
+    results = [
+        integrate(MIXTURE, LearningRule(), Adversary(epsilon), alpha=alpha, test_epsilon=1.0)
+        for epsilon in (Schedule.warm_up(1.0, over=20.0), Schedule.linear({0: 0.0, 100: 2.0}), 1.0)
+    ]
+    figure = plot(*results)
+    panel = next(ax for ax in figure.axes if ax.get_ylabel() == r"$\varepsilon$")
+    assert [np.asarray(line.get_ydata())[-1] for line in panel.lines] == [1.0, 2.0]
+    texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert texts == [
+        r"$\varepsilon$: linear({0: 0, 20: 1})",
+        r"$\varepsilon$: linear({0: 0, 100: 2})",
+        r"$\varepsilon=1$",
+    ]
+    assert r"linear(\{0: 0, 20: 1\}, hold=True)" in latex(results[0])
+    single = plot(results[0])
+    assert any(ax.get_ylabel() == r"$\varepsilon$" for ax in single.axes)

@@ -187,7 +187,7 @@ def test_far_out_nothing_moves(b0: float) -> None:
 
 def test_a_schedule_leads_back_from_far_out() -> None:
     # b and epsilon are far from all windows at first; the ramp brings one class back after two thirds of the time
-    there = {"epsilon": Schedule.linear({0.0: 0.0, 30.0: 60.0}), "b0": -40.0, "R0": 0.3, "p": 0.6}
+    there: dict[str, Any] = {"epsilon": Schedule.linear({0.0: 0.0, 30.0: 60.0}), "b0": -40.0, "R0": 0.3, "p": 0.6}
     found = integrate_batch(alpha=[5.0, 15.0, 25.0, 30.0], **there, rtol=1e-8, atol=1e-10)
     exact = integrate_batch(alpha=[5.0, 15.0, 25.0, 30.0], **there, rtol=1e-11, atol=1e-13)
     assert found.status[0] == 0
