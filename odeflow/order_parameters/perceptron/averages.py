@@ -131,6 +131,8 @@ _IN_A, _IN_C, _IN_G_SQUARED, _IN_Z, _IN_G, _A0, _C0, _F = range(8)
 CLASS_ROWS = _F + TERMS
 """Rows of constants of one class."""
 
+_ODD, _WHOLE = 1 / (2 * np.arange(TERMS) + 3), 1 / (np.arange(TERMS) + 1.0)
+
 
 @inlined
 def lane_constants(v, constants, start, lane):
@@ -142,15 +144,20 @@ def lane_constants(v, constants, start, lane):
     constants[(start + _IN_G) * LANES + lane] = 1 / math.sqrt((1 + 4 * v) * (1 + 6 * v))
     constants[(start + _A0) * LANES + lane] = 2 / math.sqrt(math.pi * (1 + 2 * v))
     constants[(start + _C0) * LANES + lane] = 4 / math.pi / math.sqrt(1 + 4 * v)
+    # F's coefficient k is (4/pi) J_k / k! with J_k = int_a^1 (1-x^2)^k / (1+x^2) dx, and J_(k+1) = 2 J_k - L_k with
+    # L_k = int_a^1 (1-x^2)^k dx. An error of J_0 grows like 2^k, and E_g^2 y^k / k! makes up for that.
+    a_squared = (1 + 4 * v) / (1 + 8 * v)
+    a = math.sqrt(a_squared)
+    J = math.pi / 4 - math.atan(a)
+    L = 1 - a
+    power = a  # a (1 - a^2)^k
+    factor = 4 / math.pi  # over k!
     for k in range(TERMS):
-        constants[(start + _F + k) * LANES + lane] = 0.0
-    a = math.sqrt((1 + 4 * v) / (1 + 8 * v))
-    for i in range(_NODES.size):
-        x = (1 + a) / 2 + (1 - a) / 2 * _NODES[i]
-        term = 4 / math.pi * (1 - a) / 2 * _WEIGHTS[i] / (1 + x * x)
-        for k in range(TERMS):
-            constants[(start + _F + k) * LANES + lane] += term
-            term *= (1 - x * x) / (k + 1)
+        constants[(start + _F + k) * LANES + lane] = factor * J
+        J = 2 * J - L
+        power *= 1 - a_squared
+        L = (2 * (k + 1) * L - power) * _ODD[k]
+        factor *= _WHOLE[k]
 
 
 @inlined
