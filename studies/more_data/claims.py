@@ -43,7 +43,7 @@ def with_gaps(data: xr.Dataset) -> xr.Dataset:
         if name == "cost":  # errors of two nets on the same images
             share = larger.mean("run") * (1 - larger.mean("run")) + smaller.mean("run") * (1 - smaller.mean("run"))
         else:
-            share = difference.mean("run") * (1 - difference.mean("run"))
+            share = (difference.mean("run") * (1 - difference.mean("run"))).clip(0)
         data[name] = difference.mean("run")
         data[f"{name}_se"] = np.sqrt(over_runs + share / data.images)
     return data
@@ -184,14 +184,14 @@ def table(data: xr.Dataset) -> str:
         norm = {"l2": "L2", "linf": "L-infinity"}[one.norm.values[0]]
         lines += [
             "",
-            f"{one.title.values[0]}, {one.kind.values[0]}, {norm}, {int(one.images.values[0])} test images: E / S, and S - E after AT and "
+            f"{one.title.values[0]}, {one.kind.values[0]}, {norm}, {int(one.images.values[0])} test images: E/S after AT, and S - E "
             + "after standard training",
-            f"{'epsilon':>9}{'bound':>8}" + "".join(f"{f'{n:,.0f} images':^28}" for n in one.examples.values[0]),
+            f"{'epsilon':>9}{'bound':>8}" + "".join(f"{f'{n:,.0f} images':>17}" for n in one.examples.values[0]),
         ]
         for k, e in enumerate(one.epsilon.values):
             row = one.isel(epsilon=k)
             E, S = row.error.mean("run").values, row.adversarial_error.mean("run").values
-            cells = zip(E, S, row.gap.values, row.standard_gap.values, strict=True)
-            text = "".join(f"{f'{a:.3f}/{b:.3f} {c:.3f} {d:.3f}':^28}" for a, b, c, d in cells)
+            cells = zip(E, S, row.standard_gap.values, strict=True)
+            text = "".join(f"{f'{a:.3f}/{b:.3f} {c:.2f}':>17}" for a, b, c in cells)
             lines.append(f"{e:9.3g}{float(row.bound):8.3f}{text}")
     return "\n".join(lines)

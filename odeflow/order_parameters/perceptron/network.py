@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.laws import Continuous, quadratures
-from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, check_parts, parameters
+from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, check_parts, numeric_parameters, parameters
 from odeflow.order_parameters.base import Array, Network, OrderParameter, Points, System
 from odeflow.parameters import Range
 from odeflow.schedule import largest
@@ -230,7 +230,7 @@ class Perceptron(Network):
         from odeflow.numerics.threads import Flag, map_blocks
         from odeflow.order_parameters.perceptron import monte_carlo
         from odeflow.order_parameters.perceptron.variant_averages import smoothed_share
-        from odeflow.order_parameters.perceptron.variants import kind_of
+        from odeflow.order_parameters.perceptron.variants import Constant, kind_of
 
         assert isinstance(mixture, GaussianMixture)
         out = np.empty((runs, examples.size, 2 if rule.normalised else 3))
@@ -243,6 +243,11 @@ class Perceptron(Network):
             kind_of(rule, adversary, parameters(rule, adversary)),
         )  # fmt: skip
         step = monte_carlo.Step(largest(rule.eta_w), largest(rule.eta_b), rule.decay_w, rule.decay_b, int(rule.batch))
+        search: Any = Constant()
+        if rule.steps == "line_search":  # a simulation has its whole noise
+            numbers = {**numeric_parameters(mixture, rule, adversary), "second_order": True}
+            points = {name: np.array([float(largest(value))]) for name, value in numbers.items()}
+            [(_, search, _, _)] = self._variant(rule, adversary, points, np.ones((1, out.shape[-1])))
         course = course_of(adversary.epsilon, rule.eta_w, rule.eta_b)
         y0 = np.ones((runs, 3))
         y0[:, : start.shape[-1]] = start
@@ -252,7 +257,7 @@ class Perceptron(Network):
             kernel, states, least = monte_carlo.direct, rng_states(seed, runs, LANES), 1
 
         def block(first: int, last: int, stop: Flag) -> None:
-            kernel(states, first, last, N, example, step, course, y0, examples, stop, out)
+            kernel(states, first, last, N, example, step, search, course, y0, examples, stop, out)
 
         map_blocks(block, runs, least=least, progress=" runs" if progress else None)
         return out
