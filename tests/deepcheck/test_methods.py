@@ -1,9 +1,10 @@
 """Losses of the training methods, on models where they are known."""
 
+import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import pytest
@@ -298,26 +299,46 @@ def test_loss_of_adversarial_training(share: float, clean: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ramp", "start", "progress", "factor"),
-    [
-        (0.0, 0.0, 0.0, 1),
-        (0.4, 0.0, 0.0, 0),
-        (0.4, 0.0, 0.1, 0.25),
-        (0.4, 0.0, 0.4, 1),
-        (0.4, 0.0, 0.9, 1),
-        (1.0, 0.0, 0.75, 0.75),
-        (1.0, 0.2, 0.0, 0.2),
-        (0.4, 0.2, 0.1, 0.4),
-        (0.5, 1.5, 0.25, 1.25),
-        (0.0, 0.2, 0.0, 1),
-    ],
+    ("ramp", "progress", "factor"),
+    [(0.0, 0.0, 1), (0.4, 0.0, 0), (0.4, 0.1, 0.25), (0.4, 0.4, 1), (0.4, 0.9, 1), (1.0, 0.75, 0.75)],
 )
-def test_the_radius_grows(ramp: float, start: float, progress: float, factor: float) -> None:
+def test_the_radius_grows(ramp: float, progress: float, factor: float) -> None:
     images, labels = pictures(10, classes=2)
     model, largest = two_classes()
-    method = attacking(AdversarialTraining(epsilon=EPSILON, ramp=ramp, ramp_start=start), EDGE)
+    method = attacking(AdversarialTraining(epsilon=EPSILON, ramp=ramp), EDGE)
     loss = method.loss(model.train(), images, labels, progress=progress, generator=generator(), state=None)
     torch.testing.assert_close(loss.double(), largest(images, labels, factor * EPSILON).mean(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "progress", "factor"),
+    [
+        ((0.0, 1.0), 0.25, 0.25),
+        ((1.0, 0.0), 0.25, 0.75),  # it may fall
+        ((0.5, 0.5), 0.7, 0.5),
+        ((0.0, 1.0, 1.0, 0.5), 1 / 6, 0.5),
+        ((0.0, 1.0, 1.0, 0.5), 0.5, 1.0),
+        ((0.0, 1.0, 1.0, 0.5), 5 / 6, 0.75),
+        ((0.0, 1.2), 0.999, 1.1988),  # and be above epsilon
+    ],
+)
+def test_the_radius_follows_a_schedule(schedule: tuple[float, ...], progress: float, factor: float) -> None:
+    images, labels = pictures(10, classes=2)
+    model, largest = two_classes()
+    radii = tuple(EPSILON * one for one in schedule)
+    method = attacking(AdversarialTraining(epsilon=EPSILON, ramp=0.4, epsilon_schedule=radii), EDGE)
+    loss = method.loss(model.train(), images, labels, progress=progress, generator=generator(), state=None)
+    torch.testing.assert_close(loss.double(), largest(images, labels, factor * EPSILON).mean(), rtol=1e-6, atol=0)
+
+
+def test_a_schedule_is_kept_with_the_recipe() -> None:
+    """And one that is the ramp gives what the ramp gives."""
+    one = recipe("digits", "at", epsilon_schedule=[0.0, 0.2], ramp=0.4)
+    assert Recipe.from_json(json.loads(json.dumps(asdict(one)))) == one
+    assert one.threat == ("linf", 0.2)
+    ramp = AdversarialTraining(epsilon=0.2, ramp=1.0)
+    for progress in (0.0, 0.3, 0.9):
+        assert one.method.epsilon_at(progress) == pytest.approx(ramp.epsilon_at(progress))  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -390,7 +411,12 @@ def test_a_method_makes_its_attack_of_its_fields() -> None:
         (AdversarialTraining, {"attack_steps": 0}, "attack_steps = 0 is out of range"),
         (AdversarialTraining, {"step_size": -0.1}, "step_size = -0.1 is out of range"),
         (AdversarialTraining, {"ramp": 1.1}, "ramp = 1.1 is out of range"),
-        (AdversarialTraining, {"ramp_start": -0.1}, "ramp_start = -0.1 is out of range"),
+        (AdversarialTraining, {"epsilon_schedule": (0.1, -0.1)}, "epsilon_schedule = -0.1 is out of range"),
+        (
+            AdversarialTraining,
+            {"epsilon_schedule": (0.1,)},
+            "epsilon_schedule = (0.1,) is not allowed: two values or more",
+        ),
         (AdversarialTraining, {"first_steps": 0}, "first_steps = 0 is out of range"),
         (AdversarialTraining, {"growth": -0.1}, "growth = -0.1 is out of range"),
         (AdversarialTraining, {"attacked_share": 0.0}, "attacked_share = 0.0 is out of range"),
@@ -419,7 +445,7 @@ def test_bad_fields_of_methods(kind: type[Method], changes: dict[str, Any], mess
 
 def test_fields_belong_to_one_method() -> None:
     assert Standard.settings() == ()
-    assert set(AdversarialTraining.settings()) - set(CCAT.settings()) == {"ramp", "ramp_start", "attacked_share"}
+    assert set(AdversarialTraining.settings()) - set(CCAT.settings()) == {"ramp", "epsilon_schedule", "attacked_share"}
     assert set(CCAT.settings()) - set(AdversarialTraining.settings()) == {"rho", "starts", "backtracking"}
     for method, name in (("standard", "epsilon"), ("at", "rho"), ("ccat", "ramp")):
         with pytest.raises(ValueError, match=f"field of a recipe = '{name}' is unknown"):
