@@ -186,26 +186,11 @@ class Perceptron(Network):
             columns[1] = np.full_like(bias, begin["b"])
         return np.stack(columns[: len(self.variables(rule))], axis=1)
 
-    def expanded(
-        self,
-        mixture: Data,
-        rule: LearningRule,
-        adversary: Adversary,
-        start: Mapping[str, Any],
-        alpha: Array,
-        test_epsilon: float | None,
-        *,
-        sensitivities: Sequence[str],
-        fluctuations: bool,
-        N: int | None,
-        **options: Any,
-    ) -> Any:
+    def expanded(self, *trajectory: Any, **wanted: Any) -> Any:
         """Return a trajectory with its derivatives by parameters and its fluctuations (exact to order 1/N)."""
-        from odeflow.order_parameters.perceptron.expansion.results import Wanted, expand
+        from odeflow.order_parameters.perceptron.expansion.results import expand
 
-        assert isinstance(mixture, GaussianMixture)
-        wanted = Wanted(tuple(sensitivities), fluctuations, N)
-        return expand(mixture, rule, adversary, start, alpha, wanted, test_epsilon, options)
+        return expand(*trajectory, **wanted)
 
     def simulate(
         self,
