@@ -53,7 +53,7 @@ def optimal_schedule(
     R0: float = 0.0,
     b0: float = 0.0,
 ) -> xr.Dataset:
-    r"""Return the schedules that leave the least adversarial error S (section 18 of the theory page; exact as N grows).
+    r"""Return the schedules that leave the least adversarial error S (section 7 of the theory page; exact as N grows).
 
     The search is L-BFGS-B from many starts, with the exact gradient from the adjoint equations of the discretised dynamics,
     and Newton's method at the end. What it returns is a local optimum, up to rounding, with what certifies it: Pontryagin's
