@@ -287,20 +287,28 @@ def _fluctuations(
     if N is None:
         return data
     for i, name in enumerate(_NAMES[: state.shape[1]]):
-        data[f"{name}_mean"] = "alpha", state[:, i] + mean[:, i] / N, _labels(f"mean of {name} over runs at N")
+        data[f"{name}_mean"] = (
+            "alpha",
+            state[:, i] + mean[:, i] / N,
+            _labels(f"mean of {name} over runs at N", rf"\langle {name}\rangle"),
+        )
         spread = np.sqrt(np.maximum(covariance[:, i, i], 0) / N)
-        data[f"{name}_sd"] = "alpha", spread, _labels(f"standard deviation of {name} over runs at N")
+        data[f"{name}_sd"] = "alpha", spread, _labels(f"standard deviation of {name} over runs at N", rf"\sigma_{name}")
     for measure, found in measures.items():
         gradient = found.gradient()
         variance = np.einsum("ti,tij,tj->t", gradient, covariance, gradient)
-        long_name = LABELS[measure][0]
+        long_name, symbol = LABELS[measure]
         value = found.value + found.correction(covariance, mean) / N
-        data[f"{measure}_mean"] = "alpha", value, _labels(f"mean of the {long_name} over runs at N")
+        data[f"{measure}_mean"] = (
+            "alpha",
+            value,
+            _labels(f"mean of the {long_name} over runs at N", rf"\langle {symbol}\rangle"),
+        )
         data[f"{measure}_sd"] = (
-            "alpha", np.sqrt(np.maximum(variance, 0) / N), _labels(f"standard deviation of the {long_name} over runs at N"),
+            "alpha", np.sqrt(np.maximum(variance, 0) / N), _labels(f"standard deviation of the {long_name} over runs at N", rf"\sigma_{symbol}"),
         )  # fmt: skip
     return data
 
 
-def _labels(text: str) -> dict[str, str]:
-    return {"long_name": text, "units": "1"}
+def _labels(text: str, symbol: str = "") -> dict[str, str]:
+    return {"long_name": text, "units": "1"} | ({"symbol": symbol} if symbol else {})
