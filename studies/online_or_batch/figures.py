@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
+    from odeflow.plot.looks import Look
+
 __all__ = ["figure"]
 
 _NAMES = {"constant": "one pass, constant rates", "falling": "one pass, falling rates", "batch": "batch optimum"}
@@ -30,7 +32,7 @@ def figure(data: xr.Dataset) -> Figure:
             for ax, test in zip(row[:2], data.test_epsilon.values, strict=True):
                 _errors(ax, one.sel(test_epsilon=test), chosen)
                 ax.set_ylabel(rf"$S({test:g})$ above the least" if test else "$E$ above the least")
-                ax.set_title(str(one.mixture.values), fontsize="small")
+                ax.set_title(str(one.mixture.values), fontsize="small", loc="right")
             attacked = one.isel(test_epsilon=-1)
             for learner, look in zip(LEARNERS, chosen, strict=True):
                 row[2].plot(
@@ -40,19 +42,26 @@ def figure(data: xr.Dataset) -> Figure:
                     marker=look.marker,
                     markersize=3,
                 )
-            row[2].set(xscale="log", yscale="log", ylabel="boundary error")
-            row[2].set_title(rf"test $\varepsilon={float(attacked.test_epsilon):g}$", fontsize="small")
+            row[2].set_ylabel("boundary error")
+            row[2].set_title(rf"test $\varepsilon={float(attacked.test_epsilon):g}$", fontsize="small", loc="right")
+        for ax in axes.flat:
+            ax.set(xscale="log", yscale="log")
+            ax.set_xticks(
+                data.alpha.values[:: 1 + data.sizes["alpha"] // 5],
+                [f"{x:g}" for x in data.alpha.values[:: 1 + data.sizes["alpha"] // 5]],
+            )
+            ax.minorticks_off()
         for ax in axes[-1]:
             ax.set_xlabel(symbol("alpha"))
-        for learner, look in zip(LEARNERS, chosen, strict=True):
-            axes[0, 1].plot([], [], **look.line(), marker=look.marker, markersize=3, label=_NAMES[learner])
-        axes[0, 1].plot([], [], "o", color="k", markerfacecolor="white", markersize=4, label="runs at finite $N$")
-        axes[0, 1].legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.2))
+        lines = [axes[0, 0].plot([], [], **look.line(), marker=look.marker, markersize=3)[0] for look in chosen]
+        lines += axes[0, 0].plot([], [], "o", color="k", markerfacecolor="white", markersize=4)
+        names = [*(_NAMES[learner] for learner in LEARNERS), "runs at finite $N$"]
+        drawn.legend(lines, names, ncols=4, loc="outside upper center")
         label_panels(axes.flat)
     return drawn  # type: ignore[no-any-return]
 
 
-def _errors(ax: object, one: xr.Dataset, chosen: list[object]) -> None:
+def _errors(ax: object, one: xr.Dataset, chosen: list[Look]) -> None:
     """Draw the lines of all learners, and runs as means with standard errors."""
     least = float(one.least)
     for learner, look in zip(LEARNERS, chosen, strict=True):
@@ -66,4 +75,3 @@ def _errors(ax: object, one: xr.Dataset, chosen: list[object]) -> None:
                 one.simulated_alpha, runs.mean(f"{name}_run"), runs.std(f"{name}_run", ddof=1) / np.sqrt(count), fmt="o",
                 color=look.color, markerfacecolor="white", markersize=5, elinewidth=0.8, zorder=4,
             )  # fmt: skip
-    ax.set(xscale="log", yscale="log")  # type: ignore[attr-defined]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
@@ -87,7 +89,7 @@ def of_mixture(plan: Plan, index: int) -> xr.Dataset:
                 online[t, j], drawn[t, j] = both["online"], both["batch"]
     errors = [errors_of(mixture, R[:, t], b[:, t], test) for t, test in enumerate(TESTS)]
     dims = ("learner", "test_epsilon", "alpha")
-    data = {name: (dims, np.stack([one[name] for one in errors], axis=1)) for name in errors[0]}
+    data: dict[str, Any] = {name: (dims, np.stack([one[name] for one in errors], axis=1)) for name in errors[0]}
     data |= {"R": (dims, R), "b": (dims, b), "best_epsilon": (dims, epsilon), "ridge": (dims[1:], ridge)}
     data |= {"at_bound": (dims[1:], at_bound), "least": ("test_epsilon", least(mixture))}
     data |= {name: ("test_epsilon", values) for name, values in zip(("grid", "standard"), checked, strict=True)}
