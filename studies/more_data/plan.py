@@ -56,7 +56,7 @@ _CIFAR10 = Linear("CIFAR-10, airplane against ship", "cifar10", ("airplane", "sh
 _DIGITS = Linear("digits, 3 against 7", "digits", ("3", "7"), (0.0, 0.4, 0.8), (20, 60, 240), closes=(0.8,), runs=10)
 _DEEP = {
     "mnist": Deep(
-        "MNIST", "mnist", (0.0, 0.1, 0.3), (300, 3_000, 10_000), (150, 20, 9), (1, 1, 1),
+        "MNIST", "mnist", (0.0, 0.1, 0.3), (300, 10_000), (150, 9), (1, 1),
         attack_steps=3, attacked=500, changes=_SMALL,
     ),
     "cifar10": Deep(
