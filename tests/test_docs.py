@@ -18,6 +18,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:^```text\n(.*?)^```\n)?", re.MULT
     [
         "tutorial",
         "two_layers",
+        "schedules",
         "solver",
         "results",
         "sweeps",
