@@ -23,7 +23,6 @@ BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:^```text\n(.*?)^```\n)?", re.MULT
         "results",
         "sweeps",
         "rules",
-        "schedules",
         "phases",
         "erm",
         "data",
