@@ -15,7 +15,20 @@ BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:^```text\n(.*?)^```\n)?", re.MULT
 
 @pytest.mark.parametrize(
     "name",
-    ["tutorial", "two_layers", "solver", "results", "sweeps", "phases", "erm", "data", "deep", "attacks", "warnings", "match"],
+    [
+        "tutorial",
+        "two_layers",
+        "solver",
+        "results",
+        "sweeps",
+        "phases",
+        "erm",
+        "data",
+        "deep",
+        "attacks",
+        "warnings",
+        "match",
+    ],
 )
 def test_a_page_runs_from_top_to_bottom(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
