@@ -12,7 +12,7 @@ from odeflow.fixed_points.plateau import plateau_length
 from odeflow.fixed_points.relaxation import end_states_batch, learning_time, relaxation_time
 from odeflow.fixed_points.symmetric import specialisation_rate, symmetric_fixed_points
 from odeflow.integrate import IntegrationError, integrate, integrate_batch
-from odeflow.model import Adversary, GaussianClusters, GaussianMixture, LearningRule, TeacherStudent, xor
+from odeflow.model import Adversary, Factor, GaussianClusters, GaussianMixture, LearningRule, TeacherStudent, xor
 from odeflow.optimal import optimal_classifier
 from odeflow.order_parameters import Committee, Perceptron
 from odeflow.order_parameters.perceptron.reference import jacobian, rates
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Adversary",
     "Committee",
+    "Factor",
     "GaussianClusters",
     "GaussianMixture",
     "IntegrationError",

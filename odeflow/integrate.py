@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -68,6 +68,9 @@ def integrate(
     test_epsilon: float | None = None,
     max_steps: int | None = None,
     on_failure: Literal["raise", "return"] = "raise",
+    fluctuations: bool = False,
+    N: int | None = None,
+    sensitivities: Sequence[str] = (),
     **initial: npt.ArrayLike,
 ) -> xr.Dataset:
     """Integrate the order parameters over learning time (exact as N grows; equations (1.1) and (3) of the theory page).
@@ -96,6 +99,14 @@ def integrate(
         Most steps that the solver may take, >= 1; default: the network's (1,000,000 for the perceptron).
     on_failure
         What to do if the trajectory cannot be integrated: raise, or return with a `status` other than 0 and nan.
+    fluctuations
+        Whether to add what runs at a large finite N do beside the theory's trajectory, exact to order 1/N: equations (6) of
+        the theory page, for the perceptron. All runs begin with exactly the initial values.
+    N
+        Dimension of the input at which means and standard deviations over runs are added, >= 3; with `fluctuations`.
+    sensitivities
+        Parameters by which derivatives are added: numbers of the mixture, the rule and the adversary, and initial values, by
+        name; for the perceptron. By a `Schedule` it is the derivative by a constant added to it.
     **initial
         The same as `start`, by names with a 0. Of the perceptron: R0, the initial overlap in [-sqrt(Q0), sqrt(Q0)]
         (default 0); b0, the bias (0); Q0, the squared length of the weights, > 0 (1, and always 1 if they are normalised).
@@ -106,6 +117,12 @@ def integrate(
         The order parameters, error and adversarial_error with dim alpha: R and b, and Q if the weights are not
         normalised; scalar status (0: done). Other networks: their order parameters and `measures`; of two layers also
         the scalar quadrature_error, that of the right-hand side as far as it was found.
+
+        With fluctuations also covariance, N times that of R, b (and Q) over runs (dims alpha, order_parameter, other), and
+        mean_correction, N times what their means are above the trajectory (dims alpha, order_parameter); at N, of the order
+        parameters and the errors the means and standard deviations over runs, such as R_mean and R_sd. With sensitivities
+        R_derivative, b_derivative, error_derivative and so on (dims alpha, parameter); that of adversarial_error by epsilon
+        moves the test's epsilon with the adversary's, unless it is given.
 
     Raises
     ------
@@ -132,7 +149,18 @@ def integrate(
     rtol, atol, max_steps = solver_options(network, rtol, atol, max_steps)
     model = {**parameters(rule, adversary), **numeric_parameters(mixture, network)}
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
-    solution = integrate_batch(**model, **values, mixture=mixture, network=network, alpha=alpha, **options)
+    if test_epsilon is not None:
+        test_epsilon = checked_number("test_epsilon", test_epsilon, least=0)
+    more: dict[str, Any] = {}
+    places: dict[str, Any] = {}
+    wanted: dict[str, Any] = {}
+    if fluctuations is not False or N is not None or len(sensitivities) > 0:
+        wanted = {"fluctuations": fluctuations, "N": N, "sensitivities": sensitivities}
+        found = network.expanded(mixture, rule, adversary, values, alpha, test_epsilon, **wanted, **options)
+        solution, more, places = found
+        wanted["sensitivities"] = list(places.get("parameter", []))
+    else:
+        solution = integrate_batch(**model, **values, mixture=mixture, network=network, alpha=alpha, **options)
     status = int(solution.status[0])
     if status != 0 and on_failure == "raise":
         of = ", ".join(map(str, (mixture, rule, adversary, *(() if network == Perceptron() else (network,)))))
@@ -140,21 +168,22 @@ def integrate(
         raise IntegrationError(f"{_advice(status, network)} (the trajectory of {of} from {start_of_it})")
 
     numbers = numeric_parameters(mixture, rule, adversary, network)
-    tested = numbers["epsilon"] if test_epsilon is None else checked_number("test_epsilon", test_epsilon, least=0)
+    tested = numbers["epsilon"] if test_epsilon is None else test_epsilon
     data = labelled(network, mixture, rule, solution.y[0], ("alpha",), numbers, seen_at(tested, alpha))
     columns = {name: np.array([largest(value)]) for name, value in numbers.items()} | {
         "second_order": np.array([rule.second_order])
     }
     reached = network.accuracy(solution.y, mixture, rule, adversary, columns)
     data |= {name: float(value[0]) for name, value in reached.items()}
+    data |= more
     data["status"] = np.int8(status)
     coords = {
         "alpha": alpha, **over_time(numbers, alpha), **start_coordinates(network, mixture, rule, values),
-        **over_time({"test_epsilon": tested}, alpha),
+        **over_time({"test_epsilon": tested}, alpha), **places,
     }  # fmt: skip
     attrs = provenance(
-        "integrate", mixture, rule, adversary, **recorded(network), **values, test_epsilon=tested, **options
-    )
+        "integrate", mixture, rule, adversary, **recorded(network), **values, test_epsilon=tested, **options, **wanted,
+    )  # fmt: skip
     result = label(xr.Dataset(data, coords, attrs))
     result["status"].attrs["meaning"] = _advice(status, network)
     return result
@@ -222,8 +251,8 @@ def integrate_batch(
         "fewer are allowed at once",
     )
     y, status, steps = np.empty((count, times.size, n)), np.zeros(count, np.int8), np.zeros(count, np.int64)
-    for rows, kernel, constants, least in network.systems(mixture, rule, adversary, points, states):
-        solution = solve(
+    for rows, kernel, constants, least, own in network.systems(mixture, rule, adversary, points, states):
+        solution = (own or solve)(
             kernel,
             trajectories=len(rows),
             variables=n,
@@ -351,11 +380,12 @@ def _points(
     states = flat({variable.name: initial[variable.start_name] for variable in variables}, variables)
     values = {name: {**default, **model}[name] for name in columns}
     entries = {f"start[{i}]": states[..., i] for i in range(states.shape[-1])}
-    table = broadcast_table((*columns, *entries), {**values, **entries})
-    points = {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(columns)}
+    points = _broadcast((*columns, *entries), {**values, **entries})
+    table = np.stack([points.pop(name) for name in entries], axis=1)
     for name, column in points.items():
         check_column(name, columns[name], column)
-    return rule, adversary, points, table[:, len(columns) :]
+    network.check_points(rule, adversary, points)
+    return rule, adversary, points, table
 
 
 def _swept(parameter: Parameter) -> bool:
@@ -392,10 +422,12 @@ def broadcast_table(names: tuple[str, ...], values: dict[str, Any]) -> npt.NDArr
     ValueError
         If the shapes do not broadcast together.
     """
+    return np.stack([*_broadcast(names, values).values()], axis=1)
+
+
+def _broadcast(names: tuple[str, ...], values: dict[str, Any]) -> dict[str, Array]:
     values = by_dims(values)
-    arrays = []
-    for name in names:
-        arrays.append(as_numbers(name, values[name]))
+    arrays = [as_numbers(name, values[name]) for name in names]
     try:
         columns = np.broadcast_arrays(*arrays)
     except ValueError:
@@ -403,7 +435,7 @@ def broadcast_table(names: tuple[str, ...], values: dict[str, Any]) -> npt.NDArr
         raise ValueError(f"the shapes {shapes} do not broadcast together: allowed are shapes that do") from None
     points = math.prod(columns[0].shape)
     check_memory(2 * 8 * points * len(names), f"{points:,} points need", "fewer are allowed at once")
-    return np.stack([column.ravel() for column in columns], axis=1)
+    return {name: column.ravel() for name, column in zip(names, columns, strict=True)}
 
 
 def _advice(status: int, network: Network) -> str:

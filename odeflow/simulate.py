@@ -58,7 +58,7 @@ def simulate(
         in general position >= n + K + 1 and >= n + K.
     alpha
         Increasing output times >= 0 in examples per dimension, shape (alpha,). The state is taken after round(alpha N)
-        examples.
+        steps, of one example each unless the rule has a `batch`.
     runs
         Number of independent repetitions, >= 1.
     network

@@ -21,6 +21,8 @@ BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:^```text\n(.*?)^```\n)?", re.MULT
         "solver",
         "results",
         "sweeps",
+        "rules",
+        "schedules",
         "phases",
         "erm",
         "data",

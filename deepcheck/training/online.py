@@ -24,7 +24,7 @@ from deepcheck.checks import checked_choice
 from deepcheck.device import exact_float32
 from deepcheck.training.stacked import StackedNets
 from odeflow.integrate import checked_alpha
-from odeflow.model import Adversary, GaussianMixture, LearningRule, check_parts, checked_count
+from odeflow.model import Adversary, GaussianMixture, LearningRule, check_known, check_parts, checked_count
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -103,6 +103,7 @@ def train_online(
     R = 0.5 at alpha = 20
     """
     check_parts(mixture=mixture, rule=rule, adversary=adversary)
+    check_known("these nets", rule, adversary)
     if (rule.loss, rule.activation, rule.update) != ("squared", "erf", "all"):
         raise ValueError(
             f"rule = {rule!r}: allowed are the squared loss, the activation erf, and updates at all examples"

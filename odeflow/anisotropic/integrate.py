@@ -11,7 +11,15 @@ import numpy.typing as npt
 from odeflow.anisotropic.errors import checked_epsilons, share_in_error
 from odeflow.anisotropic.mixture import LABELS_OF_CLASSES, Mixture, real_array
 from odeflow.integrate import IntegrationError, checked_alpha
-from odeflow.model import Adversary, LearningRule, check_constant, checked_count, checked_number, numeric_parameters
+from odeflow.model import (
+    Adversary,
+    LearningRule,
+    check_constant,
+    check_known,
+    checked_count,
+    checked_number,
+    numeric_parameters,
+)
 from odeflow.numerics.threads import blas_threads
 from odeflow.parameters import a, label
 from odeflow.provenance import provenance
@@ -134,6 +142,11 @@ def integrate(
     import xarray as xr
 
     check_model(rule, adversary)
+    for name in ("eta_w", "eta_b"):
+        if getattr(rule, name) == 0:
+            raise ValueError(
+                f"{name} = 0.0: allowed is > 0 for this theory, which measures time in it; simulate allows 0"
+            )
     if not isinstance(mixture, Mixture):
         raise TypeError(f"mixture = {mixture!r} is of the wrong type: allowed is an anisotropic.Mixture")
     N = mixture.N
@@ -258,6 +271,7 @@ def check_model(rule: object, adversary: object) -> None:
         if not isinstance(part, kind):
             raise TypeError(f"{name} = {part!r} is of the wrong type: allowed is {a(kind.__name__)}")
         check_constant(part)
+    check_known("odeflow.anisotropic", rule, adversary)
     if isinstance(adversary, Adversary) and adversary.norm == "linf" and adversary.epsilon > 1:
         warnings.warn(
             f"epsilon = {adversary.epsilon:g} in L-infinity is more than the whole range of pixel values in [0, 1]; "

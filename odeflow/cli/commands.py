@@ -63,6 +63,12 @@ class Integrate(_Model):
     """Relative tolerance of the order parameters; default: the network's, 1e-8 for the perceptron."""
     atol: float | None = None
     """Absolute tolerance of the order parameters; default: the network's, 1e-10 for the perceptron."""
+    fluctuations: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Add what runs at a finite N do beside the trajectory, exact to order 1/N: of the perceptron."""
+    N: int | None = None
+    """Dimension of the input, >= 3, at which means and standard deviations over runs are added, with --fluctuations."""
+    sensitivities: tuple[str, ...] = ()
+    """Parameters by which derivatives are added, such as rho epsilon R0: of the perceptron."""
 
     def run(self) -> None:
         """Run the command."""
@@ -77,6 +83,9 @@ class Integrate(_Model):
             rtol=self.rtol,
             atol=self.atol,
             test_epsilon=self.test_epsilon,
+            fluctuations=self.fluctuations,
+            N=self.N,
+            sensitivities=self.sensitivities,
         )
         self.finish(result)
 
@@ -201,13 +210,15 @@ _MEASURES = {
     "error": "E", "fgsm_error": "S_FGSM({})", "adversarial_error": "S({})", "loss": "loss", "adversarial_loss": "loss({})",
 }  # fmt: skip
 """What is printed last, and how: with the perturbation that it is at."""
-_NOT_SHOWN = ("status", "stable", "eigenvalues")
+_NOT_SHOWN = ("status", "stable", "eigenvalues", "covariance", "mean_correction")
+_AROUND = ("_mean", "_sd", "_derivative")  # of a variable: on lines of their own
 
 
 def _entries(result: xr.Dataset, dims: tuple[str, ...]) -> dict[str, xr.DataArray]:
     """Return every number of a result by name: those of an array variable one by one, with their indices."""
     entries: dict[str, xr.DataArray] = {}
-    names = [str(name) for name in result.data_vars if name not in (*_MEASURES, *_NOT_SHOWN)]
+    shown = [str(name) for name in result.data_vars if name not in (*_MEASURES, *_NOT_SHOWN)]
+    names = [name for name in shown if not name.endswith(_AROUND)]
     for name in (*names, *(name for name in _MEASURES if name in result)):
         text = _MEASURES.get(name, name).format(f"{float(result.test_epsilon):g}")
         others = [dim for dim in result[name].dims if dim not in dims]
@@ -230,7 +241,24 @@ def _table(result: xr.Dataset) -> str:
             cells.append(
                 f"{name} = {values.item():.2g}" if name == "quadrature_error" else f"{name} = {values.item():.8f}"
             )
-    return "  ".join(cells)
+    return "\n".join(["  ".join(cells), *_around(final)])
+
+
+def _around(final: xr.Dataset) -> list[str]:
+    """Return what the theory says of runs at N, and of changes of parameters, a line each."""
+    names = [str(name) for name in final.data_vars if f"{name}_derivative" in final or f"{name}_sd" in final]
+    lines = []
+    texts = {name: _MEASURES.get(name, name).format(f"{float(final.test_epsilon):g}") for name in names}
+    if "N" in final.coords and any(f"{name}_sd" in final for name in names):
+        cells = [
+            f"{text} = {float(final[f'{name}_mean']):.6f} (s.d. {float(final[f'{name}_sd']):.2g})"
+            for name, text in texts.items()
+        ]
+        lines.append(f"at N = {int(final.N)}: " + "  ".join(cells))
+    for i, parameter in enumerate(final["parameter"].values.tolist() if "parameter" in final else ()):
+        cells = [f"{text} {float(final[f'{name}_derivative'][i]):.6g}" for name, text in texts.items()]
+        lines.append(f"by {parameter}: " + "  ".join(cells))
+    return lines
 
 
 def _fixed_point_table(result: xr.Dataset) -> str:

@@ -107,9 +107,8 @@ def chosen(arguments: list[str]) -> tuple[str, str]:
 def with_choices(command: type[Learner], network: str, data: str, *, starts: bool = True) -> Any:
     """Return a command with the flags of one network and of one kind of data."""
     kind, known = NETWORKS[network], DATA[data]
-    rule, mixture = LearningRule, known.fields_of
-    if kind.without:
-        rule = _flags(LearningRule, {*kind.without}, {})
+    mixture = known.fields_of
+    rule = _flags(LearningRule, {*kind.without, "factor"}, {})  # a function is no flag
     if known.without or known.names:
         mixture = _flags(known.fields_of, {*known.without}, known.names)
     elif data != MIXTURE:

@@ -26,7 +26,7 @@ pieces and their extrema are searched.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.fixed_points.search import search
+from odeflow.fixed_points.sensitivity import checked_names, derivatives
 from odeflow.integrate import broadcast_table, check_column, labelled
 from odeflow.model import (
     Adversary,
@@ -101,6 +102,7 @@ def fixed_points(
     network: Network = Perceptron(),
     start: Mapping[str, npt.ArrayLike] | None = None,
     test_epsilon: float | None = None,
+    sensitivities: Sequence[str] = (),
 ) -> xr.Dataset:
     """Return the fixed points of the order parameters (exact as N grows).
 
@@ -128,13 +130,17 @@ def fixed_points(
         sign, and a state from which the search starts as well. (Those of the seed's perceptron are found without.)
     test_epsilon
         Perturbation at which `adversarial_error` is evaluated, >= 0; default: the adversary's.
+    sensitivities
+        Parameters by which derivatives are added, numbers of mixture, rule and adversary by name: how the fixed points move.
 
     Returns
     -------
     Dataset
         With dim fixed_point, in rising order of b: the order parameters, R and b, stable (bool), error,
         adversarial_error (or the network's `measures`), and eigenvalues with dims fixed_point, eigenvalue (complex128, which netCDF files of this package
-        keep). It may have no entry: for v1 and v2 that differ by 1/4 or more the bias can run away.
+        keep). It may have no entry: for v1 and v2 that differ by 1/4 or more the bias can run away. With sensitivities also
+        R_derivative, b_derivative, error_derivative and so on, dims fixed_point and parameter (nan at a bifurcation); that of
+        adversarial_error by epsilon moves the test's epsilon with the adversary's, unless it is given.
 
     Raises
     ------
@@ -151,6 +157,7 @@ def fixed_points(
 
     checked_network(network).check(mixture, rule, adversary)
     check_constant(rule, adversary)
+    names, given_epsilon = checked_names(sensitivities, mixture, rule, adversary), test_epsilon
     if test_epsilon is None:
         test_epsilon = adversary.epsilon
     test_epsilon = checked_number("test_epsilon", test_epsilon, least=0)
@@ -166,14 +173,21 @@ def fixed_points(
     data = labelled(network, mixture, rule, states, ("fixed_point",), numbers, test_epsilon)
     data["stable"] = ("fixed_point", stable)
     data["eigenvalues"] = (("fixed_point", "eigenvalue"), eigenvalues)
+    coords = {**numbers, "test_epsilon": test_epsilon}
+    if names:
+        coords["parameter"] = list(names)
+        for name, values in derivatives(network, mixture, rule, adversary, states, names, given_epsilon).items():
+            dims = ("fixed_point", "parameter", *(f"{name}_{i}" for i in range(values.ndim - 2)))
+            about = {"long_name": f"derivative of {name.removesuffix('_derivative')} by a parameter", "units": "1"}
+            data[name] = (dims, values, about)
     attrs = provenance("fixed_points", mixture, rule, adversary, **recorded(network), test_epsilon=test_epsilon)
-    return label(xr.Dataset(data, {**numbers, "test_epsilon": test_epsilon}, attrs))
+    return label(xr.Dataset(data, coords, attrs))
 
 
 def is_seed(rule: LearningRule, adversary: Adversary) -> bool:
-    """Return whether the perceptron is the seed's: squared loss, erf, |w| = 1, all attacked with the same epsilon."""
+    """Return whether the perceptron is the seed's: squared loss, erf, |w| = 1, all attacked alike, and learning rates > 0."""
     seed = LearningRule(eta_w=rule.eta_w, eta_b=rule.eta_b, second_order=rule.second_order)
-    return rule == seed and adversary == Adversary(adversary.epsilon)
+    return rule == seed and adversary == Adversary(adversary.epsilon) and rule.eta_w > 0 and rule.eta_b > 0
 
 
 def fixed_points_batch(**model: Any) -> FixedPoints:
@@ -256,4 +270,9 @@ def _without_variants(values: dict[str, Any]) -> dict[str, Any]:
                     f"{field.name} = {value!r}: allowed is {field.default!r}, because fixed points are known for the "
                     "seed model only"
                 )
+    for name in ("eta_w", "eta_b"):
+        if np.any(np.equal(values[name], 0)):
+            raise ValueError(
+                f"{name} = 0.0 is out of range: allowed is > 0, for what does not learn is at rest everywhere"
+            )
     return {name: values[name] for name in PARAMETERS}

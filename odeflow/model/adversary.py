@@ -17,7 +17,7 @@ Norm = Literal["l2", "linf"]
 
 NORMS: tuple[Norm, ...] = get_args(Norm)
 
-Attack = Literal["fgsm", "margin", "pgd", "worst"]
+Attack = Literal["fgsm", "margin", "pgd", "worst", "blind"]
 
 ATTACKS: tuple[Attack, ...] = get_args(Attack)
 
@@ -29,7 +29,8 @@ class Adversary:
 
     A perceptron's example is moved against its label, xi - tau epsilon s, s the gradient of |w|_*: in L2, s = w / |w|; in
     L-infinity, s = sign(w). For a linear classifier this is the worst perturbation of that size. Against two-layer networks
-    (`Committee`) there are four attacks, see `attack`.
+    (`Committee`) there are four attacks, see `attack`. `epsilon_ratio`, `clean_weight` and the attack "blind" are for the
+    perceptron alone. Where labels are flipped (`LearningRule.label_noise`), tau is the label that the learner sees.
 
     Raises
     ------
@@ -56,13 +57,30 @@ class Adversary:
     )
     attack: Attack = choice(
         "fgsm",
-        "attack on a two-layer network",
+        "attack",
         ATTACKS,
-        "fgsm: along the gradient of the loss; margin: along that of -tau phi; pgd: `attack_steps` steps along the "
-        "gradient of the loss, projected; worst: the largest loss.",
+        "On a perceptron fgsm, the worst, or blind: along the direction of the centres, by -tau epsilon B, whatever the weights "
+        "are, as transferred from an ideal classifier. On a two-layer network fgsm: along the gradient of the loss; margin: along "
+        "that of -tau phi; pgd: `attack_steps` steps along the gradient of the loss, projected; worst: the largest loss.",
     )
     attack_steps: int = thing(10, "steps of pgd", "At least 1.")
     attack_step: float = thing(0.25, "length of a step of pgd, in units of epsilon", "> 0.")
+    epsilon_ratio: float = number(
+        1.0,
+        "factor of epsilon for examples that are seen with the label -1",
+        r"\varepsilon_-/\varepsilon",
+        least=0,
+        most=MOST,
+        note="The errors are at the same epsilon for both classes.",
+    )
+    clean_weight: float = number(
+        0.0,
+        "weight of the loss on the same example without attack",
+        r"\kappa",
+        least=0,
+        most=1,
+        note="The loss on the attacked example has the weight 1 - clean_weight.",
+    )
 
     def __post_init__(self) -> None:
         checked(self)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from typing import Any
+
+import numpy as np
 
 from odeflow.model.adversary import Adversary
 from odeflow.model.clusters import GaussianClusters
@@ -13,10 +16,46 @@ from odeflow.model.teacher import TeacherStudent
 from odeflow.parameters import a, parameter_of
 from odeflow.schedule import schedules_of
 
-__all__ = ["Data", "check_constant", "check_parts", "numeric_parameters", "parameters"]
+__all__ = ["COMMON", "Data", "check_constant", "check_known", "check_parts", "numeric_parameters", "parameters"]
 
 Data = GaussianMixture | GaussianClusters | TeacherStudent
 """What a network may learn from: each says which of these it knows."""
+
+
+COMMON = frozenset(
+    {
+        "eta_w", "eta_b", "second_order", "loss", "activation", "update", "normalised",
+        "epsilon", "fraction", "law", "norm", "attack", "attack_steps", "attack_step",
+    }
+)  # fmt: skip
+"""Fields of rule and adversary that are not the perceptron's alone: of these each says itself what it allows."""
+
+
+def check_known(who: str, *parts: object, points: Mapping[str, Any] | None = None) -> None:
+    """Raise a ValueError if a field that is the perceptron's alone does not have its default, for all others who learn.
+
+    Parameters
+    ----------
+    who
+        Who learns, for the message.
+    *parts
+        Rule and adversary.
+    points
+        Fields by name, or arrays of them, that stand instead of those of the parts.
+    """
+    owners = parts or (LearningRule, Adversary)
+    for owner in owners:
+        for field in fields(owner):  # type: ignore[arg-type]
+            value = getattr(owner, field.name) if points is None else points.get(field.name, field.default)
+            assert field.default is not MISSING
+            if field.name not in COMMON and not (value is field.default or np.all(value == field.default)):
+                bad = np.asarray(value)[np.asarray(value) != field.default].flat[0] if np.ndim(value) else value
+                raise ValueError(
+                    f"{field.name} = {bad!r}: allowed for {who} is {field.default!r}, its default; the perceptron of the seed's "
+                    "mixture knows others"
+                )
+            if field.name == "attack" and value == "blind":
+                raise ValueError(f"attack = 'blind': allowed for {who} are the others; it is the perceptron's alone")
 
 
 def check_parts(*, data: tuple[type, ...] = (GaussianMixture,), schedules: bool = False, **parts: object) -> None:

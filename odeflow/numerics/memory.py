@@ -13,6 +13,9 @@ from pathlib import Path
 __all__ = ["check_memory", "free_memory"]
 
 
+_LITTLE = 2**23  # bytes, that are not worth the question
+
+
 def check_memory(needed: float, what: str, advice: str) -> None:
     """Raise an error if something does not fit into the memory that is free.
 
@@ -30,6 +33,8 @@ def check_memory(needed: float, what: str, advice: str) -> None:
     ValueError
         If so many bytes are not free.
     """
+    if needed < _LITTLE:
+        return
     free = free_memory()
     if needed > free:
         raise ValueError(f"{what} {needed / 2**30:.3g} GiB of memory, where {free / 2**30:.3g} GiB are free: {advice}")

@@ -41,6 +41,7 @@ _TINY = 1e-300
 _DONE, _MAX_STEPS, _STEP_TOO_SMALL, _NOT_FINITE = range(4)
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 8.0
 _LOCAL = 0.1  # of rtol and atol are for the local error, so that the accumulated error stays near rtol and atol
+_LOOSER = 10.0  # times that for variables that follow others: more than their errors are smaller
 _THETA = 0.7  # where in a step the interpolant is checked
 _DEFECT = 0.3  # times its defect there is the estimate of its error
 
@@ -125,7 +126,7 @@ def _first_step(lane, n, y, k, end):
 
 
 @inlined
-def _estimate_error(n, y, y_new, h, k, rtol, atol, total_3, total_5, other_5, error):
+def _estimate_error(n, strict, y, y_new, h, k, rtol, atol, total_3, total_5, other_5, error):
     """Set each lane's error in units of the local tolerance, as a root mean square over the variables.
 
     Hairer, Norsett, Wanner, II.10: h err5^2 / sqrt(err5^2 + 0.01 err3^2). Here err5^2 is the sum over two estimates of
@@ -140,7 +141,8 @@ def _estimate_error(n, y, y_new, h, k, rtol, atol, total_3, total_5, other_5, er
         err_5 = 0.0
         for i in range(n):
             at = i * LANES + lane
-            scale = _LOCAL * (atol + rtol * max(abs(y[at]), abs(y_new[at]))) + _TINY
+            local = _LOCAL if i < strict else _LOCAL * _LOOSER
+            scale = local * (atol + rtol * max(abs(y[at]), abs(y_new[at]))) + _TINY
             err_3 += (total_3[at] / scale) ** 2
             err_5 += (total_5[at] / scale) ** 2 + (other_5[at] / scale) ** 2
         denominator = (err_5 + 0.01 * err_3) * n
@@ -205,7 +207,7 @@ def _rejected(lane, n, k, t, h):
     return _STEP_TOO_SMALL if h[lane] * _SHRINK <= 1e-15 * max(t[lane], _TINY) else _DONE
 
 
-def _advance(system, course, n_constants, first, last, times, rtol, atol, max_steps, stop, out, status, steps):
+def _advance(system, course, n_constants, strict, first, last, times, rtol, atol, max_steps, stop, out, status, steps):
     """Integrate the trajectories from the first to before the last, and fill their rows of out, status and steps."""
     n = out.shape[2]
     width = n * LANES
@@ -278,7 +280,7 @@ def _advance(system, course, n_constants, first, last, times, rtol, atol, max_st
                 _follow(system, course, rows, t, h, C[stage], values, constants)
             derivative(system, constants, state, k[stage * width : (stage + 1) * width])
         _stage_state(B, STAGES, n, y, h, k, total, y_new)
-        _estimate_error(n, y, y_new, h, k, rtol, atol, total, total_5, other_5, error)
+        _estimate_error(n, strict, y, y_new, h, k, rtol, atol, total, total_5, other_5, error)
 
         # The interpolant, if a lane has an output time inside its step.
         dense = False
@@ -369,6 +371,7 @@ def solve(
     max_steps: int,
     least: int | None = None,
     course: Course = CONSTANT,
+    strict: int | None = None,
 ) -> Solution:
     """Integrate a batch of trajectories from time 0 and return their states at `times`.
 
@@ -390,6 +393,9 @@ def solve(
     course
         What changes with time, the same for all trajectories; it reaches the last of `times` at least. The system puts it
         into its constants by its own `follow`, and is one of `FOLLOWERS`. Steps end at the edges.
+    strict
+        Variables, the first, for which the tolerances are these; those after them follow from them, such as derivatives by
+        parameters, and a step may have ten times the error there. Default: all.
 
     Returns
     -------
@@ -405,7 +411,20 @@ def solve(
     advance = _advance_own if type(system).__module__.startswith("odeflow.") else _advance_other
 
     def block(first: int, last: int, stop: Flag) -> None:
-        advance(system, course, constants, first, last, times, rtol, atol, max_steps, stop, *solution)
+        advance(
+            system,
+            course,
+            constants,
+            variables if strict is None else strict,
+            first,
+            last,
+            times,
+            rtol,
+            atol,
+            max_steps,
+            stop,
+            *solution,
+        )
 
     map_blocks(block, trajectories, least=4 * LANES if least is None else least)
     return solution

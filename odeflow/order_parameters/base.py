@@ -10,14 +10,14 @@ from __future__ import annotations
 import abc
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from odeflow.model import Adversary, Data, GaussianMixture, LearningRule
+from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, check_known
 from odeflow.parameters import Range, as_numbers
 
 __all__ = [
@@ -108,6 +108,8 @@ class System(NamedTuple):
     """Constants that the kernel keeps for a lane."""
     least: int | None = None
     """Trajectories that a thread takes at least, where one is so much work that threads pay for fewer than usual."""
+    solve: Callable[..., Any] | None = None
+    """A solver of its own, that is called as `odeflow.numerics.runge_kutta.solve`."""
 
 
 class Network(abc.ABC):
@@ -140,6 +142,14 @@ class Network(abc.ABC):
     @abc.abstractmethod
     def check(self, mixture: Data, rule: LearningRule, adversary: Adversary) -> None:
         """Raise a TypeError or ValueError if one of these is not one for which this network's learning is known."""
+
+    def check_points(self, rule: LearningRule, adversary: Adversary, points: Points) -> None:
+        """Raise a ValueError if numbers of rule and adversary are not ones for which this network's learning is known.
+
+        `points` has each by name, of shape (points,). Those of `rule` and `adversary` have no meaning. Here all that is not common
+        to the networks must have its default.
+        """
+        check_known(f"the {self.name}", points=points)
 
     @abc.abstractmethod
     def check_start(self, rule: LearningRule, start: Points) -> None:
@@ -198,6 +208,15 @@ class Network(abc.ABC):
         `y` are states, shape (points, any, width); the others as for `systems`. Here nothing: they are exact to rounding.
         """
         return {}
+
+    def expanded(self, *trajectory: Any, **wanted: Any) -> Any:
+        """Return a trajectory with what is known around it, or raise a ValueError: here nothing is derived.
+
+        See `odeflow.order_parameters.perceptron.expansion.results.expand`.
+        """
+        raise ValueError(
+            f"fluctuations and sensitivities are not derived for the {self.name}: allowed is network=Perceptron()"
+        )
 
     @abc.abstractmethod
     def simulate(

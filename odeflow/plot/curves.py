@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["curves"]
 
 _MOST_NAMED = 10  # curves in a panel whose names stand in it
+_BAND_ALPHA = 0.25
 _ROUNDING = 1e-12  # a span of a panel that is none
 _LEVEL: dict[str, Any] = {"color": "0.35", "linewidth": 0.7, "zorder": 1}
 _MARK: dict[str, Any] = {"marker": "o", "color": "0.35", "markersize": 4, "markeredgewidth": 0.8, "linestyle": ""}
@@ -169,6 +170,12 @@ def _draw(one: _Series, name: str, ax: Axes, look: Look, label: str | None) -> N
     if "run" in values.dims:
         draw_points(values, ax, label=label, **look.points())
     else:
+        band = one.source.band(name)
+        if band is not None and len(values.dims) == 1:
+            low, high = (edge.values for edge in band)
+            line = look.line()
+            shade: dict[str, Any] = {"color": line.get("color"), "alpha": _BAND_ALPHA, "linewidth": 0.0, "zorder": 1}
+            ax.fill_between(values[values.dims[0]].values, low, high, **shade)
         alone = {"marker": look.marker} if int(values.notnull().sum()) == 1 else {}  # a line of one point is not seen
         draw_lines(values, ax, label=label, **look.line(), **alone)
 
@@ -195,6 +202,15 @@ def _legend(figure: Figure, series: Sequence[_Series], by_key: dict[str, Look], 
         grey: dict[str, Any] = {"color": "0.3"} if several else {"color": look.color}
         handles += [Line2D([], [], **grey), Line2D([], [], **grey, linestyle="", marker="o", markerfacecolor="white")]
         texts += ["theory", f"simulation{_size(series)}"]
+    shaded = [one.source for one in series if any(one.source.band(name) for name in one.source.names)]
+    if shaded:
+        from matplotlib.patches import Patch
+
+        sizes = {source.parameters.get("N") for source in shaded}
+        at = f" at $N={sizes.pop()}$" if len(sizes) == 1 else ""
+        color = "0.3" if several else looks(1)[0].color
+        handles.append(Patch(facecolor=color, alpha=_BAND_ALPHA, linewidth=0.0))
+        texts.append(f"mean $\\pm$ s.d.{at}, theory")
     for stable, text in ((True, "fixed point"), (False, "unstable fixed point")):
         if any("stable" in level.data and bool((level.data["stable"] == stable).any()) for level in levels):
             handles.append(Line2D([], [], **_LEVEL | _MARK | {"linestyle": "-" if stable else "--"}))

@@ -42,6 +42,7 @@ _TOGETHER = 4  # entries of a matrix in one panel, at most
 _OF_DATA = ("cosine", "l1_norm", "l2_norm")
 _TIMES = ("alpha", "examples")
 _COUNTED = ("fixed_point", "branch", "bifurcation", "eigenvalue", "run")  # dims of states, not of an array's entries
+_BAND = ("_mean", "_sd")  # of a variable over runs, as theory has them
 _MOST_DRAWN = 8  # variables of a Dataset that is none of the package's
 
 
@@ -71,6 +72,13 @@ class Source:
     def level(self) -> bool:
         """Whether it is but numbers: fixed points of one model, or one classifier."""
         return set(self.dims) <= {"fixed_point"}
+
+    def band(self, name: str) -> tuple[xr.DataArray, xr.DataArray] | None:
+        """Return between what the theory expects of a variable at finite N: its mean over runs -+ a standard deviation."""
+        mean, spread = (f"{name}{suffix}" for suffix in _BAND)
+        if mean not in self.data or spread not in self.data:
+            return None
+        return self.data[mean] - self.data[spread], self.data[mean] + self.data[spread]
 
     @property
     def flat(self) -> Source:
@@ -114,7 +122,7 @@ def source_of(result: xr.Dataset | xr.DataArray) -> Source:
     if not isinstance(result, xr.Dataset):
         raise TypeError(f"a result of type {type(result).__name__} is no picture: allowed are Datasets and DataArrays")
     data = drawn_of(result)
-    names = tuple(str(name) for name in data.data_vars if name != "stable")
+    names = tuple(str(name) for name in data.data_vars if name != "stable" and not str(name).endswith(_BAND))
     over = tuple(name for name in names if set(data[name].dims) - {"run"})
     names = over or names  # numbers beside curves are no curves
     return Source(data, names, parameters_of(result), str(configuration_of(result).get("function", "")))
@@ -149,7 +157,8 @@ def drawn_of(result: xr.Dataset) -> xr.Dataset:
             dims = [dim for dim in result[name].dims if dim not in result.coords]
             found |= _drawn(name, result[name], dims, frozen=frozen)
         drawn = found
-    others = [name for name in ("stable",) if name in result.data_vars]
+    bands = [f"{name}{suffix}" for name in drawn for suffix in _BAND]
+    others = [name for name in ("stable", *bands) if name in result.data_vars]
     scheduled = [name for name in SCHEDULED if name in result.coords and result[name].dims == ("alpha",)]
     changing = {name: result[name].reset_coords(drop=True).assign_attrs(symbol=LABELS[name][1]) for name in scheduled}
     return result[others].assign(drawn).drop_vars(scheduled).assign(changing)

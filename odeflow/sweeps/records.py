@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from odeflow.model import Adversary, LearningRule, parameters
 from odeflow.provenance.files import hidden
 from odeflow.provenance.results import opened
 
@@ -22,8 +23,12 @@ __all__ = ["Record", "checked", "exists", "manifest_file", "read_records", "stor
 
 _LOGGER = logging.getLogger(__name__)
 _MOST_SHOWN = 6  # values of a list
-_LATER = {"adversary.attack": "fgsm", "adversary.attack_steps": 10, "adversary.attack_step": 0.25}
-"""Parameters that stores of an earlier date do not have: what they meant."""
+_LATER = {
+    f"{name}.{field}": value
+    for name, part in (("rule", LearningRule()), ("adversary", Adversary()))
+    for field, value in parameters(part).items()
+}
+"""What stores of an earlier date meant by parameters that they do not have: each parameter's default."""
 _ROUNDING = 1e-12  # of the largest number: values that differ by less are the same, computed in another way
 
 

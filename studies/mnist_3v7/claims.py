@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from studies.common.bounds import none_below
 from studies.common.tables import noted
 from studies.mnist_3v7.figures import final
 from studies.mnist_3v7.plan import ATTACKED, NORMS, TRAININGS, Setting
@@ -83,6 +84,17 @@ def claims(data: xr.Dataset, setting: Setting) -> Iterator[Claim]:
         rival="adversarial training in l2 in its place",
         against="l2",
     )
+    yield _bound(data, simulated)
+
+
+def _bound(data: xr.Dataset, simulated: xr.DataArray) -> Claim:
+    """Compare SGD after every training, in every run, with what no classifier can avoid."""
+    least = simulated.min(["training", "run"]).stack(case=("norm", "level"))
+    bound, larger = (
+        data[name].sel(level=simulated.level).stack(case=("norm", "level")) for name in ("bound", "bound_at_larger")
+    )
+    names = [f"{norm} {data.test_epsilon.sel(norm=norm, level=level).item():.3g}" for norm, level in least.case.values]
+    return none_below(least.values, bound.values, larger.values, names)
 
 
 def _lowers(data: xr.Dataset, norm: str, epsilon: float) -> Claim:
@@ -132,6 +144,12 @@ def table(data: xr.Dataset) -> str:
     for norm in NORMS:
         cells = ", ".join(f"{t} {data.clipped_error.sel(training=t, attack=norm).item():.3f}" for t in TRAININGS)
         lines.append(f"the same S in {norm} with pixels clipped to [0, 1] after the attack: {cells}")
+    for norm in NORMS:
+        at = data.bound.sel(norm=norm)
+        lines.append(
+            f"no classifier of these test images has a smaller S in {norm} than {at.sel(level=1).item():.3f} at {data.test_epsilon.sel(norm=norm, level=1).item():g}, "
+            f"and {at[-1].item():.3f} at {data.test_epsilon.sel(norm=norm)[-1].item():g}"
+        )
     theory, simulated = final(data)
     means = [float(abs(simulated.mean("run") - line).mean()) for line in (theory, data.limit_adversarial_error)]
     lines.append(

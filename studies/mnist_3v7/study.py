@@ -15,6 +15,7 @@ from odeflow.anisotropic import Mixture, Samples, adversarial_error, empirical_a
 from odeflow.anisotropic.errors import dual_norm
 from odeflow.parameters import label
 from odeflow.provenance import provenance
+from studies.common.bounds import TOO_LARGE, bounds
 from studies.common.images import load_or_digits
 from studies.common.tables import describe
 from studies.mnist_3v7.claims import claims, table
@@ -57,6 +58,9 @@ def run(name: str, *, quick: bool = False) -> Outcome:
         label=("image", pair.y_test),
         digit=("class", list(DIGITS.values())),
     )
+    below = [bounds(pair.X_test, pair.y_test > 0, setting.epsilon[norm] * LEVELS, norm) for norm in NORMS]
+    for key, one in zip(("bound", "bound_at_larger"), np.swapaxes(below, 0, 1), strict=True):
+        data[key] = ("norm", "level"), one
     data = _describe(data)
     data.attrs = provenance(
         f"studies.{name}", seed=str(SEED), data=repr(pair), eta=setting.eta, epochs=setting.epochs, runs=runs,
@@ -178,6 +182,8 @@ def _describe(data: xr.Dataset) -> xr.Dataset:
     """Give each variable its long name and unit."""
     names = {
         "adversarial_error": "adversarial error in theory",
+        "bound": "adversarial error below which no classifier of the test images is",
+        "bound_at_larger": f"the same at {TOO_LARGE} times the test epsilon",
         "simulated_adversarial_error": "share of the test images that are misclassified after the attack",
         "w": "weights in theory, mean over runs",
         "b": "bias in theory, mean over runs",

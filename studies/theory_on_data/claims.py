@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from studies.common.bounds import none_below
 from studies.registry import Claim, contest
 from studies.theory_on_data.plan import CAUSES, SAMPLES, THEORIES
 
@@ -52,6 +53,22 @@ def claims(data: xr.Dataset) -> Iterator[Claim]:
             yield _within(0.06, images.where(linf), f"{pair}, L-infinity: S on the images")
         else:
             yield _closer(images[linf], f"{pair}, L-infinity: S on the images", CLOSER)
+    yield _bound(data)
+
+
+def _bound(data: xr.Dataset) -> Claim:
+    """Compare SGD on the images, every run at every test epsilon, with what no classifier can avoid."""
+    least = data.simulated_adversarial_error.sel(sample="images").min("run")
+    cases, names = [], []
+    for setting in data.setting.values:
+        one = data.sel(setting=setting)
+        every = {"test": np.searchsorted(one.test_epsilon, one.simulated_test_epsilon)}
+        cases.append(
+            [least.sel(setting=setting).values, one.bound.isel(every).values, one.bound_at_larger.isel(every).values]
+        )
+        names += [f"{setting}, tested at {epsilon:.3g}" for epsilon in one.simulated_test_epsilon.values]
+    measured, bound, larger = np.concatenate(cases, axis=1)
+    return none_below(measured, bound, larger, names)
 
 
 def _test(tolerance: float) -> Callable[[xr.DataArray], tuple[str, bool]]:
@@ -131,6 +148,14 @@ def table(data: xr.Dataset) -> str:
             f"{(held_out - plug_in).max():.3f}, with a standard error of at most {se.max():.3f}; it differs from SGD on the "
             f"test images by at most {abs(held_out - images).max():.3f}"
         )
+    for setting in data.setting.values:
+        one = data.sel(setting=setting).isel(test=-1, simulated_test=-1)
+        if one.bound > 0:
+            S = one.simulated_adversarial_error.sel(sample="images").mean("run").item()
+            lines.append(
+                f"{setting}: tested at {one.test_epsilon.item():.3g}, no classifier of these test images is below {one.bound.item():.3f}; SGD "
+                f"has {S:.3f}"
+            )
     lines.append(f"* S differs by more than {DOUBT:g}: the theory does not hold")
     lines.append(
         "E is small where only the tails of the margins err: negative skewness makes them longer than a Gaussian's"

@@ -41,7 +41,10 @@ def figure(data: xr.Dataset) -> Figure:
                 ax.set_ylabel(symbol(DUAL[norm] if name == "dual_norm" else name))
                 below = symbol(x) if dim == "test" else "examples"
                 ax.set_xlabel(below if row == rows - 1 else "", fontsize=8)
+        below = one.bound.swap_dims(test="test_epsilon")
+        draw_lines(below, ax_row[0], label="no classifier is below", color="k", linestyle=":")
         with style():
+            ax_row[0].set_ylabel(symbol("adversarial_error"))
             ax_row[0].axvline(one.epsilon.item(), color="0.8", linewidth=0.8, zorder=0)
             space = {"l2": "L_2", "linf": r"L_\infty"}[norm]
             title = rf"${space}$, $\varepsilon={one.epsilon.item():g}$, $\eta={one.eta.item():g}$"

@@ -22,6 +22,7 @@ from odeflow.anisotropic import (
 )
 from odeflow.parameters import LABELS
 from odeflow.provenance import provenance
+from studies.common.bounds import TOO_LARGE, bounds
 from studies.common.tables import describe
 from studies.registry import Outcome
 from studies.theory_on_data.claims import claims, pairs_of, table
@@ -92,6 +93,8 @@ def _measure(
     data["training_error"] = dims, empirical_adversarial_error(w, b, train.X, train.y, tests, setting.norm)
     x = train.y * (w @ train.X.T)
     data["held_out_error"], data["held_out_error_se"] = _held_out(train, model, setting, epsilons)
+    below = bounds(test.X, test.y > 0, epsilons, setting.norm)
+    data["bound"], data["bound_at_larger"] = ("test", below[0]), ("test", below[1])
     data["skewness"] = "label", [float(skew(x[:, train.y == label], axis=1).mean()) for label in (1, -1)]
     return _differences(data).assign_coords(
         theory=list(THEORIES), sample=list(SAMPLES), cause=list(CAUSES), label=[1, -1], run=np.arange(runs),
@@ -161,6 +164,8 @@ def _described(data: xr.Dataset) -> xr.Dataset:
         "held_out_error": "adversarial error at the end of training, theory with noise, on images that were left out",
         "held_out_error_se": "standard error of the held-out adversarial error",
         "skewness": "skewness of the margins tau w.xi of the training images, mean over runs",
+        "bound": "adversarial error below which no classifier of the test images is",
+        "bound_at_larger": f"the same at {TOO_LARGE} times the test epsilon",
         "difference": "largest difference of the adversarial error at the end, over the test epsilons",
         "isotropic_adversarial_error": "adversarial error at the end, theory with noise of isotropic classes",
         "isotropic_difference": "the same as difference, of the theory of isotropic classes",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from studies.common.bounds import TOO_LARGE, none_below
 from studies.common.tables import allowed_share, describe, noted
 from studies.registry import Claim, contest
 from studies.tradeoff_deep.measure import MIXTURE, TEST
@@ -52,6 +53,10 @@ def described(data: xr.Dataset) -> xr.Dataset:
         }
     names |= {
         f"images_limit_{key}": f"{text}, images, theory in the limit of small rates" for key, text in kinds.items()
+    }
+    names |= {
+        "images_bound": "adversarial error below which no classifier is of the test images on which the nets are attacked",
+        "images_bound_at_larger": f"the same at {TOO_LARGE} times the test epsilon",
     }
     describe(data, names)
     return data
@@ -129,6 +134,9 @@ def claims(data: xr.Dataset, within: tuple[float, float], *, quick: bool) -> Ite
         rival="the next smaller one",
         against=nearest - 1,
     )
+    nets = [str(net) for net in data.images_net.values]
+    S = data.images_adversarial_error.min(["images_training", "images_run"])
+    yield none_below(S.values, data.images_bound.values, data.images_bound_at_larger.values, nets)
 
 
 def _on_images(data: xr.Dataset, key: str, name: str, tolerance: float) -> Claim:
@@ -204,7 +212,11 @@ def table(data: xr.Dataset) -> str:
             one_class = world == "mixture" and abs(E - (1 - MIXTURE.p)) < 0.001
             best.append(f"{net} {epsilon:g}" + " (which knows one class only)" * one_class)
         theory = f"theory {data[f'{world}_theory_best'].item():.3g}"
-        lines += [f"least S at training epsilon: {', '.join([theory, *best])}", ""]
+        lines.append(f"least S at training epsilon: {', '.join([theory, *best])}")
+        if world == "images":
+            below = ", ".join(f"{net} {bound:.4f}" for net, bound in zip(nets, data.images_bound.values, strict=True))
+            lines.append(f"no classifier of the test images on which they are attacked has a smaller S than: {below}")
+        lines.append("")
     far = _far(data, "adversarial_error")
     lines.append(
         f"linear classifiers on images, S less theory: at most {float(far[1:].max()):.3f} after AT, {float(far[0]):.3f} after "

@@ -36,6 +36,10 @@ def figure(data: xr.Dataset) -> Figure:
             labelled: list[Any] = []  # points that have a label
             for net in data[f"{world}_net"].values:
                 _draw(plane, best, data, world, str(net), labelled)
+            if world == "images":
+                below = float(data.images_bound.max())
+                best.axhline(below, color="k", linewidth=1.0, linestyle=":")
+                plane.plot([], [], color="k", linewidth=1.0, linestyle=":", label="no classifier is below")
             best.axvline(test, color="0.8", linewidth=0.8, zorder=0)
             S = rf"adversarial error $S$ at $\varepsilon_\mathrm{{test}}={test:g}$"
             plane.set(xlabel="classification error $E$", ylabel=S)
@@ -48,7 +52,7 @@ def figure(data: xr.Dataset) -> Figure:
         label_panels(axes.flat)
         axes[0, 1].set_xlim(left=-0.004)
         for ax in axes[:, 1]:
-            ax.set_ylim(bottom=0)
+            ax.set_ylim(bottom=-0.02 * ax.get_ylim()[1])
     return drawn  # type: ignore[no-any-return]
 
 

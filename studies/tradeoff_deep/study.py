@@ -15,6 +15,7 @@ from deepcheck.device import describe
 from odeflow import Adversary, LearningRule, adversarial_error, classification_error, sweep
 from odeflow.anisotropic import Mixture, Samples, integrate, simulate
 from odeflow.provenance import provenance
+from studies.common.bounds import bounds
 from studies.common.images import NEGATIVE, POSITIVE, examples, images_of, place
 from studies.common.kept import digest_of, kept, study_folder
 from studies.common.nets import fingerprint, pair_recipe, trained
@@ -143,4 +144,8 @@ def _on_images(images: Images, setting: OnImages, deep: Array) -> xr.Dataset:
     limit = theory(training, replace(rule, second_order=False))
     for name, errors in zip(("error", "adversarial_error"), limit, strict=True):
         data[f"images_limit_{name}"] = "images_training", errors
+    x, y = (one.cpu().numpy() for one in examples(images, setting.attacked))
+    below = [bounds(X, plus, [setting.test], "l2")[:, 0] for X, plus in ((test.X, test.y > 0), (x, y == 1))]
+    for key, one in zip(("bound", "bound_at_larger"), np.transpose(below), strict=True):
+        data[f"images_{key}"] = "images_net", one
     return data.assign(test_epsilon=("world", [TEST, setting.test])).assign_coords(world=list(WORLDS))

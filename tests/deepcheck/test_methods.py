@@ -310,6 +310,26 @@ def test_the_radius_grows(ramp: float, progress: float, factor: float) -> None:
 
 
 @pytest.mark.parametrize(
+    ("schedule", "progress", "factor"),
+    [
+        ((0.0, 1.0), 0.25, 0.25),
+        ((1.0, 0.0), 0.25, 0.75),  # it may fall
+        ((0.0, 1.0, 1.0, 0.5), 1 / 6, 0.5),
+        ((0.0, 1.0, 1.0, 0.5), 0.5, 1.0),
+        ((0.0, 1.0, 1.0, 0.5), 5 / 6, 0.75),
+        ((0.0, 1.2), 0.999, 1.1988),  # and be above epsilon
+    ],
+)
+def test_the_radius_follows_a_schedule(schedule: tuple[float, ...], progress: float, factor: float) -> None:
+    images, labels = pictures(10, classes=2)
+    model, largest = two_classes()
+    radii = tuple(EPSILON * one for one in schedule)
+    method = attacking(AdversarialTraining(epsilon=EPSILON, ramp=0.4, epsilon_schedule=radii), EDGE)
+    loss = method.loss(model.train(), images, labels, progress=progress, generator=generator(), state=None)
+    torch.testing.assert_close(loss.double(), largest(images, labels, factor * EPSILON).mean(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
     ("first", "growth", "steps"),
     [
         (None, 0.5, [10, 10, 10, 10, 10]),
@@ -379,6 +399,8 @@ def test_a_method_makes_its_attack_of_its_fields() -> None:
         (AdversarialTraining, {"attack_steps": 0}, "attack_steps = 0 is out of range"),
         (AdversarialTraining, {"step_size": -0.1}, "step_size = -0.1 is out of range"),
         (AdversarialTraining, {"ramp": 1.1}, "ramp = 1.1 is out of range"),
+        (AdversarialTraining, {"epsilon_schedule": (0.1, -0.1)}, "epsilon_schedule = -0.1 is out of range"),
+        (AdversarialTraining, {"epsilon_schedule": (0.1,)}, "epsilon_schedule = (0.1,) is not allowed: two values"),
         (AdversarialTraining, {"first_steps": 0}, "first_steps = 0 is out of range"),
         (AdversarialTraining, {"growth": -0.1}, "growth = -0.1 is out of range"),
         (AdversarialTraining, {"attacked_share": 0.0}, "attacked_share = 0.0 is out of range"),
@@ -407,7 +429,7 @@ def test_bad_fields_of_methods(kind: type[Method], changes: dict[str, Any], mess
 
 def test_fields_belong_to_one_method() -> None:
     assert Standard.settings() == ()
-    assert set(AdversarialTraining.settings()) - set(CCAT.settings()) == {"ramp", "attacked_share"}
+    assert set(AdversarialTraining.settings()) - set(CCAT.settings()) == {"ramp", "epsilon_schedule", "attacked_share"}
     assert set(CCAT.settings()) - set(AdversarialTraining.settings()) == {"rho", "starts", "backtracking"}
     for method, name in (("standard", "epsilon"), ("at", "rho"), ("ccat", "ramp")):
         with pytest.raises(ValueError, match=f"field of a recipe = '{name}' is unknown"):

@@ -28,10 +28,10 @@ def test_the_kernels_averages_are_the_plain_ones(rule: LearningRule) -> None:
     rng = np.random.default_rng(0)
     m, v = rng.uniform(-6, 6, 100), 10 ** rng.uniform(-2, 2, 100)
     D1, D2, slope = averages(m, v, rule)
-    plain, plain_slope, _, _ = _averages(rule, m, v, 1)
+    plain, plain_slope, _, _ = _averages(rule, m, v)
     np.testing.assert_allclose(D1, plain, rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(slope, plain_slope, rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(D2, _averages(rule, m, v, 2)[0], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(D2, _averages(rule, m, v, power=2)[0], rtol=1e-10, atol=1e-10)
 
 
 @every_variant

@@ -60,6 +60,7 @@ def _found() -> xr.Dataset:
     data = xr.merge(worlds, join="outer").assign(test_epsilon=("world", [TEST, 0.5]))
     for key in ("error", "adversarial_error"):
         data[f"images_limit_{key}"] = data[f"images_theory_{key}"] + 0.1
+    data["images_bound"], data["images_bound_at_larger"] = ("images_net", [0.0, 0.1]), ("images_net", [0.4, 0.5])
     return data.assign_coords(world=["mixture", "images"])
 
 
@@ -97,6 +98,7 @@ def test_the_claims_can_fail() -> None:
             0.0,
         ),  # the best training epsilon is too small
         ("mixture_adversarial_error", {"mixture_net": "linear", "mixture_training": 0.5}, 0.0),
+        ("images_bound", {"images_net": "convolutional"}, 0.31),  # a net is below what no classifier can be
     ):
         bad = good.copy(deep=True)
         bad[name].loc[where] = value

@@ -30,6 +30,10 @@ class AdversarialTraining(AttackingMethod, RecordableMethod):
     ramp: float = 0.0
     """Share of the training over which the radius grows linearly from 0 to epsilon, in [0, 1]. A small convolutional
     net that meets epsilon = 0.3 on MNIST at once may never leave the uniform prediction."""
+    epsilon_schedule: tuple[float, ...] = ()
+    """Radius over the training in the place of the ramp: two values or more, each >= 0, at equal distances from the beginning
+    to the end, and linear in between. It may be above `epsilon`, which stays the radius that the net is to withstand. The
+    length of a step does not change with it. Empty: that of `ramp`."""
     attacked_share: float = 1.0
     """Share of each batch that is attacked, in (0, 1]: 1, or 1/2 as in Szegedy et al. The first examples stay clean;
     at least one is attacked."""
@@ -37,6 +41,10 @@ class AdversarialTraining(AttackingMethod, RecordableMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         checked_number("ramp", self.ramp, least=0, most=1)
+        radii = tuple(checked_number("epsilon_schedule", one, least=0) for one in self.epsilon_schedule)
+        if len(radii) == 1:
+            raise ValueError(f"epsilon_schedule = {radii} is not allowed: two values or more are, or none")
+        object.__setattr__(self, "epsilon_schedule", radii)
         checked_number("attacked_share", self.attacked_share, above=0, most=1)
 
     @cached_property
@@ -60,6 +68,11 @@ class AdversarialTraining(AttackingMethod, RecordableMethod):
 
     def epsilon_at(self, progress: float) -> float:
         """Return the radius of the attack at this progress of the training, in [0, 1)."""
+        if self.epsilon_schedule:
+            place = progress * (len(self.epsilon_schedule) - 1)
+            before = min(int(place), len(self.epsilon_schedule) - 2)
+            low, high = self.epsilon_schedule[before : before + 2]
+            return low + (place - before) * (high - low)
         return self.epsilon * (min(progress / self.ramp, 1.0) if self.ramp else 1.0)
 
     def _clean(self, images: Tensor) -> int:

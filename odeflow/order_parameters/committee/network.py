@@ -18,6 +18,7 @@ from odeflow.model import (
     LearningRule,
     TeacherStudent,
     check_constant,
+    check_known,
     check_parts,
 )
 from odeflow.model.teacher import UNITS
@@ -156,6 +157,7 @@ class Committee(Network):
                     f"{name} = {getattr(rule, name)!r}: allowed for the committee is {allowed!r}; the others are the "
                     "perceptron's"
                 )
+        check_known(f"the {self.name}", rule, adversary)
         self.measures(mixture)
         if isinstance(mixture, TeacherStudent) and adversary.attack == "margin":
             raise ValueError("attack = 'margin': allowed with a teacher is one of fgsm, pgd, worst: there is no class")
@@ -281,6 +283,9 @@ class Committee(Network):
         """Return states from which a search for fixed points starts."""
         from odeflow.order_parameters.committee.guesses import guesses
 
+        for name in ("eta_w", "eta_b"):
+            if getattr(rule, name) == 0:
+                raise ValueError(f"{name} = 0.0: allowed is > 0 where fixed points of the committee are looked for")
         return guesses(self, mixture, start or {})
 
     def coordinates(self, rule: LearningRule, mixture: Data = _SEED) -> Array:

@@ -1,22 +1,63 @@
-"""Compiled kernels of the simulation: `direct` in R^N, and `reduced` to (R, b). Section 2 of the theory page."""
+"""Compiled kernels of the simulation: `direct` in R^N, and `reduced` to (R, b). Section 2 of the theory page.
+
+A step has the mean update of a batch of examples. Orthogonal to w and B their sum is Gaussian whatever the factors of the update
+are, with the squared length chi^2 times the sum of the delta^2 v: one chi^2 is drawn for a step.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from odeflow.numerics.compilation import LANES, inlined, is_set, kept
 from odeflow.numerics.course import course_at, piece_at
 from odeflow.numerics.elementary import log
 from odeflow.numerics.random_streams import box_muller, from_table, uniform
-from odeflow.order_parameters.perceptron.variant_averages import factor, lane_factors
+from odeflow.order_parameters.perceptron.mixed_averages import lane_smoothed, smoothed_factor
+from odeflow.order_parameters.perceptron.variants import CONSTANTS, Kind, lane_search, load_search
 
-__all__ = ["direct", "reduced"]
+__all__ = ["Example", "Step", "direct", "reduced"]
 
 _DRAWS = 6  # uniform numbers that a reduced step needs
+_ONCE = 3  # the first of those that are drawn once for a batch
 _ATTACK_DRAWS = 2  # and these, where the attack is random
+_LABEL = _DRAWS + _ATTACK_DRAWS  # and one where labels are flipped
+
+
+class Example(NamedTuple):
+    """How an example is drawn and changed, and what is learned from it."""
+
+    p: float
+    half_rho: float
+    v1: float
+    """Variance of the class +1, with input noise."""
+    v2: float
+    epsilon: float
+    """Where there is no schedule, as the learning rates."""
+    epsilon_ratio: float
+    fraction: float
+    levels: npt.NDArray[np.float64]
+    """Of the table of the law of epsilon's factor, empty if there is none."""
+    factors: npt.NDArray[np.float64]
+    label_noise: float
+    smoothed: float
+    """k of the factor f - k g'."""
+    clean_weight: float
+    kind: Kind
+
+
+class Step(NamedTuple):
+    """How the weights and the bias learn."""
+
+    eta_w: float
+    eta_b: float
+    decay_w: float
+    decay_b: float
+    batch: int
 
 
 @inlined
@@ -32,21 +73,26 @@ def _chi_squared(normal, u, d, c):
 
 
 @kept
-def reduced(states, first, last, N, model, course, attack, how, normalised, start, examples, stop, out):
+def reduced(states, first, last, N, example, step, search, course, start, steps, stop, out):
     """Fill the rows first <= run < last of out, in two coordinates."""
-    p, rho, v1, v2, eta_w, eta_b, epsilon, fraction = model
-    levels, factors = attack
-    is_random = levels.size > 0 or fraction < 1.0
-    draws = _DRAWS + _ATTACK_DRAWS if is_random else _DRAWS
+    kind = example.kind
+    half_rho, kappa = example.half_rho, example.clean_weight
+    epsilon, eta_w, eta_b = example.epsilon, step.eta_w, step.eta_b
+    is_random = example.levels.size > 0 or example.fraction < 1.0
     state = np.ones((4, LANES), np.uint64)
-    u = np.zeros((_DRAWS + _ATTACK_DRAWS, LANES))
-    z_w, z_perp, chi2 = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
+    u = np.zeros((_LABEL + 1, LANES))
+    rows = np.zeros((27, LANES))  # of one array, so that the compiler knows that they do not overlap
+    z_w, z_perp, chi2, R, b, Q = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
+    sign, tau, size, sqrt_v, shift = rows[6], rows[7], rows[8], rows[9], rows[10]
+    length, cos, sin = rows[11], rows[12], rows[13]
+    # projections of an example on w/|w| and on what of B is orthogonal to it; where the attack goes, and how far it moves x
+    xi_1, xi_2, toward_1, toward_2, reach = rows[14], rows[15], rows[16], rows[17], rows[18]
+    sum_1, sum_2, spread, pull = rows[19], rows[20], rows[21], rows[22]
+    margin, f, f_plain, work = rows[23], rows[24], rows[25], rows[26]
     accepted = np.zeros(LANES, np.bool_)
-    R, b, Q = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
-    tau, size = np.zeros(LANES), np.full(LANES, epsilon)
-    tilde_w, tilde_B, tilde_2 = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
-    margin, f = np.zeros(LANES), np.zeros(LANES)
-    sqrt_v1, sqrt_v2 = math.sqrt(v1), math.sqrt(v2)
+    scale, constants, searched = np.ones(LANES), np.zeros(CONSTANTS * LANES), np.zeros(6 * LANES)
+    load_search(search, constants, searched)
+    sqrt_v1, sqrt_v2 = math.sqrt(example.v1), math.sqrt(example.v2)
     d = (N - 2) / 2 - 1 / 3
     c = 1 / math.sqrt(9 * max(d, 1e-3))
 
@@ -56,21 +102,67 @@ def reduced(states, first, last, N, model, course, attack, how, normalised, star
             state[:, lane] = states[begin + lane, :, 0]
             R[lane], b[lane], Q[lane] = start[begin + lane]
         done, piece = 0, 0
-        for output in range(examples.size):
-            for example in range(done, examples[output]):
+        for output in range(steps.size):
+            for number in range(done, steps[output]):
                 if is_set(stop):
                     return
                 if course.edges.size > 0:
-                    piece = piece_at(course, piece, example / N)
-                    epsilon, eta_w, eta_b = course_at(course, piece, example / N)
-                    size[:] = epsilon
-                for draw in range(draws):
-                    for lane in range(LANES):
-                        u[draw, lane], state[0, lane], state[1, lane], state[2, lane], state[3, lane] = uniform(
-                            state[0, lane], state[1, lane], state[2, lane], state[3, lane]
-                        )
+                    piece = piece_at(course, piece, number / N)
+                    epsilon, eta_w, eta_b = course_at(course, piece, number / N)
+                lane_search(search, constants, searched, R, b, Q, epsilon, eta_w, eta_b, scale)
                 for lane in range(LANES):
-                    z_w[lane], z_perp[lane] = box_muller(u[1, lane], u[2, lane])
+                    length[lane] = math.sqrt(Q[lane])
+                    cos[lane] = R[lane] / length[lane]
+                    sin[lane] = math.sqrt(max(1.0 - cos[lane] * cos[lane], 0.0))
+                    toward_1[lane], toward_2[lane], reach[lane] = 1.0, 0.0, length[lane]
+                    sum_1[lane], sum_2[lane], spread[lane], pull[lane] = 0.0, 0.0, 0.0, 0.0
+                if kind.blind:
+                    for lane in range(LANES):
+                        toward_1[lane], toward_2[lane], reach[lane] = cos[lane], sin[lane], R[lane]
+                for item in range(step.batch):
+                    for draw in range(_LABEL + 1 if kind.noisy else (_LABEL if is_random else _DRAWS)):
+                        if item > 0 and _ONCE <= draw < _DRAWS:
+                            continue
+                        for lane in range(LANES):
+                            u[draw, lane], state[0, lane], state[1, lane], state[2, lane], state[3, lane] = uniform(
+                                state[0, lane], state[1, lane], state[2, lane], state[3, lane]
+                            )
+                    for lane in range(LANES):
+                        z_w[lane], z_perp[lane] = box_muller(u[1, lane], u[2, lane])
+                    for lane in range(LANES):
+                        is_plus = u[0, lane] <= example.p
+                        sign[lane] = 1.0 if is_plus else -1.0
+                        tau[lane] = sign[lane]
+                        sqrt_v[lane] = sqrt_v1 if is_plus else sqrt_v2
+                    if kind.noisy:
+                        for lane in range(LANES):
+                            tau[lane] *= -1.0 if u[_LABEL, lane] <= example.label_noise else 1.0
+                    for lane in range(LANES):
+                        size[lane] = epsilon * (example.epsilon_ratio if tau[lane] < 0.0 else 1.0)
+                    if example.levels.size > 0:
+                        for lane in range(LANES):
+                            size[lane] *= from_table(u[_DRAWS + 1, lane], example.levels, example.factors)
+                    if is_random:
+                        for lane in range(LANES):
+                            size[lane] *= 1.0 if u[_DRAWS, lane] <= example.fraction else 0.0
+
+                    for lane in range(LANES):
+                        xi_1[lane] = sign[lane] * half_rho * cos[lane] + sqrt_v[lane] * z_w[lane]
+                        xi_2[lane] = sign[lane] * half_rho * sin[lane] + sqrt_v[lane] * z_perp[lane]
+                        shift[lane] = size[lane] * reach[lane]
+                        margin[lane] = tau[lane] * (length[lane] * xi_1[lane] - b[lane]) - shift[lane]
+                    lane_smoothed(kind.factors, example.smoothed, margin, f, work)
+                    if kappa > 0.0:
+                        for lane in range(LANES):
+                            margin[lane] += shift[lane]
+                        lane_smoothed(kind.factors, example.smoothed, margin, f_plain, work)
+                    for lane in range(LANES):
+                        attacked = (1.0 - kappa) * f[lane]
+                        delta = tau[lane] * (attacked + kappa * f_plain[lane])
+                        sum_1[lane] += delta * xi_1[lane] - attacked * size[lane] * toward_1[lane]
+                        sum_2[lane] += delta * xi_2[lane] - attacked * size[lane] * toward_2[lane]
+                        spread[lane] += (delta * sqrt_v[lane]) ** 2
+                        pull[lane] += delta
                 # c ~ chi^2 with N - 2 degrees of freedom
                 if N == 3:
                     for lane in range(LANES):
@@ -89,48 +181,23 @@ def reduced(states, first, last, N, model, course, attack, how, normalised, star
                             state[0, lane], state[1, lane], state[2, lane], state[3, lane] = s0, s1, s2, s3
                             normal = box_muller(u1, u2)[0]
                             chi2[lane], accepted[lane] = _chi_squared(normal, u3, d, c)
-                if is_random:
-                    for lane in range(LANES):
-                        by = from_table(u[_DRAWS + 1, lane], levels, factors) if levels.size > 0 else 1.0
-                        size[lane] = epsilon * by if u[_DRAWS, lane] <= fraction else 0.0
-
-                # projections on w/|w| and B, and the squared length, of the attacked example
-                for lane in range(LANES):
-                    is_plus = u[0, lane] <= p
-                    tau[lane] = 1.0 if is_plus else -1.0
-                    v = v1 if is_plus else v2
-                    sqrt_v = sqrt_v1 if is_plus else sqrt_v2
-                    length = math.sqrt(Q[lane])
-                    cos = R[lane] / length
-                    z_B = cos * z_w[lane] + math.sqrt(max(1.0 - cos * cos, 0.0)) * z_perp[lane]
-                    xi_w = tau[lane] * (rho / 2) * cos + sqrt_v * z_w[lane]
-                    xi_B = tau[lane] * (rho / 2) + sqrt_v * z_B
-                    xi_xi = (
-                        (rho / 2) ** 2
-                        + tau[lane] * rho * sqrt_v * z_B
-                        + v * (z_w[lane] * z_w[lane] + z_perp[lane] * z_perp[lane] + chi2[lane])
-                    )
-                    tilde_w[lane] = xi_w - tau[lane] * size[lane]
-                    tilde_B[lane] = xi_B - tau[lane] * size[lane] * cos
-                    tilde_2[lane] = xi_xi - 2.0 * tau[lane] * size[lane] * xi_w + size[lane] * size[lane]
-                    margin[lane] = tau[lane] * (length * tilde_w[lane] - b[lane])
-                lane_factors(how, margin, f)
                 # the update
                 for lane in range(LANES):
-                    delta = tau[lane] * f[lane]
-                    step = eta_w / N * delta
-                    Q_new = Q[lane] + 2.0 * step * math.sqrt(Q[lane]) * tilde_w[lane] + step * step * tilde_2[lane]
-                    R_new = R[lane] + step * tilde_B[lane]
-                    length = math.sqrt(Q_new)
-                    bound = 1.0 if normalised else length
-                    R[lane] = min(max(R_new / length if normalised else R_new, -bound), bound)
-                    Q[lane] = 1.0 if normalised else Q_new
-                    b[lane] -= eta_b / N * delta
-            done = examples[output]
+                    rate = scale[lane] * (eta_w / (N * step.batch))
+                    keep = 1.0 - scale[lane] * (eta_w * step.decay_w / N)
+                    moved = sum_1[lane] * sum_1[lane] + sum_2[lane] * sum_2[lane] + spread[lane] * chi2[lane]
+                    Q_new = keep * keep * Q[lane] + 2.0 * keep * rate * length[lane] * sum_1[lane] + rate * rate * moved
+                    R_new = keep * R[lane] + rate * (cos[lane] * sum_1[lane] + sin[lane] * sum_2[lane])
+                    new_length = math.sqrt(Q_new)
+                    bound = 1.0 if kind.normalised else new_length
+                    R[lane] = min(max(R_new / new_length if kind.normalised else R_new, -bound), bound)
+                    Q[lane] = 1.0 if kind.normalised else Q_new
+                    b[lane] -= scale[lane] * (eta_b / N) * (pull[lane] / step.batch + step.decay_b * b[lane])
+            done = steps[output]
             for lane in range(runs):
                 out[begin + lane, output, 0] = R[lane]
                 out[begin + lane, output, 1] = b[lane]
-                if not normalised:
+                if not kind.normalised:
                     out[begin + lane, output, 2] = Q[lane]
 
 
@@ -156,19 +223,24 @@ def fill_normal(z, state, u):
 
 
 @kept
-def direct(states, first, last, N, model, course, attack, how, normalised, start, examples, stop, out):
+def direct(states, first, last, N, example, step, search, course, start, steps, stop, out):
     """Fill the rows first <= run < last of out, with weights in R^N."""
-    p, rho, v1, v2, eta_w, eta_b, epsilon, fraction = model
-    levels, factors = attack
-    is_random = levels.size > 0 or fraction < 1.0
+    kind = example.kind
+    half_rho, kappa = example.half_rho, example.clean_weight
+    epsilon, eta_w, eta_b = example.epsilon, step.eta_w, step.eta_b
+    is_random = example.levels.size > 0 or example.fraction < 1.0
     padded = -(-N // (2 * LANES)) * 2 * LANES
     z = np.zeros(padded)
     u = np.zeros((2, LANES))
-    chance = np.zeros(1 + _ATTACK_DRAWS)
+    chance = np.zeros(2 + _ATTACK_DRAWS)
     state = np.zeros((4, LANES), np.uint64)
     B = np.full(N, 1 / math.sqrt(N))
     xi = np.zeros(N)
+    total = np.zeros(N)  # of the delta xi of a batch; what the attack adds is along w or B
     w = np.zeros(N)
+    scale, constants, searched = np.ones(LANES), np.zeros(CONSTANTS * LANES), np.zeros(6 * LANES)
+    at_R, at_b, at_Q = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
+    load_search(search, constants, searched)
 
     for run in range(first, last):
         state[:] = states[run]
@@ -182,39 +254,68 @@ def direct(states, first, last, N, model, course, attack, how, normalised, start
         length = math.sqrt(Q0)
         b = b0
         done, piece = 0, 0
-        for output in range(examples.size):
-            for example in range(done, examples[output]):
+        for output in range(steps.size):
+            for number in range(done, steps[output]):
                 if is_set(stop):
                     return
                 if course.edges.size > 0:
-                    piece = piece_at(course, piece, example / N)
-                    epsilon, eta_w, eta_b = course_at(course, piece, example / N)
-                for i in range(1 + _ATTACK_DRAWS if is_random else 1):
-                    chance[i], state[0, 0], state[1, 0], state[2, 0], state[3, 0] = uniform(
-                        state[0, 0], state[1, 0], state[2, 0], state[3, 0]
-                    )
-                tau = 1.0 if chance[0] <= p else -1.0
-                sqrt_v = math.sqrt(v1 if chance[0] <= p else v2)
-                size = epsilon
-                if is_random:
-                    size *= from_table(chance[2], levels, factors) if levels.size > 0 else 1.0
-                    size = size if chance[1] <= fraction else 0.0
-                fill_normal(z, state, u)
+                    piece = piece_at(course, piece, number / N)
+                    epsilon, eta_w, eta_b = course_at(course, piece, number / N)
+                pull, along_B, along_w = 0.0, 0.0, 0.0
+                R = dot(w, B) if kind.blind or kind.searches else 0.0
+                if kind.searches:
+                    at_R[:], at_b[:], at_Q[:] = R, b, length * length
+                    lane_search(search, constants, searched, at_R, at_b, at_Q, epsilon, eta_w, eta_b, scale)
+                for item in range(step.batch):
+                    for i in range(1 + _ATTACK_DRAWS if is_random else 1):
+                        chance[i], state[0, 0], state[1, 0], state[2, 0], state[3, 0] = uniform(
+                            state[0, 0], state[1, 0], state[2, 0], state[3, 0]
+                        )
+                    sign = 1.0 if chance[0] <= example.p else -1.0
+                    sqrt_v = math.sqrt(example.v1 if chance[0] <= example.p else example.v2)
+                    tau = sign
+                    if kind.noisy:
+                        chance[3], state[0, 0], state[1, 0], state[2, 0], state[3, 0] = uniform(
+                            state[0, 0], state[1, 0], state[2, 0], state[3, 0]
+                        )
+                        tau = -sign if chance[3] <= example.label_noise else sign
+                    size = epsilon * (example.epsilon_ratio if tau < 0.0 else 1.0)
+                    if is_random:
+                        if example.levels.size > 0:
+                            size *= from_table(chance[2], example.levels, example.factors)
+                        size = size if chance[1] <= example.fraction else 0.0
+                    fill_normal(z, state, u)
+                    for i in range(N):
+                        xi[i] = sign * half_rho * B[i] + sqrt_v * z[i]
+                    # The attack moves xi by -tau epsilon w/|w|, and so x by -tau epsilon |w|; if blind, by -tau epsilon B.
+                    shift = size * (R if kind.blind else length)
+                    margin = tau * (dot(w, xi) - b) - shift
+                    attacked = tau * (1.0 - kappa) * smoothed_factor(kind.factors, example.smoothed, margin)
+                    delta = attacked
+                    if kappa > 0.0:
+                        delta += tau * kappa * smoothed_factor(kind.factors, example.smoothed, margin + shift)
+                    if item == 0:
+                        for i in range(N):
+                            total[i] = delta * xi[i]
+                    else:
+                        for i in range(N):
+                            total[i] += delta * xi[i]
+                    if kind.blind:
+                        along_B -= tau * attacked * size
+                    else:
+                        along_w -= tau * attacked * size / length
+                    pull += delta
+                rate = scale[0] * eta_w / (N * step.batch)
+                keep = 1.0 - scale[0] * eta_w * step.decay_w / N + rate * along_w
                 for i in range(N):
-                    xi[i] = tau * (rho / 2) * B[i] + sqrt_v * z[i]
-                # The attack moves xi by -tau epsilon w/|w|, and so x by -tau epsilon |w|.
-                x = dot(w, xi) - tau * size * length - b
-                delta = tau * factor(how, tau * x)
-                step = eta_w / N * delta
-                for i in range(N):
-                    w[i] += step * (xi[i] - tau * size / length * w[i])
+                    w[i] = keep * w[i] + rate * (along_B * B[i] + total[i])
                 length = math.sqrt(dot(w, w))
-                if normalised:
+                if kind.normalised:
                     w *= 1.0 / length
                     length = 1.0
-                b -= eta_b / N * delta
-            done = examples[output]
+                b -= scale[0] * eta_b / N * (pull / step.batch + step.decay_b * b)
+            done = steps[output]
             out[run, output, 0] = dot(w, B)
             out[run, output, 1] = b
-            if not normalised:
+            if not kind.normalised:
                 out[run, output, 2] = dot(w, w)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeflow.laws import Continuous, quadratures
-from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, check_parts
+from odeflow.model import Adversary, Data, GaussianMixture, LearningRule, check_parts, numeric_parameters, parameters
 from odeflow.order_parameters.base import Array, Network, OrderParameter, Points, System
 from odeflow.parameters import Range
 from odeflow.schedule import largest
@@ -47,10 +48,14 @@ class Perceptron(Network):
     def check(self, mixture: Data, rule: LearningRule, adversary: Adversary) -> None:
         """Raise if the adversary's norm is not L2, since the data have no axes, or if an average does not exist."""
         check_parts(mixture=mixture, rule=rule, adversary=adversary, schedules=True)
-        if adversary.attack != "fgsm":
+        if adversary.attack not in ("fgsm", "blind"):
             raise ValueError(
-                f"attack = {adversary.attack!r}: allowed is 'fgsm' for the perceptron, for which it is the worst attack; the "
-                "others are for network=Committee(...)"
+                f"attack = {adversary.attack!r}: allowed for the perceptron is 'fgsm', which for it is the worst attack, or "
+                "'blind'; the others are for network=Committee(...)"
+            )
+        if rule.decay_w and rule.normalised:
+            raise ValueError(
+                f"decay_w = {rule.decay_w!r}: allowed is 0 with normalised weights, whose length does not decay"
             )
         grows = (rule.activation, rule.loss) == ("linear", "squared")
         if grows and isinstance(adversary.law, Continuous) and not adversary.law.has_mean_square:
@@ -58,6 +63,18 @@ class Perceptron(Network):
                 f"law = {adversary.law!r} has no finite mean square: allowed is one that has, because the update grows with "
                 "the size of the attack for activation = 'linear' with loss = 'squared'"
             )
+
+    def check_points(self, rule: LearningRule, adversary: Adversary, points: Points) -> None:
+        """Raise a ValueError if numbers do not go together, as the rule itself does: what is swept has not been one."""
+        only = {"batch": (points["batch"] == np.floor(points["batch"]), "a whole number")}
+        if rule.normalised:
+            only["decay_w"] = points["decay_w"] == 0, "0 with normalised weights, whose length does not decay"
+        if rule.loss not in ("squared", "logistic") or rule.activation == "sign" or rule.factor is not None:
+            kind = ", ".join(f"{name} = {getattr(rule, name)!r}" for name in ("loss", "activation", "factor"))
+            only["smoothing"] = points["smoothing"] == 0, f"0 with {kind}"
+        for name, (good, allowed) in only.items():
+            if not np.all(good):
+                raise ValueError(f"{name} = {float(points[name][~good][0])!r}: allowed is {allowed}")
 
     def check_start(self, rule: LearningRule, start: Points) -> None:
         """Raise a ValueError if |R0| > sqrt(Q0), or if Q0 is not 1 for normalised weights."""
@@ -77,33 +94,40 @@ class Perceptron(Network):
         self, mixture: Data, rule: LearningRule, adversary: Adversary, points: Points, start: Array
     ) -> Sequence[System]:
         """Return the points that are the seed model's, with its fast kernel, and those that are variants."""
-        plain = LearningRule(), Adversary()
-        same = ("loss", "activation", "update", "normalised")
-        is_seed = points["fraction"] == 1
-        if any(getattr(rule, name) != getattr(plain[0], name) for name in same) or adversary.law is not None:
-            is_seed = np.zeros_like(is_seed)
-        systems = []
+        is_seed = np.ones(len(start), np.bool_)
+        for part in (rule, adversary):
+            for name, plain in parameters(type(part)()).items():
+                if name not in ("eta_w", "eta_b", "second_order", "epsilon", "attack_steps", "attack_step"):
+                    is_seed &= np.equal(points[name], plain) if name in points else getattr(part, name) == plain
+        systems: list[System] = []
         for chosen, system in ((is_seed, self._seed), (~is_seed, self._variant)):
             rows = np.flatnonzero(chosen)
-            if rows.size:
+            if rows.size == 0:
+                continue
+            if rows.size == len(start):
+                systems += system(rule, adversary, points, start)
+            else:
                 there = {name: values[rows] for name, values in points.items()}
                 systems += [System(rows[part.rows], *part[1:]) for part in system(rule, adversary, there, start[rows])]
         return systems
 
     def _seed(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> Iterator[System]:
-        from odeflow.order_parameters.perceptron import seed
+        from odeflow.order_parameters.perceptron import seed, seed_solver
 
-        yield System(np.arange(len(start)), seed.SeedModel(_table(seed.PARAMETERS, points, start)), seed.CONSTANTS)
+        model = seed.SeedModel(_table(seed.PARAMETERS, points, start))
+        yield System(np.arange(len(start)), model, seed.CONSTANTS, solve=seed_solver.solve)
 
     def _variant(self, rule: LearningRule, adversary: Adversary, points: Points, start: Array) -> Iterator[System]:
         from odeflow.order_parameters.perceptron import variants
-        from odeflow.order_parameters.perceptron.variant_averages import law_scales, update_factor
+        from odeflow.order_parameters.perceptron.variant_averages import law_scales
 
         table = _table(variants.PARAMETERS, points, start)
-        scales = law_scales(rule, *(points[name] for name in ("rho", "v1", "v2", "epsilon")))
+        scales = law_scales(
+            rule, *(points[name] for name in ("rho", "v1", "v2", "epsilon", "input_noise", "epsilon_ratio"))
+        )
+        kind = variants.kind_of(rule, adversary, points)
         for rows, nodes, weights in quadratures(adversary.law, *scales):
-            model = variants.VariantModel(table[rows], nodes, weights, update_factor(rule), rule.normalised)
-            yield System(rows, model, variants.CONSTANTS)
+            yield System(rows, variants.VariantModel(table[rows], nodes, weights, kind), variants.CONSTANTS)
 
     def error(self, state: Mapping[str, Any], points: Points, epsilon: Any) -> Any:
         """Return S(R, b, epsilon); of free weights, of the normalised classifier (exact at any N)."""
@@ -151,10 +175,22 @@ class Perceptron(Network):
         assert isinstance(mixture, GaussianMixture)
         spread = np.sqrt(max(mixture.v1, mixture.v2)) + mixture.rho / 2 + adversary.epsilon
         lengths = [1.0] if rule.normalised else [0.1, 0.4, 1.2, 4.0]
-        grid = np.meshgrid([-0.5, 0.3, 0.8, 0.97], np.linspace(-3, 3, 9) * spread, lengths, indexing="ij")
-        cosine, bias, length = (values.ravel() for values in grid)
-        columns = (cosine * length, bias * length, length**2)
+        cosines, biases = [-0.5, 0.3, 0.8, 0.97], np.linspace(-3, 3, 9) * spread
+        begin = {variable.name: float((start or {}).get(variable.name, variable.start)) for variable in (_R, _b, _Q)}
+        if rule.eta_w == 0:  # frozen
+            lengths = [math.sqrt(begin["Q"])]
+            cosines = [begin["R"] / lengths[0]]
+        cosine, bias, length = (values.ravel() for values in np.meshgrid(cosines, biases, lengths, indexing="ij"))
+        columns = [cosine * length, bias * length, length**2]
+        if rule.eta_b == 0:
+            columns[1] = np.full_like(bias, begin["b"])
         return np.stack(columns[: len(self.variables(rule))], axis=1)
+
+    def expanded(self, *trajectory: Any, **wanted: Any) -> Any:
+        """Return a trajectory with its derivatives by parameters and its fluctuations (exact to order 1/N)."""
+        from odeflow.order_parameters.perceptron.expansion.results import expand
+
+        return expand(*trajectory, **wanted)
 
     def simulate(
         self,
@@ -176,17 +212,27 @@ class Perceptron(Network):
         from odeflow.numerics.random_streams import rng_states
         from odeflow.numerics.threads import Flag, map_blocks
         from odeflow.order_parameters.perceptron import monte_carlo
-        from odeflow.order_parameters.perceptron.variant_averages import update_factor
+        from odeflow.order_parameters.perceptron.variant_averages import smoothed_share
+        from odeflow.order_parameters.perceptron.variants import Constant, kind_of
 
         assert isinstance(mixture, GaussianMixture)
         out = np.empty((runs, examples.size, 2 if rule.normalised else 3))
-        model = (
-            mixture.p, mixture.rho, mixture.v1, mixture.v2,
-            largest(rule.eta_w), largest(rule.eta_b), largest(adversary.epsilon), adversary.fraction,
+        levels, factors = (np.empty(0), np.empty(0)) if adversary.law is None else adversary.law.table()
+        noise = rule.input_noise**2
+        example = monte_carlo.Example(
+            mixture.p, mixture.rho / 2, mixture.v1 + noise, mixture.v2 + noise,
+            largest(adversary.epsilon), adversary.epsilon_ratio, adversary.fraction, levels, factors,
+            rule.label_noise, float(smoothed_share(rule.loss, rule.smoothing)), adversary.clean_weight,
+            kind_of(rule, adversary, parameters(rule, adversary)),
         )  # fmt: skip
+        step = monte_carlo.Step(largest(rule.eta_w), largest(rule.eta_b), rule.decay_w, rule.decay_b, int(rule.batch))
+        search: Any = Constant()
+        if rule.steps == "line_search":  # a simulation has its whole noise
+            numbers = {**numeric_parameters(mixture, rule, adversary), "second_order": True}
+            points = {name: np.array([float(largest(value))]) for name, value in numbers.items()}
+            [system] = self._variant(rule, adversary, points, np.ones((1, out.shape[-1])))
+            search = system.kernel
         course = course_of(adversary.epsilon, rule.eta_w, rule.eta_b)
-        attack = (np.empty(0), np.empty(0)) if adversary.law is None else adversary.law.table()
-        how = update_factor(rule)
         y0 = np.ones((runs, 3))
         y0[:, : start.shape[-1]] = start
         if method == "reduced":
@@ -195,7 +241,7 @@ class Perceptron(Network):
             kernel, states, least = monte_carlo.direct, rng_states(seed, runs, LANES), 1
 
         def block(first: int, last: int, stop: Flag) -> None:
-            kernel(states, first, last, N, model, course, attack, how, rule.normalised, y0, examples, stop, out)
+            kernel(states, first, last, N, example, step, search, course, y0, examples, stop, out)
 
         map_blocks(block, runs, least=least, progress=" runs" if progress else None)
         return out

@@ -11,7 +11,7 @@ Closed forms where they exist; otherwise Gauss-Legendre quadrature on both sides
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,30 +22,41 @@ from odeflow.numerics.compilation import LANES, inlined
 from odeflow.numerics.elementary import erfcx, exp
 
 __all__ = [
+    "CLOSED_ERF",
+    "CLOSED_LINE",
+    "CLOSED_SLOPE",
+    "LINEAR_LOGISTIC",
+    "NODES",
+    "QUADRATURE",
+    "SIGMAS",
+    "WEIGHTS",
     "UpdateFactor",
     "averages",
+    "below",
     "factor",
     "lane_averages",
     "lane_factors",
     "law_scales",
+    "output_slope",
     "plain_factor",
+    "smoothed_share",
     "update_factor",
 ]
 
-_CLOSED_LINE, _CLOSED_SLOPE, _CLOSED_ERF, _QUADRATURE = range(4)
-_ERF_SQUARED, _TANH_SQUARED, _TANH_SLOPE, _LINEAR_LOGISTIC, _ERF_LOGISTIC, _TANH_LOGISTIC = range(6)
+CLOSED_LINE, CLOSED_SLOPE, CLOSED_ERF, QUADRATURE = range(4)
+_ERF_SQUARED, _TANH_SQUARED, _TANH_SLOPE, LINEAR_LOGISTIC, _ERF_LOGISTIC, _TANH_LOGISTIC = range(6)
 
 # Where f, or for the linear logistic f minus its limits 1 and 0, has fallen below 1e-14 of its scale.
 _REACH = {
     _ERF_SQUARED: 6.0,
     _TANH_SQUARED: 17.0,
     _TANH_SLOPE: 17.0,
-    _LINEAR_LOGISTIC: 33.0,
+    LINEAR_LOGISTIC: 33.0,
     _ERF_LOGISTIC: 6.0,
     _TANH_LOGISTIC: 17.0,
 }
-_SIGMAS = 8.0
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
+SIGMAS = 8.0
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(40)
 _SHORT_NODES, _SHORT_WEIGHTS = np.polynomial.legendre.leggauss(9)
 
 
@@ -61,7 +72,7 @@ class UpdateFactor(NamedTuple):
     cut: float
     """f = 0 beyond; inf if there is no such point."""
     reach: float
-    """Largest |u| of the quadrature."""
+    """Largest |u| at which f, or its difference from a limit, is not 0."""
 
 
 def update_factor(rule: LearningRule) -> UpdateFactor:
@@ -76,25 +87,46 @@ def update_factor(rule: LearningRule) -> UpdateFactor:
     }
     kind = (rule.activation, rule.loss)
     if kind in line:
-        return UpdateFactor(_CLOSED_LINE, 0, *line[kind], 0.0)
+        return UpdateFactor(CLOSED_LINE, 0, *line[kind], math.inf)
     if kind in (("erf", "hinge"), ("erf", "perceptron")):
-        return UpdateFactor(_CLOSED_SLOPE, 0, 0.0, 0.0, cut, 0.0)
+        return UpdateFactor(CLOSED_SLOPE, 0, 0.0, 0.0, cut, _REACH[_ERF_SQUARED])
     if kind == ("erf", "squared") and rule.update == "all":
-        return UpdateFactor(_CLOSED_ERF, 0, 0.0, 0.0, cut, 0.0)
+        return UpdateFactor(CLOSED_ERF, 0, 0.0, 0.0, cut, _REACH[_ERF_SQUARED])
     function = {
         ("erf", "squared"): _ERF_SQUARED,
         ("tanh", "squared"): _TANH_SQUARED,
         ("tanh", "hinge"): _TANH_SLOPE,
         ("tanh", "perceptron"): _TANH_SLOPE,
-        ("linear", "logistic"): _LINEAR_LOGISTIC,
+        ("linear", "logistic"): LINEAR_LOGISTIC,
         ("erf", "logistic"): _ERF_LOGISTIC,
         ("tanh", "logistic"): _TANH_LOGISTIC,
     }[kind]
-    return UpdateFactor(_QUADRATURE, function, 0.0, 0.0, cut, _REACH[function])
+    return UpdateFactor(QUADRATURE, function, 0.0, 0.0, cut, _REACH[function])
+
+
+def output_slope(rule: LearningRule) -> UpdateFactor:
+    """Return how the averages of g' are computed, at the examples that this rule learns from."""
+    cut = update_factor(rule).cut
+    if rule.activation == "erf":
+        return UpdateFactor(CLOSED_SLOPE, 0, 0.0, 0.0, cut, _REACH[_ERF_SQUARED])
+    if rule.activation == "tanh":
+        return UpdateFactor(QUADRATURE, _TANH_SLOPE, 0.0, 0.0, cut, _REACH[_TANH_SLOPE])
+    return UpdateFactor(CLOSED_LINE, 0, 1.0, 0.0, cut, math.inf)
+
+
+def smoothed_share(loss: str, smoothing: Any) -> Any:
+    """Return k of the factor f - k g' of smoothed labels."""
+    return smoothing if loss == "squared" else smoothing / 2
 
 
 def law_scales(
-    rule: LearningRule, rho: npt.ArrayLike, v1: npt.ArrayLike, v2: npt.ArrayLike, epsilon: npt.ArrayLike
+    rule: LearningRule,
+    rho: npt.ArrayLike,
+    v1: npt.ArrayLike,
+    v2: npt.ArrayLike,
+    epsilon: npt.ArrayLike,
+    input_noise: npt.ArrayLike = 0.0,
+    epsilon_ratio: npt.ArrayLike = 1.0,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return over which factors of epsilon the averages vary, at least, and up to which factor: for `odeflow.laws`.
 
@@ -103,18 +135,27 @@ def law_scales(
     """
     kinked = rule.update == "non_robust" or rule.activation == "sign" or rule.loss == "perceptron"
     kinked |= rule.activation == "linear" and rule.loss == "hinge"
-    own = 0.0 if kinked else 0.25 if rule.normalised else 0.25e-4
-    rho, v1, v2, epsilon = np.broadcast_arrays(
-        *(np.atleast_1d(np.asarray(x, np.float64)) for x in (rho, v1, v2, epsilon))
+    scale = 0.5
+    if rule.factor is not None:
+        kinked, scale = rule.update == "non_robust" or bool(rule.factor.kinks), rule.factor.scale
+    own = 0.0 if kinked else scale**2 if rule.normalised else 1e-4 * scale**2
+    rho, v1, v2, epsilon, noise, ratio = np.broadcast_arrays(
+        *(np.atleast_1d(np.asarray(x, np.float64)) for x in (rho, v1, v2, epsilon, input_noise, epsilon_ratio))
     )
-    width = np.sqrt(np.minimum(v1, v2) + own)
-    margin = rho / 2 + 4 * np.sqrt(1 + np.maximum(v1, v2))
+    epsilon = epsilon * np.maximum(1.0, ratio)
+    width = np.sqrt(np.minimum(v1, v2) + noise**2 + own)
+    margin = rho / 2 + 4 * np.sqrt(1 + np.maximum(v1, v2) + noise**2)
     with np.errstate(divide="ignore", over="ignore"):
         return width / epsilon, margin / epsilon
 
 
 def plain_factor(rule: LearningRule, u: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return f(u), the negative derivative of the loss by the margin u, in plain NumPy: what `factor` is held to."""
+    """Return f(u), the negative derivative of the loss by the margin u, in plain NumPy: what the kernels are held to."""
+    if rule.factor is not None:
+        from odeflow.order_parameters.perceptron.own_factor import evaluated
+
+        f = evaluated(rule.factor, u)
+        return np.where(u < 0, f, 0.0) if rule.update == "non_robust" else f
     from scipy.special import erf, erfc, expit
 
     g, short, slope = {  # g, 1 - g and g'
@@ -123,12 +164,13 @@ def plain_factor(rule: LearningRule, u: npt.NDArray[np.float64]) -> npt.NDArray[
         "linear": lambda: (u, 1 - u, np.ones_like(u)),
         "sign": lambda: (np.sign(u), 1 - np.sign(u), np.ones_like(u)),
     }[rule.activation]()
-    f: npt.NDArray[np.float64] = {
+    f = {
         "squared": lambda: short * slope,
         "hinge": lambda: np.where(short > 0, slope, 0.0),
         "logistic": lambda: slope * expit(-g),
         "perceptron": lambda: np.where(u < 0, slope, 0.0),
     }[rule.loss]()
+    f = f - smoothed_share(rule.loss, rule.smoothing) * slope
     return np.where(u < 0, f, 0.0) if rule.update == "non_robust" else f
 
 
@@ -191,17 +233,17 @@ def factor(how, u):
     """Return f(u)."""
     if u >= how.cut:
         return 0.0
-    if how.family == _CLOSED_LINE:
+    if how.family == CLOSED_LINE:
         return how.a + how.c * u
-    if how.family == _CLOSED_SLOPE:
+    if how.family == CLOSED_SLOPE:
         return _erf_and_slope(u)[2]
-    if how.family == _CLOSED_ERF or how.function == _ERF_SQUARED:
+    if how.family == CLOSED_ERF or how.function == _ERF_SQUARED:
         return _erf_squared(u)
     if how.function == _TANH_SQUARED:
         return _tanh_squared(u)
     if how.function == _TANH_SLOPE:
         return _tanh_slope(u)
-    if how.function == _LINEAR_LOGISTIC:
+    if how.function == LINEAR_LOGISTIC:
         return _logistic(u)
     if how.function == _ERF_LOGISTIC:
         return _erf_logistic(u)
@@ -211,13 +253,13 @@ def factor(how, u):
 @inlined
 def lane_factors(how, u, out):
     """Set out = f(u) in every lane: `factor`, with one branch-free loop for each function."""
-    if how.family == _CLOSED_LINE:
+    if how.family == CLOSED_LINE:
         for lane in range(LANES):
             out[lane] = how.a + how.c * u[lane]
-    elif how.family == _CLOSED_SLOPE:
+    elif how.family == CLOSED_SLOPE:
         for lane in range(LANES):
             out[lane] = _erf_and_slope(u[lane])[2]
-    elif how.family == _CLOSED_ERF or how.function == _ERF_SQUARED:
+    elif how.family == CLOSED_ERF or how.function == _ERF_SQUARED:
         for lane in range(LANES):
             out[lane] = _erf_squared(u[lane])
     elif how.function == _TANH_SQUARED:
@@ -226,7 +268,7 @@ def lane_factors(how, u, out):
     elif how.function == _TANH_SLOPE:
         for lane in range(LANES):
             out[lane] = _tanh_slope(u[lane])
-    elif how.function == _LINEAR_LOGISTIC:
+    elif how.function == LINEAR_LOGISTIC:
         for lane in range(LANES):
             out[lane] = _logistic(u[lane])
     elif how.function == _ERF_LOGISTIC:
@@ -241,7 +283,7 @@ def lane_factors(how, u, out):
 
 
 @inlined
-def _below(cut, m, v):
+def below(cut, m, v):
     """Return Phi(t), s phi(t), t = (cut - m)/s: chance and density (times v) of N(m, v) at the cut."""
     s = math.sqrt(v)
     t = (cut - m) / s
@@ -255,7 +297,7 @@ def _below(cut, m, v):
 def _closed_line(how, m, v, D1, D2, slope):
     """Average f = a + c u, u < cut."""
     for lane in range(LANES):
-        P, density = _below(how.cut, m[lane], v[lane])
+        P, density = below(how.cut, m[lane], v[lane])
         cut = how.cut if how.cut < 1e300 else 0.0  # its density is 0 then
         first = m[lane] * P - density
         second = (m[lane] * m[lane] + v[lane]) * P - (m[lane] + cut) * density
@@ -271,11 +313,11 @@ def _closed_slope(how, m, v, D1, D2, slope):
     for lane in range(LANES):
         one, two = 1.0 + 2.0 * v[lane], 1.0 + 4.0 * v[lane]
         m2 = m[lane] * m[lane]
-        P, density = _below(how.cut, m[lane] / one, v[lane] / one)
+        P, density = below(how.cut, m[lane] / one, v[lane] / one)
         A = 2.0 / math.sqrt(math.pi * one) * exp(-m2 / one)
         D1[lane] = A * P
         slope[lane] = (A * (m[lane] / one * P - density) - m[lane] * A * P) / v[lane]
-        P, density = _below(how.cut, m[lane] / two, v[lane] / two)
+        P, density = below(how.cut, m[lane] / two, v[lane] / two)
         D2[lane] = 4.0 / math.pi / math.sqrt(two) * exp(-2.0 * m2 / two) * P
 
 
@@ -313,26 +355,26 @@ def _closed_erf(m, v, D1, D2, slope):
 def _quadrature(how, m, v, D1, D2, slope, work):
     """Both sides of 0, each over the overlap of the Gaussian's and f's reach."""
     u, f, half, middle = work[0], work[1], work[2], work[3]
-    one_limit = how.function == _LINEAR_LOGISTIC
+    one_limit = how.function == LINEAR_LOGISTIC
     for lane in range(LANES):
         D1[lane] = 0.0
         D2[lane] = 0.0
         slope[lane] = 0.0
     for side in range(2 if how.cut > 0.0 else 1):
         for lane in range(LANES):
-            s = _SIGMAS * math.sqrt(v[lane])
+            s = SIGMAS * math.sqrt(v[lane])
             low = max(m[lane] - s, -how.reach if side == 0 else 0.0)
             high = min(m[lane] + s, 0.0 if side == 0 else how.reach)
             half[lane] = max(0.5 * (high - low), 0.0)
             middle[lane] = 0.5 * (high + low)
-        for node in range(_NODES.size):
+        for node in range(NODES.size):
             for lane in range(LANES):
-                u[lane] = middle[lane] + half[lane] * _NODES[node]
+                u[lane] = middle[lane] + half[lane] * NODES[node]
             lane_factors(how, u, f)
             for lane in range(LANES):
                 z = u[lane] - m[lane]
                 density = exp(-0.5 * z * z / v[lane]) / math.sqrt(2 * math.pi * v[lane])
-                weight = _WEIGHTS[node] * half[lane] * density
+                weight = WEIGHTS[node] * half[lane] * density
                 # the logistic's f tends to 1 for u -> -inf: that part is closed
                 limit = 1.0 if one_limit and side == 0 else 0.0
                 D1[lane] += weight * (f[lane] - limit)
@@ -340,7 +382,7 @@ def _quadrature(how, m, v, D1, D2, slope, work):
                 slope[lane] += weight * (f[lane] - limit) * z / v[lane]
     if one_limit:
         for lane in range(LANES):
-            P, density = _below(0.0, m[lane], v[lane])
+            P, density = below(0.0, m[lane], v[lane])
             D1[lane] += P
             D2[lane] += P
             slope[lane] -= density / v[lane]
@@ -352,11 +394,11 @@ def lane_averages(how, m, v, D1, D2, slope, work):
 
     m, v, D1, D2 and slope have LANES entries; `work` has four times as many.
     """
-    if how.family == _CLOSED_LINE:
+    if how.family == CLOSED_LINE:
         _closed_line(how, m, v, D1, D2, slope)
-    elif how.family == _CLOSED_SLOPE:
+    elif how.family == CLOSED_SLOPE:
         _closed_slope(how, m, v, D1, D2, slope)
-    elif how.family == _CLOSED_ERF:
+    elif how.family == CLOSED_ERF:
         _closed_erf(m, v, D1, D2, slope)
     else:
         _quadrature(how, m, v, D1, D2, slope, work)

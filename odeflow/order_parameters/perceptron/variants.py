@@ -1,23 +1,28 @@
 r"""Right-hand side for all variants of the rule and the adversary, including weights that are not normalised.
 
-With :math:`Q = |w|^2`, :math:`u = \tau\tilde x \sim N(m_\tau, v_\tau Q)`, :math:`m_\tau = \rho R/2 - \varepsilon\sqrt Q
-- \tau b`, and averages :math:`D_1, D_2, D_1'` of `odeflow.order_parameters.perceptron.variant_averages` that are also averaged over the law of
-:math:`\varepsilon` (clean examples have :math:`\varepsilon = 0`), Stein's lemma gives
+An example of the cluster c = +-1 is seen with a label :math:`\tau`, which is c or, with the probability of `label_noise`, -c. With
+:math:`Q = |w|^2`, :math:`u = \tau\tilde x \sim N(m, vQ)`, :math:`m = \tau(c\rho R/2 - b) - a`, where the attack takes
+:math:`a = \varepsilon\sqrt Q` from the margin (the blind one :math:`\varepsilon R`), the variance v of the cluster and of input noise,
+and :math:`\delta = \tau F(u)`, the averages :math:`D_1 = \langle F\rangle`, :math:`D_2 = \langle F^2\rangle`,
+:math:`D_1' = \langle F'\rangle` and :math:`\tilde D_1`, the part of :math:`D_1` from the attacked example
+(`odeflow.order_parameters.perceptron.mixed_averages`) give by Stein's lemma
 
 .. math::
-    \langle \delta\,\tilde\xi\cdot B\rangle &= \sum_\tau p_\tau [(\rho/2 - \varepsilon R/\sqrt Q) D_1 + v_\tau R D_1'] \\
-    \langle \delta\,\tilde\xi\cdot w\rangle &= \sum_\tau p_\tau [(\rho R/2 - \varepsilon\sqrt Q) D_1 + v_\tau Q D_1'] \\
-    \langle \delta^2 v\rangle &= \sum_\tau p_\tau v_\tau D_2
+    \langle \delta\,\tilde\xi\cdot B\rangle &= \Bigl\langle \tau c\frac\rho2 D_1 - \frac{\varepsilon R}{\sqrt Q}\tilde D_1
+        + v R D_1' \Bigr\rangle \\
+    \langle \delta\,\tilde\xi\cdot w\rangle &= \Bigl\langle \tau c\frac{\rho R}2 D_1 - a\tilde D_1 + v Q D_1' \Bigr\rangle \\
+    \langle \delta^2 v\rangle &= \langle v D_2 \rangle
 
-and with these
+where the outer averages are over clusters, labels and sizes of the attack, and a blind attack has :math:`\varepsilon` for
+:math:`\varepsilon R/\sqrt Q`. With batches of n examples
 
 .. math::
-    dR/d\alpha = \eta_w \langle\delta\,\tilde\xi\cdot B\rangle, \qquad
-    dQ/d\alpha = 2\eta_w \langle\delta\,\tilde\xi\cdot w\rangle + \eta_w^2 \langle\delta^2 v\rangle, \qquad
-    db/d\alpha = -\eta_b \langle\delta\rangle
+    dR/d\alpha = \eta_w (\langle\delta\,\tilde\xi\cdot B\rangle - \lambda_w R), \qquad
+    dQ/d\alpha = 2\eta_w (\langle\delta\,\tilde\xi\cdot w\rangle - \lambda_w Q) + (\eta_w^2/n) \langle\delta^2 v\rangle,
+    \qquad db/d\alpha = -\eta_b (\langle\delta\rangle + \lambda_b b)
 
 or, for normalised weights (Q = 1), :math:`dR/d\alpha = \eta_w(\langle\delta\,\tilde\xi\cdot B\rangle -
-R\langle\delta\,\tilde\xi\cdot w\rangle) - (\eta_w^2/2) R \langle\delta^2 v\rangle`. Exact as N grows.
+R\langle\delta\,\tilde\xi\cdot w\rangle) - (\eta_w^2/2n) R \langle\delta^2 v\rangle`. Exact as N grows.
 """
 
 from __future__ import annotations
@@ -25,31 +30,68 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from numba.extending import overload
 
 from odeflow.numerics import runge_kutta
 from odeflow.numerics.compilation import LANES, inlined
-from odeflow.order_parameters.perceptron.variant_averages import UpdateFactor, lane_averages
+from odeflow.order_parameters.perceptron.mixed_averages import WORK, Factors, attacked_of, factors_of, lane_mixed
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
-__all__ = ["CONSTANTS", "PARAMETERS", "VariantModel"]
+    from odeflow.model import Adversary, LearningRule
+    from odeflow.order_parameters.base import Points
+    from odeflow.order_parameters.perceptron.own_factor import OwnFactor
+    from odeflow.order_parameters.perceptron.variant_averages import UpdateFactor
+
+__all__ = ["CONSTANTS", "PARAMETERS", "Constant", "Kind", "VariantModel", "kind_of", "lane_search", "load_search"]
 
 PARAMETERS = (
-    "p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon", "second_order", "fraction", "R0", "b0", "Q0",
+    "p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon", "second_order", "fraction", "decay_w", "decay_b", "batch",
+    "label_noise", "input_noise", "smoothing", "epsilon_ratio", "clean_weight", "R0", "b0", "Q0",
 )  # fmt: skip
 """Columns of `VariantModel.parameters`."""
 
 _R, _B, _Q = range(3)  # rows of the state; without _Q for normalised weights
 
-# rows of constants: the parameters; the scratch space and the sums over classes and nodes, with rows of their own
-_HALF_RHO, _EPSILON, _FRACTION, _ETA_W, _ETA_W_SQUARED, _ETA_B, _P, _V1, _V2, _SECOND_ORDER, _SCRATCH = range(11)
-_MEAN, _VARIANCE, _D1, _D2, _SLOPE, _WORK = range(6)  # of the scratch space
-_SUMS = _SCRATCH + _WORK + 4
-_ALONG_B, _ALONG_W, _SQUARES, _PULL = range(4)  # of the sums
-CONSTANTS = _SUMS + 4
+# rows of constants: the parameters; the scratch space and the sums over groups of examples, with rows of their own
+(
+    _HALF_RHO, _EPSILON, _RATIO, _FRACTION, _ETA_W, _ETA_W_SQUARED, _ETA_B, _DECAY_W, _DECAY_B, _P, _V1, _V2,
+    _LABEL_NOISE, _SMOOTHED, _CLEAN_WEIGHT, _NOISE, _SCRATCH,
+) = range(17)  # fmt: skip
+_MEAN, _VARIANCE, _OF_B, _SHIFT, _SHARE, _D1, _ATTACKED, _D2, _SLOPE, _WORK = range(10)  # of the scratch space
+_SUMS = _SCRATCH + _WORK + WORK
+_ALONG_B, _ALONG_W, _SQUARES, _PULL, _BY_R, _BY_Q, _SCALE = range(7)  # of the sums
+CONSTANTS = _SUMS + 7
+
+
+class Kind(NamedTuple):
+    """What all trajectories of a batch have in common. What only some have does not change the others' numbers."""
+
+    factors: UpdateFactor | Factors | OwnFactor
+    """What the update's factor is made of."""
+    normalised: bool
+    """Variables R, b if True, else R, b, Q."""
+    blind: bool
+    """Whether the attack is along B, not w."""
+    noisy: bool
+    """Whether labels are flipped."""
+    partly: bool
+    """Whether there are examples that are not attacked."""
+    squared: bool
+    """Whether the loss is the squared one."""
+    searches: bool
+    """Whether the learning rates are those of a line search."""
+
+
+def kind_of(rule: LearningRule, adversary: Adversary, points: Points) -> Kind:
+    """Return the kind of a batch of points, with the parameters that are numbers by name."""
+    defaults = {"smoothing": 0.0, "clean_weight": 0.0, "label_noise": 0.0, "fraction": 1.0}
+    smooth, twice, noisy, partly = (bool(np.any(points[name] != value)) for name, value in defaults.items())
+    factors = factors_of(rule, smooth=smooth, twice=twice)
+    is_blind, searches = adversary.attack == "blind", rule.steps == "line_search"
+    return Kind(factors, rule.normalised, is_blind, noisy, partly, rule.loss == "squared", searches)
 
 
 class VariantModel(NamedTuple):
@@ -61,10 +103,7 @@ class VariantModel(NamedTuple):
     """Factors of epsilon: quadrature nodes of the law."""
     weights: npt.NDArray[np.float64]
     """Their weights, which sum to 1."""
-    how: UpdateFactor
-    """How the averages are computed."""
-    normalised: bool
-    """Variables R, b if True, else R, b, Q."""
+    kind: Kind
 
 
 def _is_variant_model(system: Any) -> bool:
@@ -74,7 +113,7 @@ def _is_variant_model(system: Any) -> bool:
 @inlined
 def _set_eta_w(eta_w, lane, constants):
     constants[_ETA_W * LANES + lane] = eta_w
-    constants[_ETA_W_SQUARED * LANES + lane] = constants[_SECOND_ORDER * LANES + lane] * (eta_w * eta_w)
+    constants[_ETA_W_SQUARED * LANES + lane] = constants[_NOISE * LANES + lane] * (eta_w * eta_w)
 
 
 @overload(runge_kutta.load)
@@ -83,19 +122,28 @@ def _load(system, index, lane, constants, y):
         return None
 
     def load(system, index, lane, constants, y):
-        p, rho, v1, v2, eta_w, eta_b, epsilon, second_order, fraction, R0, b0, Q0 = system.parameters[index]
+        (
+            p, rho, v1, v2, eta_w, eta_b, epsilon, second_order, fraction, decay_w, decay_b, batch,
+            label_noise, input_noise, smoothing, epsilon_ratio, clean_weight, R0, b0, Q0,
+        ) = system.parameters[index]  # fmt: skip
         constants[_HALF_RHO * LANES + lane] = rho / 2
+        constants[_RATIO * LANES + lane] = epsilon_ratio
         constants[_FRACTION * LANES + lane] = fraction
-        constants[_SECOND_ORDER * LANES + lane] = second_order
+        constants[_NOISE * LANES + lane] = second_order / batch
         constants[_EPSILON * LANES + lane] = epsilon
         _set_eta_w(eta_w, lane, constants)
         constants[_ETA_B * LANES + lane] = eta_b
+        constants[_DECAY_W * LANES + lane] = decay_w
+        constants[_DECAY_B * LANES + lane] = decay_b
         constants[_P * LANES + lane] = p
-        constants[_V1 * LANES + lane] = v1
-        constants[_V2 * LANES + lane] = v2
+        constants[_V1 * LANES + lane] = v1 + input_noise**2
+        constants[_V2 * LANES + lane] = v2 + input_noise**2
+        constants[_LABEL_NOISE * LANES + lane] = label_noise
+        constants[_SMOOTHED * LANES + lane] = smoothing if system.kind.squared else 0.5 * smoothing
+        constants[_CLEAN_WEIGHT * LANES + lane] = clean_weight
         y[_R * LANES + lane] = R0
         y[_B * LANES + lane] = b0
-        if not system.normalised:
+        if not system.kind.normalised:
             y[_Q * LANES + lane] = Q0
 
     return load
@@ -123,55 +171,161 @@ def _follow(system, changes, values, constants):
     return follow
 
 
+@inlined
+def _search(kind, constants, y, sums, scale):
+    """Set in every lane the factor c <= 1 of the learning rates with which c A + c^2 C, the rate of the expected loss, is least.
+
+    The loss is that whose negative derivative by the margin is the update's factor, with that of the decay: A is the product of its
+    gradient by R, b and Q with the drift, C with the noise.
+    """
+    for lane in range(LANES):
+        R, b = y[_R * LANES + lane], y[_B * LANES + lane]
+        eta_w, eta_b = constants[_ETA_W * LANES + lane], constants[_ETA_B * LANES + lane]
+        noise = constants[_ETA_W_SQUARED * LANES + lane] * sums[_SQUARES, lane]
+        along_B, along_w, by_R = sums[_ALONG_B, lane], sums[_ALONG_W, lane], sums[_BY_R, lane]
+        by_b = sums[_PULL, lane] + constants[_DECAY_B * LANES + lane] * b
+        if kind.normalised:
+            A = eta_w * by_R * (along_B - R * along_w) - eta_b * by_b * by_b
+            C = -0.5 * noise * R * by_R
+        else:
+            Q, decay = y[_Q * LANES + lane], constants[_DECAY_W * LANES + lane]
+            by_Q = sums[_BY_Q, lane] + 0.5 * decay
+            A = eta_w * (by_R * (along_B - decay * R) + 2.0 * by_Q * (along_w - decay * Q)) - eta_b * by_b * by_b
+            C = noise * by_Q
+        scale[lane] = 1.0 if -A >= 2.0 * C else max(-0.5 * A / C, 0.0)
+
+
 @overload(runge_kutta.derivative)
 def _derivative(system, constants, y, dydt):
     if not _is_variant_model(system):
         return None
 
     def derivative(system, constants, y, dydt):
+        kind = system.kind
         scratch = constants[_SCRATCH * LANES : _SUMS * LANES].reshape(_SUMS - _SCRATCH, LANES)
-        m, v, D1, D2, slope = scratch[_MEAN], scratch[_VARIANCE], scratch[_D1], scratch[_D2], scratch[_SLOPE]
+        m, v, of_B, shift, share = scratch[_MEAN], scratch[_VARIANCE], scratch[_OF_B], scratch[_SHIFT], scratch[_SHARE]
+        D1, D2, slope = scratch[_D1], scratch[_D2], scratch[_SLOPE]
+        attacked = attacked_of(kind.factors, D1, scratch[_ATTACKED])
         work = scratch[_WORK:]
+        k = constants[_SMOOTHED * LANES : (_SMOOTHED + 1) * LANES]
+        weight = constants[_CLEAN_WEIGHT * LANES : (_CLEAN_WEIGHT + 1) * LANES]
         sums = constants[_SUMS * LANES : CONSTANTS * LANES].reshape(CONSTANTS - _SUMS, LANES)
         along_B, along_w, squares, pull = sums[_ALONG_B], sums[_ALONG_W], sums[_SQUARES], sums[_PULL]
+        by_R, by_Q, scale = sums[_BY_R], sums[_BY_Q], sums[_SCALE]
         sums[:] = 0.0
-        # the nodes of the law, and last the examples that are not attacked
-        for node in range(system.nodes.size + 1):
-            clean = node == system.nodes.size
-            for label in range(2):
-                tau = 1.0 - 2.0 * label
+        # the nodes of the law, and last the examples that are not attacked; both clusters; true and flipped labels
+        for node in range(system.nodes.size + (1 if kind.partly else 0)):
+            is_clean = node == system.nodes.size
+            factor = 0.0 if is_clean else system.nodes[node]
+            for group in range(4 if kind.noisy else 2):
+                cluster, is_flipped = group % 2, group >= 2
+                agree = -1.0 if is_flipped else 1.0
+                tau = agree * (1.0 - 2.0 * cluster)
                 for lane in range(LANES):
-                    Q = 1.0 if system.normalised else max(y[_Q * LANES + lane], 1e-300)
-                    epsilon = 0.0 if clean else constants[_EPSILON * LANES + lane] * system.nodes[node]
+                    Q = 1.0 if kind.normalised else max(y[_Q * LANES + lane], 1e-300)
                     half_rho, R, b = constants[_HALF_RHO * LANES + lane], y[_R * LANES + lane], y[_B * LANES + lane]
-                    m[lane] = half_rho * R - epsilon * math.sqrt(Q) - tau * b
-                    v[lane] = constants[(_V1 + label) * LANES + lane] * Q
-                lane_averages(system.how, m, v, D1, D2, slope, work)
+                    size = (
+                        constants[_EPSILON * LANES + lane]
+                        * factor
+                        * (constants[_RATIO * LANES + lane] if tau < 0.0 else 1.0)
+                    )
+                    root = math.sqrt(Q)
+                    of_B[lane] = size if kind.blind else size * R / root
+                    shift[lane] = size * (R if kind.blind else root)
+                    m[lane] = agree * half_rho * R - shift[lane] - tau * b
+                    v[lane] = constants[(_V1 + cluster) * LANES + lane] * Q
+                lane_mixed(kind.factors, k, weight, shift, m, v, D1, attacked, D2, slope, work)
                 for lane in range(LANES):
                     R = y[_R * LANES + lane]
-                    Q = 1.0 if system.normalised else max(y[_Q * LANES + lane], 1e-300)
-                    half_rho = constants[_HALF_RHO * LANES + lane]
-                    epsilon = 0.0 if clean else constants[_EPSILON * LANES + lane] * system.nodes[node]
-                    attacked = constants[_FRACTION * LANES + lane]
-                    share = 1.0 - attacked if clean else attacked * system.weights[node]
+                    Q = 1.0 if kind.normalised else max(y[_Q * LANES + lane], 1e-300)
+                    signed = agree * constants[_HALF_RHO * LANES + lane]
+                    fraction = constants[_FRACTION * LANES + lane]
+                    part = 1.0 - fraction if is_clean else fraction * system.weights[node]
                     prior = constants[_P * LANES + lane]
-                    share *= prior if label == 0 else 1.0 - prior
-                    variance = constants[(_V1 + label) * LANES + lane]
-                    root = math.sqrt(Q)
-                    along_B[lane] += share * ((half_rho - epsilon * R / root) * D1[lane] + variance * R * slope[lane])
-                    along_w[lane] += share * ((half_rho * R - epsilon * root) * D1[lane] + variance * Q * slope[lane])
-                    squares[lane] += share * variance * D2[lane]
-                    pull[lane] += share * tau * D1[lane]
+                    part *= prior if cluster == 0 else 1.0 - prior
+                    if kind.noisy:
+                        flipped = constants[_LABEL_NOISE * LANES + lane]
+                        part *= flipped if is_flipped else 1.0 - flipped
+                    share[lane] = part
+                    variance = constants[(_V1 + cluster) * LANES + lane]
+                    along_B[lane] += part * (
+                        signed * D1[lane] - of_B[lane] * attacked[lane] + variance * R * slope[lane]
+                    )
+                    along_w[lane] += part * (
+                        signed * R * D1[lane] - shift[lane] * attacked[lane] + variance * Q * slope[lane]
+                    )
+                    squares[lane] += part * variance * D2[lane]
+                    pull[lane] += part * tau * D1[lane]
+                if kind.searches:
+                    for lane in range(LANES):
+                        Q = 1.0 if kind.normalised else max(y[_Q * LANES + lane], 1e-300)
+                        signed = agree * constants[_HALF_RHO * LANES + lane]
+                        along, across = (of_B[lane], 0.0) if kind.blind else (0.0, shift[lane] / Q)
+                        variance = constants[(_V1 + cluster) * LANES + lane]
+                        by_R[lane] -= share[lane] * (signed * D1[lane] - along * attacked[lane])
+                        by_Q[lane] -= 0.5 * share[lane] * (variance * slope[lane] - across * attacked[lane])
         for lane in range(LANES):
-            R = y[_R * LANES + lane]
-            eta_w = constants[_ETA_W * LANES + lane]
-            eta_w_squared = constants[_ETA_W_SQUARED * LANES + lane]
-            if system.normalised:
+            scale[lane] = 1.0
+        if kind.searches:
+            _search(kind, constants, y, sums, scale)
+        for lane in range(LANES):
+            R, b = y[_R * LANES + lane], y[_B * LANES + lane]
+            eta_w = scale[lane] * constants[_ETA_W * LANES + lane]
+            eta_w_squared = scale[lane] * scale[lane] * constants[_ETA_W_SQUARED * LANES + lane]
+            eta_b = scale[lane] * constants[_ETA_B * LANES + lane]
+            decay_w = constants[_DECAY_W * LANES + lane]
+            if kind.normalised:
                 along = along_B[lane] - R * along_w[lane]
                 dydt[_R * LANES + lane] = eta_w * along - 0.5 * eta_w_squared * R * squares[lane]
             else:
-                dydt[_R * LANES + lane] = eta_w * along_B[lane]
-                dydt[_Q * LANES + lane] = 2.0 * eta_w * along_w[lane] + eta_w_squared * squares[lane]
-            dydt[_B * LANES + lane] = -constants[_ETA_B * LANES + lane] * pull[lane]
+                Q = y[_Q * LANES + lane]
+                dydt[_R * LANES + lane] = eta_w * (along_B[lane] - decay_w * R)
+                dydt[_Q * LANES + lane] = 2.0 * eta_w * (along_w[lane] - decay_w * Q) + eta_w_squared * squares[lane]
+            dydt[_B * LANES + lane] = -eta_b * (pull[lane] + constants[_DECAY_B * LANES + lane] * b)
 
     return derivative
+
+
+class Constant(NamedTuple):
+    """Stands for a `VariantModel` where a simulation has no line search."""
+
+    factor: float = 1.0
+
+
+def load_search(search, constants, y):
+    """Load the model of a line search into every lane."""
+    raise NotImplementedError(f"{search!r}: this is for compiled code")
+
+
+@overload(load_search)
+def _load_search(search, constants, y):
+    if search.instance_class is Constant:
+        return lambda search, constants, y: None  # noqa: ARG005
+
+    def load(search, constants, y):
+        for lane in range(LANES):
+            runge_kutta.load(search, 0, lane, constants, y)
+
+    return load
+
+
+def lane_search(search, constants, y, R, b, Q, epsilon, eta_w, eta_b, scale):
+    """Set the factor of the learning rates at the states (R, b, Q) of the lanes; y has a state and its derivative."""
+    raise NotImplementedError(f"{search!r}: this is for compiled code")
+
+
+@overload(lane_search)
+def _lane_search(search, constants, y, R, b, Q, epsilon, eta_w, eta_b, scale):
+    if search.instance_class is Constant:
+        return lambda search, constants, y, R, b, Q, epsilon, eta_w, eta_b, scale: None  # noqa: ARG005
+
+    def set_scale(search, constants, y, R, b, Q, epsilon, eta_w, eta_b, scale):
+        for lane in range(LANES):
+            y[_R * LANES + lane], y[_B * LANES + lane], y[_Q * LANES + lane] = R[lane], b[lane], Q[lane]
+            constants[_EPSILON * LANES + lane], constants[_ETA_B * LANES + lane] = epsilon, eta_b
+            _set_eta_w(eta_w, lane, constants)
+        runge_kutta.derivative(search, constants, y, y[3 * LANES :])
+        for lane in range(LANES):
+            scale[lane] = constants[(_SUMS + _SCALE) * LANES + lane]
+
+    return set_scale

@@ -57,7 +57,12 @@ def test_help_has_the_flags_of_the_method_alone(method: str, capsys: pytest.Capt
 
 def test_flags_of_a_method_reach_it(capsys: pytest.CaptureFixture[str]) -> None:
     few = "--examples 60 --validation 20 --epochs 1 --batch-size 20"
-    assert status_of(f"{TRAIN} --method at {few} --epsilon 0.07 --attack-steps 3 --norm l2 --seed 5 --out net") == 0
+    assert (
+        status_of(
+            f"{TRAIN} --method at {few} --epsilon 0.07 --epsilon-schedule 0 0.07 --attack-steps 3 --norm l2 --seed 5 --out net"
+        )
+        == 0
+    )
     recipe = json.loads(Path("net", REPORT).read_text())["recipe"]
     assert (recipe["seed"], recipe["method"]) == (
         5,
@@ -70,6 +75,7 @@ def test_flags_of_a_method_reach_it(capsys: pytest.CaptureFixture[str]) -> None:
             "first_steps": None,
             "growth": 0.5,
             "ramp": 0.4,
+            "epsilon_schedule": [0.0, 0.07],
             "attacked_share": 1.0,
         },
     )

@@ -15,7 +15,7 @@ from odeflow.provenance import provenance
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["optimal_classifier"]
+__all__ = ["optimal_classifier", "stationary_biases"]
 
 
 def optimal_classifier(mixture: GaussianMixture, epsilon: float = 0.0) -> xr.Dataset:
