@@ -103,7 +103,7 @@ def test_derivatives_by_the_controls_are_those_of_the_rates() -> None:
             for sign in (1, -1):
                 now = control | {name: control[name] + sign * 1e-5}
                 rule = LearningRule(eta_w=now["eta_w"], eta_b=now["eta_b"])
-                both.append(float(rates(*state, one.mixture, rule, Adversary(now["epsilon"]))[row]))
+                both.append(float(rates(state[0], state[1], one.mixture, rule, Adversary(now["epsilon"]))[row]))
             assert found[0, i] == pytest.approx((both[0] - both[1]) / 2e-5, abs=1e-9)
 
 
@@ -155,7 +155,7 @@ def test_brute_force_over_two_pieces_finds_nothing_better() -> None:
     R, b = integrate_batch(**half, epsilon=grid).y[:, 0].T
     first, second = np.meshgrid(np.arange(81), grid, indexing="ij")
     ends = integrate_batch(**half, epsilon=second.ravel(), R0=R[first.ravel()], b0=b[first.ravel()]).y[:, 0].T
-    S = adversarial_error(*ends, MIXTURE, 1.0).reshape(81, 81)
+    S = adversarial_error(ends[0], ends[1], MIXTURE, 1.0).reshape(81, 81)
     assert float(best.objective) <= S.min()
     at = np.unravel_index(np.argmin(S), S.shape)
     np.testing.assert_allclose(grid[list(at)], best.schedule.values[0], atol=0.05)
