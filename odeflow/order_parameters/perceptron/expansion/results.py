@@ -25,7 +25,7 @@ __all__ = ["Expanded", "check_derived", "checked_names", "expand"]
 _KNOWN = {
     GaussianMixture: ("p", "rho", "v1", "v2"),
     LearningRule: ("eta_w", "eta_b", "second_order", "loss", "activation", "update", "normalised"),
-    Adversary: ("epsilon", "fraction", "law", "norm", "attack", "attack_steps", "attack_step"),
+    Adversary: ("epsilon", "fraction", "law", "norm", "attack_steps", "attack_step"),
 }
 """Fields of the model for which everything here is derived."""
 _NAMES = ("R", "b", "Q")
