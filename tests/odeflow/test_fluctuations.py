@@ -95,7 +95,7 @@ def test_runs_fluctuate_as_theory_says(parts: Any) -> None:
     ratios, found, error, expected = compared(parts, 100, 40_000, 3.0, R0=0.2, b0=0.3)
     assert ratios == pytest.approx(1, abs=0.06)
     assert np.all(np.abs(found - expected) < 4 * error + 0.05 * np.abs(expected))
-    assert np.any(np.abs(found) > 6 * error)  # the mean's correction is seen: without it the line above fails
+    assert np.any(np.abs(found) > 4.5 * error)  # the mean's correction is seen: without it the line above fails
 
 
 @pytest.mark.whole
@@ -263,7 +263,7 @@ def test_moments_are_averages_of_powers(kind: tuple[Any, Any], update: Any) -> N
     rule = LearningRule(activation=kind[0], loss=kind[1], update=update)
     for v in (0.1, 1.0, 6.0):
         m = np.linspace(-2.5, 2.5, 9) * np.sqrt(1 + v)
-        expected = [_averages(rule, m, np.full(9, v), power) for power in (1, 2, 3, 4)]
+        expected = [_averages(rule, m, np.full(9, v), power=power) for power in (1, 2, 3, 4)]
         found = np.empty((9, 14))
         for i in range(9):
             x = np.zeros(kernel.ROWS + kernel.ERF_ROWS)
