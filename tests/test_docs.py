@@ -23,6 +23,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:^```text\n(.*?)^```\n)?", re.MULT
         "sweeps",
         "rules",
         "phases",
+        "erm",
         "data",
         "deep",
         "attacks",

@@ -30,7 +30,7 @@ __all__ = ["best_model", "optimal_constant", "optimal_schedule"]
 Array = npt.NDArray[np.float64]
 Rng = int | np.random.SeedSequence | np.random.Generator | None
 
-_CONSTANT_STARTS = 8
+_CONSTANT_STARTS = 4  # at least: one number has local optima too
 _AGREED = 1e-7  # of the objective: the search's own solver against `integrate`
 _FINE = 200  # output times, at least
 
@@ -53,7 +53,7 @@ def optimal_schedule(
     R0: float = 0.0,
     b0: float = 0.0,
 ) -> xr.Dataset:
-    r"""Return the schedules that leave the least adversarial error S (section 18 of the theory page; exact as N grows).
+    r"""Return the schedules that leave the least adversarial error S (section 7 of the theory page; exact as N grows).
 
     The search is L-BFGS-B from many starts, with the exact gradient from the adjoint equations of the discretised dynamics,
     and Newton's method at the end. What it returns is a local optimum, up to rounding, with what certifies it: Pontryagin's
@@ -98,8 +98,8 @@ def optimal_schedule(
         eigenvalue of its second derivatives by the values inside the bounds, each in units of its bounds' width (nan
         without such values); `integrated`, the objective as `odeflow.integrate` finds it; `classifier_error`, S of the best
         linear classifier, below which no objective can be. `constant_schedule` (control) and `constant_objective`: the best
-        constants, `optimum_schedule` (optimum, control, knot), `optimum_objective` and `optimum_starts` (optimum): all local
-        optima, the best first, and how many starts ended in each. Over alpha: the best trajectory with its errors, the costates
+        constants, `optimum_schedule` (optimum, control, knot), `optimum_objective`, `optimum_gap` and `optimum_starts`
+        (optimum): all local optima, the best first, and how many starts ended in each. Over alpha: the best trajectory with its errors, the costates
         `lambda_R` and `lambda_b`, and `switching_function` (control, alpha), :math:`\lambda\cdot\partial f/\partial u`. The
         attributes have rule and adversary with the best schedules: `best_model` returns them.
 
@@ -300,6 +300,7 @@ def _labelled(problem: Problem, found: Sequence[Optimum], constants: Optimum, op
         "constant_objective": constants.objective,
         "optimum_schedule": (("optimum", "control", "knot"), np.array([problem.values(one.numbers) for one in found])),
         "optimum_objective": ("optimum", [one.objective for one in found]),
+        "optimum_gap": ("optimum", [gap(problem, one.numbers, problem.solve(one.numbers).gradient) for one in found]),
         "optimum_starts": ("optimum", [one.starts for one in found]),
         **{name: ("alpha", path[name].values) for name in ("R", "b", "error", "adversarial_error")},
         "lambda_R": ("alpha", fine.costates[:, 0]),
@@ -340,6 +341,7 @@ _TEXTS = {
     "constant_objective": "objective of the best constants",
     "optimum_schedule": "values of the optima that were found",
     "optimum_objective": "objective of the optima that were found",
+    "optimum_gap": "largest decrease of the objective from there within the bounds, to first order",
     "optimum_starts": "number of starts that ended in an optimum",
     "lambda_R": "derivative of the objective by R at this time",
     "lambda_b": "derivative of the objective by b at this time",

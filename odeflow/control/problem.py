@@ -134,7 +134,7 @@ class Problem:
         edges = {edge for one in given if isinstance(one, Schedule) for edge in one.edges if edge < self.end}
         marks = sorted({*self.knots, *edges})
         fastest = max(self._most("eta_w"), self._most("eta_b"))
-        longest = min(0.5 / fastest if fastest > 0 else math.inf, self.end)
+        longest = min(1 / fastest if fastest > 0 else math.inf, self.end)
         parts = [
             np.linspace(low, high, max(1, math.ceil((high - low) / longest - 1e-9)) * self.refinement + 1)[:-1]
             for low, high in pairwise(marks)

@@ -18,6 +18,8 @@ Array = npt.NDArray[np.float64]
 _SAME = 1e-3  # of the bounds' width: optima that differ less are one
 _ACCURATE = 1e-9  # of the objective: error of the discretisation
 _FINEST = 64
+_STATIONARY = 1e-7  # of the objective: what is left to be gained, to first order, where a descent has arrived
+_RESTARTS = 10
 _NEWTON = 6  # steps at most, and of them those that lower the gap
 
 
@@ -85,8 +87,14 @@ def _descend(problem: Problem, begin: Array) -> Optimum:
 
     x = (begin - low) / width
     options = {"maxiter": 3000, "maxfun": 10_000, "ftol": 1e-14, "gtol": 1e-9, "maxcor": 20}
-    done = minimize(scaled, x, jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * x.size, options=options)
-    return Optimum(float(done.fun), np.clip(low + width * done.x, low, high), 1)
+    for _ in range(
+        _RESTARTS
+    ):  # its line search gives up where the memory of curvatures misleads it: without memory it goes on
+        done = minimize(scaled, x, jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * x.size, options=options)
+        x = np.clip(done.x, 0.0, 1.0)
+        if gap(problem, low + width * x, done.jac / width) <= _STATIONARY:
+            break
+    return Optimum(float(done.fun), np.clip(low + width * x, low, high), 1)
 
 
 def _sort_in(problem: Problem, found: list[Optimum], end: Optimum) -> None:

@@ -8,7 +8,7 @@ centres, the forces :math:`D = p D_1(s, v_1)`, :math:`D = (1-p) D_1(t, v_2)` and
     dR/d\alpha &= \eta_w \frac\rho2 (1-R^2)(D_s + D_t) - \frac{\eta_w^2}{2} R (N_s + N_t), \\
     db/d\alpha &= -\eta_b (D_s - D_t).
 
-Exact as N grows. A test holds them to `odeflow.rates` and `odeflow.jacobian`.
+Exact as N grows. Tests hold them to `odeflow.rates` and `odeflow.integrate`.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def solve(
         (w, b) = \arg\min \sum_{i=1}^{\alpha N} \ell\bigl(y_i(w\cdot x_i - b) - \varepsilon|w|\bigr)
         + \tfrac12 \lambda N |w|^2
 
-    The equations are those of section 6 of the theory page.
+    The equations are those of section 8 of the theory page.
 
     Parameters
     ----------

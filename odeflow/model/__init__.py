@@ -6,7 +6,7 @@ from odeflow.model.clusters import GaussianClusters, xor
 from odeflow.model.factor import Factor
 from odeflow.model.mixture import GaussianMixture
 from odeflow.model.parts import COMMON, Data, check_constant, check_known, check_parts, numeric_parameters, parameters
-from odeflow.model.rule import ACTIVATIONS, LOSSES, UPDATES, Activation, LearningRule, Loss, Update
+from odeflow.model.rule import ACTIVATIONS, LOSSES, STEPS, UPDATES, Activation, LearningRule, Loss, Steps, Update
 from odeflow.model.teacher import TeacherStudent
 from odeflow.parameters import checked_count, checked_number
 
@@ -17,6 +17,7 @@ __all__ = [
     "LOSSES",
     "MOST",
     "NORMS",
+    "STEPS",
     "UPDATES",
     "Activation",
     "Adversary",
@@ -28,6 +29,7 @@ __all__ = [
     "LearningRule",
     "Loss",
     "Norm",
+    "Steps",
     "TeacherStudent",
     "Update",
     "check_constant",

@@ -10,15 +10,17 @@ from odeflow.model.factor import Factor
 from odeflow.parameters import checked, checked_count, checked_number, choice, described, number, switch, thing
 from odeflow.schedule import Scheduled
 
-__all__ = ["ACTIVATIONS", "LOSSES", "UPDATES", "Activation", "LearningRule", "Loss", "Update"]
+__all__ = ["ACTIVATIONS", "LOSSES", "STEPS", "UPDATES", "Activation", "LearningRule", "Loss", "Steps", "Update"]
 
 Loss = Literal["squared", "hinge", "logistic", "perceptron"]
 Activation = Literal["erf", "tanh", "linear", "sign"]
 Update = Literal["all", "non_robust"]
+Steps = Literal["constant", "line_search"]
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 UPDATES: tuple[Update, ...] = get_args(Update)
+STEPS: tuple[Steps, ...] = get_args(Steps)
 
 
 @described
@@ -117,6 +119,13 @@ class LearningRule:
         "over labels that are flipped with the probability smoothing / 2.",
     )
 
+    steps: Steps = choice(
+        "constant",
+        "how the learning rates follow the state",
+        STEPS,
+        "line_search: eta_w and eta_b are the largest ones, and both are multiplied by the number in [0, 1] with which a step "
+        "decreases the expected loss in learning most. It is that of the population, which the learner is told.",
+    )
     factor: Factor | None = thing(
         None,
         "own factor f(u) of the update, in place of that of the loss and its output",

@@ -41,7 +41,7 @@ _TINY = 1e-300
 _DONE, _MAX_STEPS, _STEP_TOO_SMALL, _NOT_FINITE = range(4)
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 8.0
 _LOCAL = 0.1  # of rtol and atol are for the local error, so that the accumulated error stays near rtol and atol
-_LOOSER = 30.0  # times that for variables that follow others: more than their errors are smaller
+_LOOSER = 10.0  # times that for variables that follow others: more than their errors are smaller
 _THETA = 0.7  # where in a step the interpolant is checked
 _DEFECT = 0.3  # times its defect there is the estimate of its error
 
@@ -395,7 +395,7 @@ def solve(
         into its constants by its own `follow`, and is one of `FOLLOWERS`. Steps end at the edges.
     strict
         Variables, the first, for which the tolerances are these; those after them follow from them, such as derivatives by
-        parameters, and a step may have 30 times the error there. Default: all.
+        parameters, and a step may have ten times the error there. Default: all.
 
     Returns
     -------

@@ -20,14 +20,13 @@ from studies.common.nets import kept_training
 __all__ = ["SHAPES", "Nets", "measured", "net_on_images"]
 
 SEED = 20261127
-SHAPES: dict[str, dict[str, float]] = {
-    "constant": {"ramp": 0.0, "ramp_start": 0.0, "last": 1.0},
-    "warm-up": {"ramp": 0.4, "ramp_start": 0.0, "last": 1.0},
-    "growing": {"ramp": 1.0, "ramp_start": 0.2, "last": 5 / 3},
+SHAPES: dict[str, tuple[float, ...]] = {
+    "constant": (1.0, 1.0),
+    "warm-up": (0.0, 0.5, 1.0, 1.0, 1.0, 1.0),
+    "growing": (1 / 3, 5 / 3),
 }
-"""How the radius changes: the ramp's share of the training, its beginning as a share of its end, and its end in units of the
-strength. The theory's schedules grow about linearly over the whole training, from a third of the best constant radius to 1.7
-times that; their mean is nearly the same."""
+"""The radius at equal distances over the training, in units of the strength, and linear in between. The theory's schedules grow
+about linearly over the whole training, from a third of the best constant radius to 1.7 times that; their mean is nearly the same."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +66,12 @@ def net_on_images(nets: Nets, shape: str, strength: float, seed: int, images: Im
 
 def measured(nets: Nets, shape: str, strength: float, seed: int, images: Images, folder: Path, name: str) -> xr.Dataset:
     """Return E and S of one net (S by APGD on the margin: approximate, from below)."""
-    how = SHAPES[shape]
-    epsilon = nets.epsilon * strength * how["last"]
+    radii = [nets.epsilon * strength * share for share in SHAPES[shape]]
     changes: dict[str, Any] = {
         "model": nets.model, "width": None, "epochs": nets.epochs, "batch_size": nets.batch_size, "seed": seed,
         "learning_rate": nets.learning_rate, "schedule": "constant", "average": 0.0, "augmentation": "none",
-        "validation": nets.validation, "epsilon": epsilon, "attack_steps": 5, "step_size": epsilon / 2,
-        "ramp": how["ramp"], "ramp_start": how["ramp_start"],
+        "validation": nets.validation, "epsilon": nets.epsilon, "epsilon_schedule": radii, "attack_steps": 5,
+        "step_size": max(radii) / 2, "ramp": 0.0,
     }  # fmt: skip
     network = kept_training(recipe(images.name, "at", **changes), images, folder, name, device=str(place())).network
     x = torch.tensor(images.test_images[: nets.tested]).to(place()).float() / 255

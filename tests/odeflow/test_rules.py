@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numba import njit
-from scipy import stats
+from scipy import optimize, special, stats
 
 import odeflow
 from odeflow import (
@@ -18,6 +18,7 @@ from odeflow import (
     GaussianMixture,
     LearningRule,
     anisotropic,
+    control,
     fixed_points,
     integrate,
     integrate_batch,
@@ -63,6 +64,11 @@ NEW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "smoothing": ({"smoothing": 0.4}, {}),
     "smoothing, logistic": ({"smoothing": 0.4, "loss": "logistic", "activation": "tanh"}, {}),
     "own factor": ({"factor": Factor(ramp, kinks=(0.0, 1.0))}, {"clean_weight": 0.3}),
+    "line search": ({"steps": "line_search", "eta_w": 10.0, "eta_b": 10.0}, {}),
+    "line search of free weights": (
+        {"steps": "line_search", "eta_w": 8.0, "eta_b": 5.0, "normalised": False, "decay_w": 0.1, "batch": 2},
+        {"clean_weight": 0.3},
+    ),
     "all": (
         {
             "normalised": False, "decay_w": 0.2, "decay_b": 0.3, "batch": 2, "label_noise": 0.1, "input_noise": 0.5,
@@ -233,6 +239,7 @@ VALUES: dict[str, Any] = {
     "clean_weight": 0.3,
     "attack": "blind",
     "factor": Factor(ramp),
+    "steps": "line_search",
 }
 """A value of each field that is the perceptron's alone."""
 
@@ -267,6 +274,10 @@ FACES: dict[str, Callable[[LearningRule, Adversary], Any]] = {
     "fixed_points_batch": lambda *model: fixed_points_batch(**parameters(*model)),
     "end_states_batch": lambda *model: odeflow.end_states_batch(**parameters(*model)),
     "branches": lambda *model: odeflow.branches(MIXTURE, *model, values=[0.0, 0.1]),
+    "fluctuations": lambda *model: integrate(MIXTURE, *model, alpha=[1.0], fluctuations=True),
+    "sensitivities": lambda *model: integrate(MIXTURE, *model, alpha=[1.0], sensitivities=["p"]),
+    "optimal_schedule": lambda *model: control.optimal_schedule(MIXTURE, *model, alpha_max=1.0, pieces=2),
+    "optimal_constant": lambda *model: control.optimal_constant(MIXTURE, *model, alpha_max=1.0),
     "anisotropic.integrate": lambda *model: anisotropic.integrate(GAUSSIAN, *model, alpha=[1.0]),
     "anisotropic.simulate": lambda *model: anisotropic.simulate(GAUSSIAN, *model, alpha=[1.0], runs=1),
     "cross_validate": lambda *model: anisotropic.cross_validate(SAMPLES, *model, alpha=[1.0]),
@@ -277,7 +288,8 @@ FACES: dict[str, Callable[[LearningRule, Adversary], Any]] = {
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("name", VALUES)
 def test_no_face_ignores_a_field(face: str, name: str) -> None:
-    with pytest.raises(ValueError, match=rf"({name}|normalised) = .*allowed"):
+    # free weights, which decay, may be refused first; or the model as a whole
+    with pytest.raises(ValueError, match=rf"({name} ?=|normalised =).*allowed"):
         FACES[face](*parts_with(name))
 
 
@@ -289,7 +301,7 @@ def test_phases_take_the_rules_default_alone(name: str) -> None:
             critical_epsilon(MIXTURE, rule)
 
 
-@pytest.mark.parametrize("name", VALUES.keys() - {"attack", "factor"})
+@pytest.mark.parametrize("name", VALUES.keys() - {"attack", "factor", "steps"})
 def test_a_swept_field_is_not_ignored_either(name: str) -> None:
     values = [parameters(LearningRule(), Adversary())[name], VALUES[name]]
     free: Any = {"normalised": name != "decay_w"}
@@ -316,6 +328,8 @@ def test_numbers_that_do_not_go_together_are_named_alone_and_in_a_batch() -> Non
             LearningRule(smoothing=0.1, **kind)
         with pytest.raises(ValueError, match=r"smoothing = 0\.1.*allowed is 0"):
             integrate_batch(smoothing=[0.0, 0.1], **kind, alpha=[1.0])
+    with pytest.raises(ValueError, match=r"smoothing = 0\.1.*allowed is 0"):
+        integrate_batch(smoothing=[0.0, 0.1], factor=Factor(ramp), alpha=[1.0])
 
 
 @pytest.mark.slow
@@ -358,3 +372,37 @@ def test_a_record_tells_own_factors_apart() -> None:
     assert repr(Factor(ramp)) == repr(Factor(njit(ramp)))
     assert repr(Factor(ramp)) != repr(Factor(seeds_own))
     assert repr(Factor(ramp)) != repr(Factor(ramp, kinks=(0.0,)))
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_a_line_search_takes_the_step_that_lowers_the_loss_most(loss: Any) -> None:
+    """The loss by an integral of its own, its slope along the rates of every constant step by differences."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
+    of_output: dict[str, Callable[[Any], Any]] = {
+        "squared": lambda g: (1 - g) ** 2 / 2,
+        "logistic": lambda g: np.log1p(np.exp(-g)),
+    }
+    adversary = Adversary(0.5)
+
+    def expected_loss(R: float, b: float, Q: float) -> float:
+        total = 0.0
+        for prior, tau, v in ((MIXTURE.p, 1, MIXTURE.v1), (1 - MIXTURE.p, -1, MIXTURE.v2)):
+            u = tau * (tau * MIXTURE.rho * R / 2 - b) - adversary.epsilon * math.sqrt(Q) + math.sqrt(v * Q) * nodes
+            total += prior * float(weights @ of_output[loss](special.erf(u))) / math.sqrt(2 * math.pi)
+        return total
+
+    y, eta = np.array([0.3, -0.4, 1.5]), {"eta_w": 12.0, "eta_b": 4.0}
+
+    def slope(dydt: Any, h: float = 1e-5) -> float:
+        return (expected_loss(*(y + h * np.array(dydt))) - expected_loss(*(y - h * np.array(dydt)))) / (2 * h)
+
+    def at(c: float, **steps: Any) -> Any:
+        rule = LearningRule(c * eta["eta_w"], c * eta["eta_b"], loss=loss, normalised=False, **steps)
+        return rates(y[0], y[1], MIXTURE, rule, adversary, Q=y[2])
+
+    best = optimize.minimize_scalar(lambda c: slope(at(c)), bounds=(0, 1), method="bounded", options={"xatol": 1e-9})
+    assert 0.01 < best.x < 0.99
+    np.testing.assert_allclose(at(1.0, steps="line_search"), at(best.x), rtol=1e-3)
+    assert slope(at(1.0, steps="line_search")) <= best.fun + 1e-9
+    # where the largest rates are smaller than that, they are taken
+    assert at(0.2 * best.x, steps="line_search") == at(0.2 * best.x)

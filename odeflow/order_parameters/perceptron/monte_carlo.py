@@ -18,7 +18,7 @@ from odeflow.numerics.course import course_at, piece_at
 from odeflow.numerics.elementary import log
 from odeflow.numerics.random_streams import box_muller, from_table, uniform
 from odeflow.order_parameters.perceptron.mixed_averages import lane_smoothed, smoothed_factor
-from odeflow.order_parameters.perceptron.variants import Kind
+from odeflow.order_parameters.perceptron.variants import CONSTANTS, Kind, lane_search, load_search
 
 __all__ = ["Example", "Step", "direct", "reduced"]
 
@@ -73,7 +73,7 @@ def _chi_squared(normal, u, d, c):
 
 
 @kept
-def reduced(states, first, last, N, example, step, course, start, steps, stop, out):
+def reduced(states, first, last, N, example, step, search, course, start, steps, stop, out):
     """Fill the rows first <= run < last of out, in two coordinates."""
     kind = example.kind
     half_rho, kappa = example.half_rho, example.clean_weight
@@ -90,6 +90,8 @@ def reduced(states, first, last, N, example, step, course, start, steps, stop, o
     sum_1, sum_2, spread, pull = rows[19], rows[20], rows[21], rows[22]
     margin, f, f_plain, work = rows[23], rows[24], rows[25], rows[26]
     accepted = np.zeros(LANES, np.bool_)
+    scale, constants, searched = np.ones(LANES), np.zeros(CONSTANTS * LANES), np.zeros(6 * LANES)
+    load_search(search, constants, searched)
     sqrt_v1, sqrt_v2 = math.sqrt(example.v1), math.sqrt(example.v2)
     d = (N - 2) / 2 - 1 / 3
     c = 1 / math.sqrt(9 * max(d, 1e-3))
@@ -107,6 +109,7 @@ def reduced(states, first, last, N, example, step, course, start, steps, stop, o
                 if course.edges.size > 0:
                     piece = piece_at(course, piece, number / N)
                     epsilon, eta_w, eta_b = course_at(course, piece, number / N)
+                lane_search(search, constants, searched, R, b, Q, epsilon, eta_w, eta_b, scale)
                 for lane in range(LANES):
                     length[lane] = math.sqrt(Q[lane])
                     cos[lane] = R[lane] / length[lane]
@@ -179,9 +182,9 @@ def reduced(states, first, last, N, example, step, course, start, steps, stop, o
                             normal = box_muller(u1, u2)[0]
                             chi2[lane], accepted[lane] = _chi_squared(normal, u3, d, c)
                 # the update
-                rate = eta_w / (N * step.batch)
-                keep = 1.0 - eta_w * step.decay_w / N
                 for lane in range(LANES):
+                    rate = scale[lane] * (eta_w / (N * step.batch))
+                    keep = 1.0 - scale[lane] * (eta_w * step.decay_w / N)
                     moved = sum_1[lane] * sum_1[lane] + sum_2[lane] * sum_2[lane] + spread[lane] * chi2[lane]
                     Q_new = keep * keep * Q[lane] + 2.0 * keep * rate * length[lane] * sum_1[lane] + rate * rate * moved
                     R_new = keep * R[lane] + rate * (cos[lane] * sum_1[lane] + sin[lane] * sum_2[lane])
@@ -189,7 +192,7 @@ def reduced(states, first, last, N, example, step, course, start, steps, stop, o
                     bound = 1.0 if kind.normalised else new_length
                     R[lane] = min(max(R_new / new_length if kind.normalised else R_new, -bound), bound)
                     Q[lane] = 1.0 if kind.normalised else Q_new
-                    b[lane] -= eta_b / N * (pull[lane] / step.batch + step.decay_b * b[lane])
+                    b[lane] -= scale[lane] * (eta_b / N) * (pull[lane] / step.batch + step.decay_b * b[lane])
             done = steps[output]
             for lane in range(runs):
                 out[begin + lane, output, 0] = R[lane]
@@ -220,7 +223,7 @@ def fill_normal(z, state, u):
 
 
 @kept
-def direct(states, first, last, N, example, step, course, start, steps, stop, out):
+def direct(states, first, last, N, example, step, search, course, start, steps, stop, out):
     """Fill the rows first <= run < last of out, with weights in R^N."""
     kind = example.kind
     half_rho, kappa = example.half_rho, example.clean_weight
@@ -235,6 +238,9 @@ def direct(states, first, last, N, example, step, course, start, steps, stop, ou
     xi = np.zeros(N)
     total = np.zeros(N)  # of the delta xi of a batch; what the attack adds is along w or B
     w = np.zeros(N)
+    scale, constants, searched = np.ones(LANES), np.zeros(CONSTANTS * LANES), np.zeros(6 * LANES)
+    at_R, at_b, at_Q = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
+    load_search(search, constants, searched)
 
     for run in range(first, last):
         state[:] = states[run]
@@ -256,7 +262,10 @@ def direct(states, first, last, N, example, step, course, start, steps, stop, ou
                     piece = piece_at(course, piece, number / N)
                     epsilon, eta_w, eta_b = course_at(course, piece, number / N)
                 pull, along_B, along_w = 0.0, 0.0, 0.0
-                R = dot(w, B) if kind.blind else 0.0
+                R = dot(w, B) if kind.blind or kind.searches else 0.0
+                if kind.searches:
+                    at_R[:], at_b[:], at_Q[:] = R, b, length * length
+                    lane_search(search, constants, searched, at_R, at_b, at_Q, epsilon, eta_w, eta_b, scale)
                 for item in range(step.batch):
                     for i in range(1 + _ATTACK_DRAWS if is_random else 1):
                         chance[i], state[0, 0], state[1, 0], state[2, 0], state[3, 0] = uniform(
@@ -296,15 +305,15 @@ def direct(states, first, last, N, example, step, course, start, steps, stop, ou
                     else:
                         along_w -= tau * attacked * size / length
                     pull += delta
-                rate = eta_w / (N * step.batch)
-                keep = 1.0 - eta_w * step.decay_w / N + rate * along_w
+                rate = scale[0] * eta_w / (N * step.batch)
+                keep = 1.0 - scale[0] * eta_w * step.decay_w / N + rate * along_w
                 for i in range(N):
                     w[i] = keep * w[i] + rate * (along_B * B[i] + total[i])
                 length = math.sqrt(dot(w, w))
                 if kind.normalised:
                     w *= 1.0 / length
                     length = 1.0
-                b -= eta_b / N * (pull / step.batch + step.decay_b * b)
+                b -= scale[0] * eta_b / N * (pull / step.batch + step.decay_b * b)
             done = steps[output]
             out[run, output, 0] = dot(w, B)
             out[run, output, 1] = b

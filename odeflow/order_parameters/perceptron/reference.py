@@ -6,7 +6,7 @@ The examples are in groups that are attacked alike, of a cluster c and a label :
 derivatives by m are Gaussian averages with Hermite polynomials, :math:`\partial_m^k \langle f\rangle =
 v^{-k/2} \langle f\,\mathrm{He}_k((u-m)/\sqrt v)\rangle`; those by v follow from the heat equation, :math:`\partial_v =
 \tfrac12 \partial_m^2`. Exact as N grows; the averages are converged to rounding. Where the loss on examples without attack has a
-weight, the Jacobian is by differences, with errors of about 1e-10.
+weight, or the learning rates follow the state, the Jacobian is by differences, with errors of about 1e-10.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def unchecked_rates(
     R, b, Q = _state(R, b, Q, mixture, rule, adversary)
     if _is_seed(rule, adversary):
         return _seed_rates(R, b, mixture, rule, adversary)
-    along_B = along_w = squares = pull = np.zeros(R.shape)
+    along_B = along_w = squares = pull = by_R = by_Q = np.zeros(R.shape)
     kappa = adversary.clean_weight
     for group in _groups(mixture, rule, adversary):
         share, cluster, tau, variance, _ = group
@@ -92,11 +92,36 @@ def unchecked_rates(
         along_w = along_w + share * (signed * R * D1 - shift * attacked + variance * Q * slope)
         squares = squares + share * variance * D2
         pull = pull + share * tau * D1
+        is_blind = adversary.attack == "blind"
+        by_R = by_R - share * (signed * D1 - (of_B * attacked if is_blind else 0))
+        by_Q = by_Q - share / 2 * (variance * slope - (0 if is_blind else shift * attacked / Q))
     noise = rule.eta_w**2 / rule.batch * squares if rule.second_order else np.zeros(R.shape)
-    db = -rule.eta_b * (pull + rule.decay_b * b)
+    by_b = pull + rule.decay_b * b
+    # drift and noise of the state, and the gradient of the expected loss
+    drift: tuple[Array, ...]
+    diffusion: tuple[Array, ...]
+    gradient: tuple[Array, ...]
     if rule.normalised:
-        return rule.eta_w * (along_B - R * along_w) - R / 2 * noise, db
-    return rule.eta_w * (along_B - rule.decay_w * R), db, 2 * rule.eta_w * (along_w - rule.decay_w * Q) + noise
+        drift = rule.eta_w * (along_B - R * along_w), -rule.eta_b * by_b
+        diffusion = -R / 2 * noise, 0.0 * noise
+        gradient = by_R, by_b
+    else:
+        drift = (
+            rule.eta_w * (along_B - rule.decay_w * R),
+            -rule.eta_b * by_b,
+            2 * rule.eta_w * (along_w - rule.decay_w * Q),
+        )
+        diffusion = 0.0 * noise, 0.0 * noise, noise
+        gradient = by_R, by_b, by_Q + rule.decay_w / 2
+    scale = 1.0 if rule.steps == "constant" else _line_search(gradient, drift, diffusion)
+    return tuple(scale * one + scale**2 * two for one, two in zip(drift, diffusion, strict=True))
+
+
+def _line_search(gradient: tuple[Array, ...], drift: tuple[Array, ...], diffusion: tuple[Array, ...]) -> Array:
+    """Return the c in [0, 1] at which c A + c^2 C is least: how the expected loss changes with learning rates times c."""
+    A, C = (sum(g * f for g, f in zip(gradient, flow, strict=True)) for flow in (drift, diffusion))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(-A >= 2 * C, 1.0, np.maximum(-A / (2 * C), 0.0))
 
 
 def jacobian(
@@ -136,7 +161,7 @@ def unchecked_jacobian(
     if _is_seed(rule, adversary):
         return _seed_jacobian(R, b, mixture, rule, adversary)
     n = 2 if rule.normalised else 3
-    if adversary.clean_weight:
+    if adversary.clean_weight or rule.steps != "constant":
         return _differences(R, b, Q, mixture, rule, adversary)
     root = np.sqrt(Q)
     along_B, along_w, squares, pull = (np.zeros((*R.shape, 3)) for _ in range(4))  # derivatives by R, b, Q
@@ -285,7 +310,7 @@ def _law(
 
 
 def _averages(
-    rule: LearningRule, m: Array, v: Array, *, power: int = 1, shift: Any = 0.0, clean_weight: float = 0.0
+    rule: LearningRule, m: Array, v: Array, power: int = 1, *, shift: Any = 0.0, clean_weight: float = 0.0
 ) -> tuple[Array, Array, Array, Array]:
     """Return the average of F(u)^power for u ~ N(m, v), and its first three derivatives by m.
 

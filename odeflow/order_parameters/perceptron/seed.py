@@ -17,7 +17,7 @@ from numba.extending import overload
 
 from odeflow.numerics import runge_kutta
 from odeflow.numerics.compilation import LANES, inlined
-from odeflow.order_parameters.perceptron.averages import CLASS_ROWS, lane_averages, lane_constants
+from odeflow.order_parameters.perceptron.lane_averages import CLASS_ROWS, lane_averages, lane_constants
 from odeflow.order_parameters.perceptron.reference import rates
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from odeflow.order_parameters.perceptron.own_factor import OwnFactor
     from odeflow.order_parameters.perceptron.variant_averages import UpdateFactor
 
-__all__ = ["CONSTANTS", "PARAMETERS", "Kind", "VariantModel", "kind_of"]
+__all__ = ["CONSTANTS", "PARAMETERS", "Constant", "Kind", "VariantModel", "kind_of", "lane_search", "load_search"]
 
 PARAMETERS = (
     "p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon", "second_order", "fraction", "decay_w", "decay_b", "batch",
@@ -60,10 +60,10 @@ _R, _B, _Q = range(3)  # rows of the state; without _Q for normalised weights
     _HALF_RHO, _EPSILON, _RATIO, _FRACTION, _ETA_W, _ETA_W_SQUARED, _ETA_B, _DECAY_W, _DECAY_B, _P, _V1, _V2,
     _LABEL_NOISE, _SMOOTHED, _CLEAN_WEIGHT, _NOISE, _SCRATCH,
 ) = range(17)  # fmt: skip
-_MEAN, _VARIANCE, _OF_B, _SHIFT, _D1, _ATTACKED, _D2, _SLOPE, _WORK = range(9)  # of the scratch space
+_MEAN, _VARIANCE, _OF_B, _SHIFT, _SHARE, _D1, _ATTACKED, _D2, _SLOPE, _WORK = range(10)  # of the scratch space
 _SUMS = _SCRATCH + _WORK + WORK
-_ALONG_B, _ALONG_W, _SQUARES, _PULL = range(4)  # of the sums
-CONSTANTS = _SUMS + 4
+_ALONG_B, _ALONG_W, _SQUARES, _PULL, _BY_R, _BY_Q, _SCALE = range(7)  # of the sums
+CONSTANTS = _SUMS + 7
 
 
 class Kind(NamedTuple):
@@ -81,6 +81,8 @@ class Kind(NamedTuple):
     """Whether there are examples that are not attacked."""
     squared: bool
     """Whether the loss is the squared one."""
+    searches: bool
+    """Whether the learning rates are those of a line search."""
 
 
 def kind_of(rule: LearningRule, adversary: Adversary, points: Points) -> Kind:
@@ -88,7 +90,8 @@ def kind_of(rule: LearningRule, adversary: Adversary, points: Points) -> Kind:
     defaults = {"smoothing": 0.0, "clean_weight": 0.0, "label_noise": 0.0, "fraction": 1.0}
     smooth, twice, noisy, partly = (bool(np.any(points[name] != value)) for name, value in defaults.items())
     factors = factors_of(rule, smooth=smooth, twice=twice)
-    return Kind(factors, rule.normalised, adversary.attack == "blind", noisy, partly, rule.loss == "squared")
+    is_blind, searches = adversary.attack == "blind", rule.steps == "line_search"
+    return Kind(factors, rule.normalised, is_blind, noisy, partly, rule.loss == "squared", searches)
 
 
 class VariantModel(NamedTuple):
@@ -168,6 +171,30 @@ def _follow(system, changes, values, constants):
     return follow
 
 
+@inlined
+def _search(kind, constants, y, sums, scale):
+    """Set in every lane the factor c <= 1 of the learning rates with which c A + c^2 C, the rate of the expected loss, is least.
+
+    The loss is that whose negative derivative by the margin is the update's factor, with that of the decay: A is the product of its
+    gradient by R, b and Q with the drift, C with the noise.
+    """
+    for lane in range(LANES):
+        R, b = y[_R * LANES + lane], y[_B * LANES + lane]
+        eta_w, eta_b = constants[_ETA_W * LANES + lane], constants[_ETA_B * LANES + lane]
+        noise = constants[_ETA_W_SQUARED * LANES + lane] * sums[_SQUARES, lane]
+        along_B, along_w, by_R = sums[_ALONG_B, lane], sums[_ALONG_W, lane], sums[_BY_R, lane]
+        by_b = sums[_PULL, lane] + constants[_DECAY_B * LANES + lane] * b
+        if kind.normalised:
+            A = eta_w * by_R * (along_B - R * along_w) - eta_b * by_b * by_b
+            C = -0.5 * noise * R * by_R
+        else:
+            Q, decay = y[_Q * LANES + lane], constants[_DECAY_W * LANES + lane]
+            by_Q = sums[_BY_Q, lane] + 0.5 * decay
+            A = eta_w * (by_R * (along_B - decay * R) + 2.0 * by_Q * (along_w - decay * Q)) - eta_b * by_b * by_b
+            C = noise * by_Q
+        scale[lane] = 1.0 if -A >= 2.0 * C else max(-0.5 * A / C, 0.0)
+
+
 @overload(runge_kutta.derivative)
 def _derivative(system, constants, y, dydt):
     if not _is_variant_model(system):
@@ -176,7 +203,7 @@ def _derivative(system, constants, y, dydt):
     def derivative(system, constants, y, dydt):
         kind = system.kind
         scratch = constants[_SCRATCH * LANES : _SUMS * LANES].reshape(_SUMS - _SCRATCH, LANES)
-        m, v, of_B, shift = scratch[_MEAN], scratch[_VARIANCE], scratch[_OF_B], scratch[_SHIFT]
+        m, v, of_B, shift, share = scratch[_MEAN], scratch[_VARIANCE], scratch[_OF_B], scratch[_SHIFT], scratch[_SHARE]
         D1, D2, slope = scratch[_D1], scratch[_D2], scratch[_SLOPE]
         attacked = attacked_of(kind.factors, D1, scratch[_ATTACKED])
         work = scratch[_WORK:]
@@ -184,6 +211,7 @@ def _derivative(system, constants, y, dydt):
         weight = constants[_CLEAN_WEIGHT * LANES : (_CLEAN_WEIGHT + 1) * LANES]
         sums = constants[_SUMS * LANES : CONSTANTS * LANES].reshape(CONSTANTS - _SUMS, LANES)
         along_B, along_w, squares, pull = sums[_ALONG_B], sums[_ALONG_W], sums[_SQUARES], sums[_PULL]
+        by_R, by_Q, scale = sums[_BY_R], sums[_BY_Q], sums[_SCALE]
         sums[:] = 0.0
         # the nodes of the law, and last the examples that are not attacked; both clusters; true and flipped labels
         for node in range(system.nodes.size + (1 if kind.partly else 0)):
@@ -212,25 +240,39 @@ def _derivative(system, constants, y, dydt):
                     Q = 1.0 if kind.normalised else max(y[_Q * LANES + lane], 1e-300)
                     signed = agree * constants[_HALF_RHO * LANES + lane]
                     fraction = constants[_FRACTION * LANES + lane]
-                    share = 1.0 - fraction if is_clean else fraction * system.weights[node]
+                    part = 1.0 - fraction if is_clean else fraction * system.weights[node]
                     prior = constants[_P * LANES + lane]
-                    share *= prior if cluster == 0 else 1.0 - prior
+                    part *= prior if cluster == 0 else 1.0 - prior
                     if kind.noisy:
                         flipped = constants[_LABEL_NOISE * LANES + lane]
-                        share *= flipped if is_flipped else 1.0 - flipped
+                        part *= flipped if is_flipped else 1.0 - flipped
+                    share[lane] = part
                     variance = constants[(_V1 + cluster) * LANES + lane]
-                    along_B[lane] += share * (
+                    along_B[lane] += part * (
                         signed * D1[lane] - of_B[lane] * attacked[lane] + variance * R * slope[lane]
                     )
-                    along_w[lane] += share * (
+                    along_w[lane] += part * (
                         signed * R * D1[lane] - shift[lane] * attacked[lane] + variance * Q * slope[lane]
                     )
-                    squares[lane] += share * variance * D2[lane]
-                    pull[lane] += share * tau * D1[lane]
+                    squares[lane] += part * variance * D2[lane]
+                    pull[lane] += part * tau * D1[lane]
+                if kind.searches:
+                    for lane in range(LANES):
+                        Q = 1.0 if kind.normalised else max(y[_Q * LANES + lane], 1e-300)
+                        signed = agree * constants[_HALF_RHO * LANES + lane]
+                        along, across = (of_B[lane], 0.0) if kind.blind else (0.0, shift[lane] / Q)
+                        variance = constants[(_V1 + cluster) * LANES + lane]
+                        by_R[lane] -= share[lane] * (signed * D1[lane] - along * attacked[lane])
+                        by_Q[lane] -= 0.5 * share[lane] * (variance * slope[lane] - across * attacked[lane])
+        for lane in range(LANES):
+            scale[lane] = 1.0
+        if kind.searches:
+            _search(kind, constants, y, sums, scale)
         for lane in range(LANES):
             R, b = y[_R * LANES + lane], y[_B * LANES + lane]
-            eta_w = constants[_ETA_W * LANES + lane]
-            eta_w_squared = constants[_ETA_W_SQUARED * LANES + lane]
+            eta_w = scale[lane] * constants[_ETA_W * LANES + lane]
+            eta_w_squared = scale[lane] * scale[lane] * constants[_ETA_W_SQUARED * LANES + lane]
+            eta_b = scale[lane] * constants[_ETA_B * LANES + lane]
             decay_w = constants[_DECAY_W * LANES + lane]
             if kind.normalised:
                 along = along_B[lane] - R * along_w[lane]
@@ -239,8 +281,51 @@ def _derivative(system, constants, y, dydt):
                 Q = y[_Q * LANES + lane]
                 dydt[_R * LANES + lane] = eta_w * (along_B[lane] - decay_w * R)
                 dydt[_Q * LANES + lane] = 2.0 * eta_w * (along_w[lane] - decay_w * Q) + eta_w_squared * squares[lane]
-            dydt[_B * LANES + lane] = -constants[_ETA_B * LANES + lane] * (
-                pull[lane] + constants[_DECAY_B * LANES + lane] * b
-            )
+            dydt[_B * LANES + lane] = -eta_b * (pull[lane] + constants[_DECAY_B * LANES + lane] * b)
 
     return derivative
+
+
+class Constant(NamedTuple):
+    """Stands for a `VariantModel` where a simulation has no line search."""
+
+    factor: float = 1.0
+
+
+def load_search(search, constants, y):
+    """Load the model of a line search into every lane."""
+    raise NotImplementedError(f"{search!r}: this is for compiled code")
+
+
+@overload(load_search)
+def _load_search(search, constants, y):
+    if search.instance_class is Constant:
+        return lambda search, constants, y: None  # noqa: ARG005
+
+    def load(search, constants, y):
+        for lane in range(LANES):
+            runge_kutta.load(search, 0, lane, constants, y)
+
+    return load
+
+
+def lane_search(search, constants, y, R, b, Q, epsilon, eta_w, eta_b, scale):
+    """Set the factor of the learning rates at the states (R, b, Q) of the lanes; y has a state and its derivative."""
+    raise NotImplementedError(f"{search!r}: this is for compiled code")
+
+
+@overload(lane_search)
+def _lane_search(search, constants, y, R, b, Q, epsilon, eta_w, eta_b, scale):
+    if search.instance_class is Constant:
+        return lambda search, constants, y, R, b, Q, epsilon, eta_w, eta_b, scale: None  # noqa: ARG005
+
+    def set_scale(search, constants, y, R, b, Q, epsilon, eta_w, eta_b, scale):
+        for lane in range(LANES):
+            y[_R * LANES + lane], y[_B * LANES + lane], y[_Q * LANES + lane] = R[lane], b[lane], Q[lane]
+            constants[_EPSILON * LANES + lane], constants[_ETA_B * LANES + lane] = epsilon, eta_b
+            _set_eta_w(eta_w, lane, constants)
+        runge_kutta.derivative(search, constants, y, y[3 * LANES :])
+        for lane in range(LANES):
+            scale[lane] = constants[(_SUMS + _SCALE) * LANES + lane]
+
+    return set_scale
