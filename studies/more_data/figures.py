@@ -54,6 +54,14 @@ def _legend(ax: Axes, title: str) -> None:
     )  # fmt: skip
 
 
+def _over_images(ax: Axes, text: str) -> None:
+    """Label the axes; on a short range the smaller ticks would be written over each other."""
+    from matplotlib.ticker import NullFormatter
+
+    ax.set(xscale="log", xlabel="labelled images", ylabel=text)
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
 def _gaps(data: xr.Dataset) -> Figure:
     """Draw the gap over the number of examples, of theory and of each world; and of theory over epsilon."""
     worlds = _worlds(data)
@@ -84,7 +92,8 @@ def _gaps(data: xr.Dataset) -> Figure:
             colour = look.color
             ax.errorbar(row.examples, row.gap, row.gap_se, label=_size(row), color=colour, fmt=look.marker + "-", linewidth=1.0, **_BARS)  # fmt: skip
             ax.plot(row.examples, row.standard_gap, color=colour, linestyle=":", linewidth=1.0)
-        ax.set(xscale="log", xlabel="labelled images", ylabel="$S-E$", ylim=(0, None))
+        _over_images(ax, "$S-E$")
+        ax.set_ylim(0, None)
         _legend(ax, _title(rows[0]))
     label_panels(axes.flat)
     figure.suptitle(
@@ -106,7 +115,8 @@ def _errors(data: xr.Dataset) -> Figure:
             ax.plot(row.examples, E.mean("run"), color=look.color, linestyle="--", linewidth=1.0)
             if row.bound.item() > 0:
                 ax.axhline(row.bound.item(), color=look.color, linestyle=":", linewidth=1.2, zorder=1)
-        ax.set(xscale="log", xlabel="labelled images", ylabel="$E$, $S$", ylim=(0, None))
+        _over_images(ax, "$E$, $S$")
+        ax.set_ylim(0, None)
         _legend(ax, _title(rows[0]))
     label_panels(axes.flat)
     figure.suptitle(
@@ -125,7 +135,7 @@ def _costs(data: xr.Dataset) -> Figure:
         for row, look in zip(rows, looks(len(rows), ordered=True), strict=True):
             ax.errorbar(row.examples, row.cost, row.cost_se, label=_size(row), color=look.color, fmt=look.marker + "-", linewidth=1.0, **_BARS)  # fmt: skip
         ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-        ax.set(xscale="log", xlabel="labelled images", ylabel=r"$E$ after AT $-$ $E$ after standard training")
+        _over_images(ax, r"$E$ after AT $-$ $E$ after standard training")
         _legend(ax, _title(rows[0]))
     label_panels(axes.flat)
     return figure  # type: ignore[no-any-return]
