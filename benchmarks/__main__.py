@@ -17,6 +17,7 @@ SECTIONS = (
     "sweep",
     "equilibria",
     "anisotropic",
+    "erm",
     "monte_carlo",
     "committee",
     "committee_simulation",

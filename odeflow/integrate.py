@@ -152,14 +152,14 @@ def integrate(
     if test_epsilon is not None:
         test_epsilon = checked_number("test_epsilon", test_epsilon, least=0)
     more: dict[str, Any] = {}
-    N, wanted = _checked_expansion(fluctuations, N, sensitivities)
-    if wanted:
-        how: dict[str, Any] = {"sensitivities": sensitivities, "fluctuations": fluctuations, "N": N}
-        solution, more, places = network.expanded(
-            mixture, rule, adversary, values, alpha, test_epsilon, **how, **options
-        )
+    places: dict[str, Any] = {}
+    wanted: dict[str, Any] = {}
+    if fluctuations is not False or N is not None or len(sensitivities) > 0:
+        wanted = {"fluctuations": fluctuations, "N": N, "sensitivities": sensitivities}
+        found = network.expanded(mixture, rule, adversary, values, alpha, test_epsilon, **wanted, **options)
+        solution, more, places = found
+        wanted["sensitivities"] = list(places.get("parameter", []))
     else:
-        places = {}
         solution = integrate_batch(**model, **values, mixture=mixture, network=network, alpha=alpha, **options)
     status = int(solution.status[0])
     if status != 0 and on_failure == "raise":
@@ -182,16 +182,8 @@ def integrate(
         **over_time({"test_epsilon": tested}, alpha), **places,
     }  # fmt: skip
     attrs = provenance(
-        "integrate",
-        mixture,
-        rule,
-        adversary,
-        **recorded(network),
-        **values,
-        test_epsilon=tested,
-        **options,
-        **({"fluctuations": fluctuations, "N": N, "sensitivities": list(sensitivities)} if wanted else {}),
-    )
+        "integrate", mixture, rule, adversary, **recorded(network), **values, test_epsilon=tested, **options, **wanted,
+    )  # fmt: skip
     result = label(xr.Dataset(data, coords, attrs))
     result["status"].attrs["meaning"] = _advice(status, network)
     return result
@@ -276,15 +268,6 @@ def integrate_batch(
             return solution
         y[rows], status[rows], steps[rows] = solution
     return Solution(y, status, steps)
-
-
-def _checked_expansion(fluctuations: object, N: object, sensitivities: Sequence[str]) -> tuple[int | None, bool]:
-    """Return N, and whether anything is wanted around the trajectory; or raise if an argument is not allowed."""
-    if not isinstance(fluctuations, bool):
-        raise TypeError(f"fluctuations = {fluctuations!r} is not a bool: allowed is True or False")
-    if N is not None and not fluctuations:
-        raise ValueError(f"N = {N!r} has no meaning without fluctuations=True: leave it out")
-    return None if N is None else checked_count("N", N, 3), fluctuations or len(sensitivities) > 0
 
 
 def solver_options(

@@ -18,7 +18,6 @@ BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:^```text\n(.*?)^```\n)?", re.MULT
     [
         "tutorial",
         "two_layers",
-        "schedules",
         "solver",
         "results",
         "sweeps",

@@ -51,7 +51,7 @@ def derivatives(
 
     Where the Jacobian is singular, as at a bifurcation, there are none: nan. `test_epsilon` is None where it is the adversary's.
     """
-    parts = (mixture, rule, adversary)
+    parts: tuple[Any, ...] = (mixture, rule, adversary)
     variables = network.variables(rule, mixture)
     known = {name: (part, about) for part in parts for name, about in parameter_of(part).items()}
     basis = network.coordinates(rule, mixture)

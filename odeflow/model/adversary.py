@@ -49,22 +49,6 @@ class Adversary:
         "law of a random factor of epsilon (odeflow.laws), drawn anew for each example",
         "None: the factor is 1. Also as a result's attributes have it.",
     )
-    epsilon_ratio: float = number(
-        1.0,
-        "factor of epsilon for examples that are seen with the label -1",
-        r"\varepsilon_-/\varepsilon",
-        least=0,
-        most=MOST,
-        note="The errors are at the same epsilon for both classes.",
-    )
-    clean_weight: float = number(
-        0.0,
-        "weight of the loss on the same example without attack",
-        r"\kappa",
-        least=0,
-        most=1,
-        note="The loss on the attacked example has the weight 1 - clean_weight.",
-    )
     norm: Norm = choice(
         "l2",
         "norm of the perturbation",
@@ -81,6 +65,22 @@ class Adversary:
     )
     attack_steps: int = thing(10, "steps of pgd", "At least 1.")
     attack_step: float = thing(0.25, "length of a step of pgd, in units of epsilon", "> 0.")
+    epsilon_ratio: float = number(
+        1.0,
+        "factor of epsilon for examples that are seen with the label -1",
+        r"\varepsilon_-/\varepsilon",
+        least=0,
+        most=MOST,
+        note="The errors are at the same epsilon for both classes.",
+    )
+    clean_weight: float = number(
+        0.0,
+        "weight of the loss on the same example without attack",
+        r"\kappa",
+        least=0,
+        most=1,
+        note="The loss on the attacked example has the weight 1 - clean_weight.",
+    )
 
     def __post_init__(self) -> None:
         checked(self)

@@ -121,9 +121,9 @@ A = _dense(
 )
 
 B = A[STAGES]
+"""Weights of the solution of order 8."""
 C = A.sum(axis=1)
 """Where in the step each stage is."""
-"""Weights of the solution of order 8."""
 
 # Weights of the error estimates. E3 and E5 are the published ones, of order 3 and 5. In a few steps of ten thousand the
 # one of order 5 happens to vanish and the error goes unseen; then F5 does not. F5 is the one other vector of weights

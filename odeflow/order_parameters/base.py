@@ -209,26 +209,10 @@ class Network(abc.ABC):
         """
         return {}
 
-    def expanded(
-        self,
-        mixture: Data,
-        rule: LearningRule,
-        adversary: Adversary,
-        start: Mapping[str, Any],
-        alpha: Array,
-        test_epsilon: float | None,
-        *,
-        sensitivities: Sequence[str],
-        fluctuations: bool,
-        N: int | None,
-        **options: Any,
-    ) -> Any:
-        """Return a trajectory's solution, and variables and coordinates of a result that say what is known around it.
+    def expanded(self, *trajectory: Any, **wanted: Any) -> Any:
+        """Return a trajectory with what is known around it, or raise a ValueError: here nothing is derived.
 
-        Raises
-        ------
-        ValueError
-            If that is not derived; here it is not.
+        See `odeflow.order_parameters.perceptron.expansion.results.expand`.
         """
         raise ValueError(
             f"fluctuations and sensitivities are not derived for the {self.name}: allowed is network=Perceptron()"

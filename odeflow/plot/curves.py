@@ -174,7 +174,7 @@ def _draw(one: _Series, name: str, ax: Axes, look: Look, label: str | None) -> N
         if band is not None and len(values.dims) == 1:
             low, high = (edge.values for edge in band)
             line = look.line()
-            shade = {"color": line.get("color"), "alpha": _BAND_ALPHA, "linewidth": 0.0, "zorder": 1}
+            shade: dict[str, Any] = {"color": line.get("color"), "alpha": _BAND_ALPHA, "linewidth": 0.0, "zorder": 1}
             ax.fill_between(values[values.dims[0]].values, low, high, **shade)
         alone = {"marker": look.marker} if int(values.notnull().sum()) == 1 else {}  # a line of one point is not seen
         draw_lines(values, ax, label=label, **look.line(), **alone)

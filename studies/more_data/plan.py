@@ -51,16 +51,16 @@ _SMALL: dict[str, Any] = {
     "model": "conv_small", "width": None, "augmentation": "none", "optimiser": "adam", "learning_rate": 1e-3, "batch_size": 64,
     "average": 0.0, "weight_decay": 0.0, "normalised": False,
 }  # fmt: skip
-_MNIST = Linear("MNIST, 3 against 7", "mnist", ("3", "7"), (0.0, 0.5, 1.0, 1.5, 2.0, 2.5), (50, 150, 500, 1_500, 5_000, 12_000), closes=(0.5, 1.0, 1.5, 2.0), runs=5)  # fmt: skip
-_CIFAR10 = Linear("CIFAR-10, airplane against ship", "cifar10", ("airplane", "ship"), (0.0, 0.1, 0.25, 0.5, 1.0), (50, 150, 500, 1_500, 4_500), closes=(0.5, 1.0), runs=5)  # fmt: skip
+_MNIST = Linear("MNIST, 3 against 7", "mnist", ("3", "7"), (0.0, 0.5, 1.0, 1.5, 2.0, 2.5), (50, 150, 500, 1_500, 5_000, 12_000), closes=(0.5, 1.0, 1.5, 2.0), runs=3)  # fmt: skip
+_CIFAR10 = Linear("CIFAR-10, airplane against ship", "cifar10", ("airplane", "ship"), (0.0, 0.1, 0.25, 0.5, 1.0), (50, 150, 500, 1_500, 4_500), closes=(0.5, 1.0), runs=3)  # fmt: skip
 _DIGITS = Linear("digits, 3 against 7", "digits", ("3", "7"), (0.0, 0.4, 0.8), (20, 60, 240), closes=(0.8,), runs=10)
 _DEEP = {
     "mnist": Deep(
-        "MNIST", "mnist", (0.0, 0.1, 0.2, 0.3), (300, 1_000, 3_000, 10_000), (150, 50, 20, 9), (1, 1, 1, 1),
+        "MNIST", "mnist", (0.0, 0.1, 0.3), (300, 10_000), (150, 9), (1, 1),
         attack_steps=3, attacked=500, changes=_SMALL,
     ),
     "cifar10": Deep(
-        "CIFAR-10", "cifar10", (0.0, 2 / 255, 4 / 255, 8 / 255), (500, 2_000, 6_000, 20_000), (80, 25, 12, 5), (1, 1, 1, 1),
+        "CIFAR-10", "cifar10", (0.0, 2 / 255, 8 / 255), (500, 6_000), (80, 12), (1, 1),
         attack_steps=3, attacked=500, changes=_SMALL,
     ),
     "digits": Deep(

@@ -1,10 +1,10 @@
-r"""One pass over the examples, or the regularised batch optimum on all of them: which learns more from alpha N examples?
+"""One pass over the examples, or the regularised batch optimum on all of them: what alpha N examples teach.
 
 The seed's mixture, with a bias. Both learners are given their best settings for each number of examples and each test attack:
 
 One pass
     The seed's rule (erf, squared loss, |w| = 1): the best constant rates eta_w, eta_b and training epsilon, by a grid that is
-    narrowed five times, and the best of the rates that fall as 1/(1 + alpha/alpha_0) (in 12 steps, same factor for both).
+    narrowed six times, and the best of the rates that fall as 1/(1 + alpha/alpha_0) (in 12 steps, same factor for both).
 Batch
     Logistic loss on all examples: the best ridge and the best training epsilon (`odeflow.erm.optimal_epsilon`). Of equal
     classes the weights are then along the mean of tau xi, which is Bayes optimal.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 from scipy.optimize import minimize
 
 from odeflow import (
@@ -15,15 +14,18 @@ from odeflow import (
     LearningRule,
     Schedule,
     adversarial_error,
+    erm,
     integrate_batch,
     optimal_classifier,
     simulate,
 )
-from odeflow import erm
 from odeflow.erm.errors import measures
 from studies.online_or_batch.plan import SEED, TESTS, Plan
 
-__all__ = ["best_batch", "best_constant", "best_falling", "errors_of", "least", "runs"]
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["batch_on_a_grid", "best_batch", "best_constant", "best_falling", "errors_of", "least", "runs"]
 
 Array = npt.NDArray[np.float64]
 
@@ -87,18 +89,36 @@ def best_falling(mixture: GaussianMixture, alpha: float, test: float, constant: 
         return float(adversarial_error(min(max(R, -1.0), 1.0), b, mixture, test)) if np.isfinite(R) else 1.0
 
     begin = [np.log(2 * constant["eta_w"]), np.log(2 * constant["eta_b"]), constant["epsilon"], np.log(alpha / 2)]
-    found = minimize(cost, begin, method="Nelder-Mead", options={"maxfev": 250, "xatol": 1e-3, "fatol": 1e-8}).x
+    found = minimize(cost, begin, method="Nelder-Mead", options={"maxfev": 150, "xatol": 1e-3, "fatol": 1e-8}).x
     R, b = state(found)
     rates = {"eta_w": float(np.exp(found[0])), "eta_b": float(np.exp(found[1])), "turn": float(np.exp(found[3]))}
     return {**rates, "epsilon": abs(float(found[2])), "R": float(R), "b": float(b)}
 
 
+def symmetric(mixture: GaussianMixture) -> bool:
+    """Return whether the classes are equal: the best bias is 0, and is not learned by the batch.
+
+    Its best ridge is infinite. At finite N a bias would learn the shares of the labels that were drawn, and outgrow the weights.
+    """
+    return mixture.p == 0.5 and mixture.v1 == mixture.v2
+
+
 def best_batch(mixture: GaussianMixture, alpha: Array, test: float) -> xr.Dataset:
-    """Return the batch optimum over ridge and training epsilon."""
-    if mixture.p == 0.5 and mixture.v1 == mixture.v2:  # an infinite ridge, which nothing exceeds
-        best = erm.optimal_ridge(mixture, alpha=alpha, epsilon=0.0, test_epsilon=test)
-        return best.assign(epsilon=best.epsilon.broadcast_like(best.ridge)).reset_coords("epsilon", drop=False)
+    """Return the batch optimum over ridge and training epsilon; of equal classes that over the ridge, which is Bayes optimal."""
+    if symmetric(mixture):
+        best = erm.optimal_ridge(mixture, alpha=alpha, epsilon=0.0, test_epsilon=test, bias=False)
+        return best.drop_vars("epsilon").assign(epsilon=0 * best.ridge)
     return erm.optimal_epsilon(mixture, alpha=alpha, test_epsilon=test)
+
+
+def batch_on_a_grid(mixture: GaussianMixture, alpha: float, test: float) -> tuple[float, float]:
+    """Return the least error of the batch on a grid of ridges and training epsilons, and that of the best ridge without attack."""
+    grid = erm.solve(
+        mixture, alpha=alpha, ridge=np.geomspace(1e-4, 10, 16), epsilon=np.linspace(0, 1.45, 16), test_epsilon=test,
+        bias=not symmetric(mixture), on_failure="return",
+    )  # fmt: skip
+    standard = erm.optimal_ridge(mixture, alpha=alpha, epsilon=0.0, test_epsilon=test, bias=not symmetric(mixture))
+    return float(grid.adversarial_error.min()), float(standard.adversarial_error)
 
 
 def runs(
@@ -112,6 +132,6 @@ def runs(
     online = simulate(*model, N=plan.N_online, alpha=[alpha], runs=plan.runs_online, rng=seeds[0], test_epsilon=test)
     drawn = erm.simulate(
         mixture, N=plan.N_batch, alpha=alpha, runs=plan.runs_batch, ridge=batch["ridge"], epsilon=batch["epsilon"],
-        test_epsilon=test, rng=seeds[1],
+        test_epsilon=test, rng=seeds[1], bias=not symmetric(mixture),
     )  # fmt: skip
     return {"online": online.adversarial_error.values[:, 0], "batch": drawn.adversarial_error.values}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from odeflow import GaussianMixture
 
-__all__ = ["MIXTURES", "PLANS", "SEED", "TESTS", "Plan"]
+__all__ = ["LEARNERS", "MIXTURES", "PLANS", "SEED", "TESTS", "Plan"]
 
 SEED = 20261127
 MIXTURES = {
@@ -15,6 +15,8 @@ MIXTURES = {
     "p = 0.7, rho = 3": GaussianMixture(0.7, 3.0),
 }
 """The first two are the seed's scenarios."""
+LEARNERS = ("constant", "falling", "batch")
+"""One pass at constant rates, at falling ones, and the batch optimum."""
 TESTS = (0.0, 0.5)
 """Test attacks."""
 
@@ -26,7 +28,7 @@ class Plan:
     alpha: tuple[float, ...]
     mixtures: tuple[str, ...]
     simulated: tuple[float, ...]
-    """Numbers of examples at which both are simulated, each one of alpha."""
+    """Examples per dimension at which both are simulated, each one of alpha."""
     N_online: int
     runs_online: int
     N_batch: int
@@ -35,5 +37,5 @@ class Plan:
 
 PLANS = {
     False: Plan((1, 2, 4, 8, 16, 32, 64), tuple(MIXTURES), (2, 8), 1000, 100, 400, 16),
-    True: Plan((2, 8), ("p = 0.7, rho = 3",), (2,), 400, 40, 200, 8),
+    True: Plan((4, 16, 64), ("p = 0.7, rho = 2",), (4,), 400, 40, 200, 8),
 }

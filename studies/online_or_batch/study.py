@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
@@ -10,13 +12,19 @@ from odeflow.provenance import provenance
 from studies.common.tables import describe
 from studies.online_or_batch.claims import claims, table
 from studies.online_or_batch.figures import figure
-from studies.online_or_batch.measure import best_batch, best_constant, best_falling, errors_of, least, runs
-from studies.online_or_batch.plan import MIXTURES, PLANS, SEED, TESTS, Plan
+from studies.online_or_batch.measure import (
+    batch_on_a_grid,
+    best_batch,
+    best_constant,
+    best_falling,
+    errors_of,
+    least,
+    runs,
+)
+from studies.online_or_batch.plan import LEARNERS, MIXTURES, PLANS, SEED, TESTS, Plan
 from studies.registry import Outcome
 
-__all__ = ["LEARNERS", "run"]
-
-LEARNERS = ("constant", "falling", "batch")
+__all__ = ["run"]
 
 
 def run(name: str, *, quick: bool = False) -> Outcome:
@@ -38,6 +46,8 @@ def run(name: str, *, quick: bool = False) -> Outcome:
         "best_epsilon": "training epsilon",
         "online_runs": "adversarial error of runs of one pass at constant rates",
         "batch_runs": "adversarial error of minimisers of drawn examples",
+        "grid": "least adversarial error of the batch on a grid of ridges and training attacks, at the last but one alpha",
+        "standard": "adversarial error of the batch at the best ridge without an attack in training, there",
         "at_bound": "whether the batch optimum is at the end of the range of ridges or epsilons",
         "misclassification_error": "error under attacks orthogonal to B",
         "flipped_error": "share of predictions that such an attack changes",
@@ -55,6 +65,7 @@ def of_mixture(plan: Plan, index: int) -> xr.Dataset:
     shape = (len(LEARNERS), len(TESTS), alpha.size)
     R, b, epsilon = (np.empty(shape) for _ in range(3))
     rates = {name: np.full((2, len(TESTS), alpha.size), np.nan) for name in ("eta_w", "eta_b", "turn")}
+    checked = np.empty((2, len(TESTS)))
     ridge, at_bound = np.empty(shape[1:]), np.empty(shape[1:], bool)
     online = np.full((len(TESTS), len(plan.simulated), plan.runs_online), np.nan)
     drawn = np.full((len(TESTS), len(plan.simulated), plan.runs_batch), np.nan)
@@ -62,6 +73,7 @@ def of_mixture(plan: Plan, index: int) -> xr.Dataset:
         batch = best_batch(mixture, alpha, test)
         ridge[t], at_bound[t] = batch.ridge.values, batch.at_bound.values
         R[2, t], b[2, t], epsilon[2, t] = batch.R.values, (batch.b / np.sqrt(batch.q)).values, batch.epsilon.values
+        checked[:, t] = batch_on_a_grid(mixture, float(alpha[-2]), test)
         for k, one in enumerate(alpha):
             constant = best_constant(mixture, one, test)
             fall = best_falling(mixture, one, test, constant)
@@ -77,9 +89,10 @@ def of_mixture(plan: Plan, index: int) -> xr.Dataset:
                 online[t, j], drawn[t, j] = both["online"], both["batch"]
     errors = [errors_of(mixture, R[:, t], b[:, t], test) for t, test in enumerate(TESTS)]
     dims = ("learner", "test_epsilon", "alpha")
-    data = {name: (dims, np.stack([one[name] for one in errors], axis=1)) for name in errors[0]}
+    data: dict[str, Any] = {name: (dims, np.stack([one[name] for one in errors], axis=1)) for name in errors[0]}
     data |= {"R": (dims, R), "b": (dims, b), "best_epsilon": (dims, epsilon), "ridge": (dims[1:], ridge)}
     data |= {"at_bound": (dims[1:], at_bound), "least": ("test_epsilon", least(mixture))}
+    data |= {name: ("test_epsilon", values) for name, values in zip(("grid", "standard"), checked, strict=True)}
     data |= {name: (("rates", *dims[1:]), values) for name, values in rates.items()}
     data["online_runs"] = ("test_epsilon", "simulated_alpha", "online_run"), online
     data["batch_runs"] = ("test_epsilon", "simulated_alpha", "batch_run"), drawn

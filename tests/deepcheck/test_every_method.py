@@ -372,3 +372,13 @@ def test_attacking_methods_share_their_fields() -> None:
     for kind in METHODS.values():
         if issubclass(kind, AttackingMethod):
             assert set(kind.settings()) >= {"norm", "epsilon", "attack_steps", "step_size"}
+
+
+def test_a_schedule_is_kept_with_the_recipe() -> None:
+    """And one that is the ramp gives what the ramp gives."""
+    one = recipe("digits", "at", epsilon_schedule=[0.0, 0.2], ramp=0.4)
+    assert Recipe.from_json(json.loads(json.dumps(asdict(one)))) == one
+    assert one.threat == ("linf", 0.2)
+    ramp = METHODS["at"](epsilon=0.2, ramp=1.0)  # type: ignore[call-arg]
+    for progress in (0.0, 0.3, 0.9):
+        assert one.method.epsilon_at(progress) == pytest.approx(ramp.epsilon_at(progress))  # type: ignore[attr-defined]

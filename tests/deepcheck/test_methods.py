@@ -1,10 +1,9 @@
 """Losses of the training methods, on models where they are known."""
 
-import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -315,7 +314,6 @@ def test_the_radius_grows(ramp: float, progress: float, factor: float) -> None:
     [
         ((0.0, 1.0), 0.25, 0.25),
         ((1.0, 0.0), 0.25, 0.75),  # it may fall
-        ((0.5, 0.5), 0.7, 0.5),
         ((0.0, 1.0, 1.0, 0.5), 1 / 6, 0.5),
         ((0.0, 1.0, 1.0, 0.5), 0.5, 1.0),
         ((0.0, 1.0, 1.0, 0.5), 5 / 6, 0.75),
@@ -329,16 +327,6 @@ def test_the_radius_follows_a_schedule(schedule: tuple[float, ...], progress: fl
     method = attacking(AdversarialTraining(epsilon=EPSILON, ramp=0.4, epsilon_schedule=radii), EDGE)
     loss = method.loss(model.train(), images, labels, progress=progress, generator=generator(), state=None)
     torch.testing.assert_close(loss.double(), largest(images, labels, factor * EPSILON).mean(), rtol=1e-6, atol=0)
-
-
-def test_a_schedule_is_kept_with_the_recipe() -> None:
-    """And one that is the ramp gives what the ramp gives."""
-    one = recipe("digits", "at", epsilon_schedule=[0.0, 0.2], ramp=0.4)
-    assert Recipe.from_json(json.loads(json.dumps(asdict(one)))) == one
-    assert one.threat == ("linf", 0.2)
-    ramp = AdversarialTraining(epsilon=0.2, ramp=1.0)
-    for progress in (0.0, 0.3, 0.9):
-        assert one.method.epsilon_at(progress) == pytest.approx(ramp.epsilon_at(progress))  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -412,11 +400,7 @@ def test_a_method_makes_its_attack_of_its_fields() -> None:
         (AdversarialTraining, {"step_size": -0.1}, "step_size = -0.1 is out of range"),
         (AdversarialTraining, {"ramp": 1.1}, "ramp = 1.1 is out of range"),
         (AdversarialTraining, {"epsilon_schedule": (0.1, -0.1)}, "epsilon_schedule = -0.1 is out of range"),
-        (
-            AdversarialTraining,
-            {"epsilon_schedule": (0.1,)},
-            "epsilon_schedule = (0.1,) is not allowed: two values or more",
-        ),
+        (AdversarialTraining, {"epsilon_schedule": (0.1,)}, "epsilon_schedule = (0.1,) is not allowed: two values"),
         (AdversarialTraining, {"first_steps": 0}, "first_steps = 0 is out of range"),
         (AdversarialTraining, {"growth": -0.1}, "growth = -0.1 is out of range"),
         (AdversarialTraining, {"attacked_share": 0.0}, "attacked_share = 0.0 is out of range"),

@@ -117,7 +117,7 @@ def test_the_result_is_labelled() -> None:
         assert variable.attrs["units"] == "1"
     configuration = json.loads(result.attrs["configuration"])
     assert configuration["mixture"] == {"p": 0.6, "rho": 2.0, "v1": 1.0, "v2": 1.0}
-    attack = {"attack": "fgsm", "attack_steps": 10, "attack_step": 0.25}
+    attack = {"attack": "fgsm", "attack_steps": 10, "attack_step": 0.25, "epsilon_ratio": 1.0, "clean_weight": 0.0}
     assert configuration["adversary"] == {"epsilon": 0.3, "fraction": 1.0, "law": None, "norm": "l2", **attack}
     assert configuration["options"]["rtol"] == 1e-8
 

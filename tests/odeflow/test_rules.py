@@ -18,6 +18,7 @@ from odeflow import (
     GaussianMixture,
     LearningRule,
     anisotropic,
+    control,
     fixed_points,
     integrate,
     integrate_batch,
@@ -273,6 +274,10 @@ FACES: dict[str, Callable[[LearningRule, Adversary], Any]] = {
     "fixed_points_batch": lambda *model: fixed_points_batch(**parameters(*model)),
     "end_states_batch": lambda *model: odeflow.end_states_batch(**parameters(*model)),
     "branches": lambda *model: odeflow.branches(MIXTURE, *model, values=[0.0, 0.1]),
+    "fluctuations": lambda *model: integrate(MIXTURE, *model, alpha=[1.0], fluctuations=True),
+    "sensitivities": lambda *model: integrate(MIXTURE, *model, alpha=[1.0], sensitivities=["p"]),
+    "optimal_schedule": lambda *model: control.optimal_schedule(MIXTURE, *model, alpha_max=1.0, pieces=2),
+    "optimal_constant": lambda *model: control.optimal_constant(MIXTURE, *model, alpha_max=1.0),
     "anisotropic.integrate": lambda *model: anisotropic.integrate(GAUSSIAN, *model, alpha=[1.0]),
     "anisotropic.simulate": lambda *model: anisotropic.simulate(GAUSSIAN, *model, alpha=[1.0], runs=1),
     "cross_validate": lambda *model: anisotropic.cross_validate(SAMPLES, *model, alpha=[1.0]),
@@ -283,7 +288,8 @@ FACES: dict[str, Callable[[LearningRule, Adversary], Any]] = {
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("name", VALUES)
 def test_no_face_ignores_a_field(face: str, name: str) -> None:
-    with pytest.raises(ValueError, match=rf"({name}|normalised) = .*allowed"):
+    # free weights, which decay, may be refused first; or the model as a whole
+    with pytest.raises(ValueError, match=rf"({name} ?=|normalised =).*allowed"):
         FACES[face](*parts_with(name))
 
 
@@ -322,6 +328,8 @@ def test_numbers_that_do_not_go_together_are_named_alone_and_in_a_batch() -> Non
             LearningRule(smoothing=0.1, **kind)
         with pytest.raises(ValueError, match=r"smoothing = 0\.1.*allowed is 0"):
             integrate_batch(smoothing=[0.0, 0.1], **kind, alpha=[1.0])
+    with pytest.raises(ValueError, match=r"smoothing = 0\.1.*allowed is 0"):
+        integrate_batch(smoothing=[0.0, 0.1], factor=Factor(ramp), alpha=[1.0])
 
 
 @pytest.mark.slow

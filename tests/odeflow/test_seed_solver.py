@@ -66,7 +66,7 @@ def test_windows_hold_the_averages_at_any_variance(shift: float) -> None:
 def test_beyond_the_windows_nothing_is_left() -> None:
     v = np.geomspace(1e-8, 1e8, 33)
     for edge in windows.BEYOND:
-        u = edge * 0.425 * np.sqrt(1 + 4 * v)
+        u = edge * windows._WIDTH / 2 * np.sqrt(1 + 4 * v)
         assert np.all(delta(u, v, 1.0) < 1e-17 * delta(0.0, v, 1.0))
         assert np.all(delta_squared(u, v, 1.0) < 1e-17 * delta_squared(0.0, v, 1.0))
 

@@ -47,7 +47,7 @@ def _simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Those that train nets take minutes each even so; in small form they are in the tests of each of them.
-MINUTES = {name for name, study in STUDIES.items() if study.long} | {"xor", "deep_on_mixture"}
+MINUTES = {name for name, study in STUDIES.items() if study.long} | {"xor", "deep_on_mixture", "online_or_batch"}
 
 
 @pytest.mark.parametrize(

@@ -69,11 +69,9 @@ class Perceptron(Network):
         only = {"batch": (points["batch"] == np.floor(points["batch"]), "a whole number")}
         if rule.normalised:
             only["decay_w"] = points["decay_w"] == 0, "0 with normalised weights, whose length does not decay"
-        if rule.loss not in ("squared", "logistic") or rule.activation == "sign":
-            only["smoothing"] = (
-                points["smoothing"] == 0,
-                f"0 with loss = {rule.loss!r} and activation = {rule.activation!r}",
-            )
+        if rule.loss not in ("squared", "logistic") or rule.activation == "sign" or rule.factor is not None:
+            kind = ", ".join(f"{name} = {getattr(rule, name)!r}" for name in ("loss", "activation", "factor"))
+            only["smoothing"] = points["smoothing"] == 0, f"0 with {kind}"
         for name, (good, allowed) in only.items():
             if not np.all(good):
                 raise ValueError(f"{name} = {float(points[name][~good][0])!r}: allowed is {allowed}")
@@ -188,26 +186,11 @@ class Perceptron(Network):
             columns[1] = np.full_like(bias, begin["b"])
         return np.stack(columns[: len(self.variables(rule))], axis=1)
 
-    def expanded(
-        self,
-        mixture: Data,
-        rule: LearningRule,
-        adversary: Adversary,
-        start: Mapping[str, Any],
-        alpha: Array,
-        test_epsilon: float | None,
-        *,
-        sensitivities: Sequence[str],
-        fluctuations: bool,
-        N: int | None,
-        **options: Any,
-    ) -> Any:
+    def expanded(self, *trajectory: Any, **wanted: Any) -> Any:
         """Return a trajectory with its derivatives by parameters and its fluctuations (exact to order 1/N)."""
-        from odeflow.order_parameters.perceptron.expansion.results import Wanted, expand
+        from odeflow.order_parameters.perceptron.expansion.results import expand
 
-        assert isinstance(mixture, GaussianMixture)
-        wanted = Wanted(tuple(sensitivities), fluctuations, N)
-        return expand(mixture, rule, adversary, start, alpha, wanted, test_epsilon, options)
+        return expand(*trajectory, **wanted)
 
     def simulate(
         self,
@@ -247,7 +230,8 @@ class Perceptron(Network):
         if rule.steps == "line_search":  # a simulation has its whole noise
             numbers = {**numeric_parameters(mixture, rule, adversary), "second_order": True}
             points = {name: np.array([float(largest(value))]) for name, value in numbers.items()}
-            [(_, search, _, _)] = self._variant(rule, adversary, points, np.ones((1, out.shape[-1])))
+            [system] = self._variant(rule, adversary, points, np.ones((1, out.shape[-1])))
+            search = system.kernel
         course = course_of(adversary.epsilon, rule.eta_w, rule.eta_b)
         y0 = np.ones((runs, 3))
         y0[:, : start.shape[-1]] = start

@@ -310,7 +310,7 @@ def _law(
 
 
 def _averages(
-    rule: LearningRule, m: Array, v: Array, *, power: int = 1, shift: Any = 0.0, clean_weight: float = 0.0
+    rule: LearningRule, m: Array, v: Array, power: int = 1, *, shift: Any = 0.0, clean_weight: float = 0.0
 ) -> tuple[Array, Array, Array, Array]:
     """Return the average of F(u)^power for u ~ N(m, v), and its first three derivatives by m.
 

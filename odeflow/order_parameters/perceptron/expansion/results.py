@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -17,30 +17,19 @@ from odeflow.order_parameters.perceptron.expansion.rows import DERIVED, STARTS, 
 from odeflow.order_parameters.perceptron.expansion.system import CONSTANTS, kind_of, numbers_of, variables_of
 from odeflow.order_parameters.perceptron.reference import unchecked_rates
 from odeflow.order_parameters.perceptron.variant_averages import law_scales, update_factor
-from odeflow.parameters import LABELS
+from odeflow.parameters import LABELS, checked_count
 from odeflow.schedule import Schedule, at_time, largest, schedules_of
 
-__all__ = ["Expanded", "Wanted", "check_derived", "checked_names", "expand"]
+__all__ = ["Expanded", "check_derived", "checked_names", "expand"]
 
 _KNOWN = {
     GaussianMixture: ("p", "rho", "v1", "v2"),
     LearningRule: ("eta_w", "eta_b", "second_order", "loss", "activation", "update", "normalised"),
-    Adversary: ("epsilon", "fraction", "law", "norm", "attack", "attack_steps", "attack_step"),
+    Adversary: ("epsilon", "fraction", "law", "norm", "attack_steps", "attack_step"),
 }
 """Fields of the model for which everything here is derived."""
 _NAMES = ("R", "b", "Q")
 _MEASURES = ("error", "adversarial_error")
-
-
-class Wanted(NamedTuple):
-    """What is asked of a trajectory beside itself."""
-
-    sensitivities: tuple[str, ...] = ()
-    """Parameters by which there are to be derivatives."""
-    fluctuations: bool = False
-    """Whether covariance and mean correction are wanted."""
-    N: int | None = None
-    """Dimension of the input for standard deviations and means."""
 
 
 class Expanded(NamedTuple):
@@ -82,18 +71,43 @@ def expand(
     adversary: Adversary,
     start: Mapping[str, Any],
     alpha: Array,
-    wanted: Wanted,
     test_epsilon: Any,
-    options: Mapping[str, Any],
+    *,
+    sensitivities: Sequence[str],
+    fluctuations: bool,
+    N: int | None,
+    **options: Any,
 ) -> Expanded:
-    """Integrate one trajectory with everything wanted; `test_epsilon` is None (the adversary's) or a number."""
+    """Integrate one trajectory with what is known around it (exact as N grows, fluctuations to order 1/N).
+
+    Parameters
+    ----------
+    mixture, rule, adversary, start, alpha
+        As for `odeflow.integrate`, checked; `start` by names such as R0.
+    test_epsilon
+        Where the adversarial error is wanted, or None: the adversary's.
+    sensitivities, fluctuations, N
+        As for `odeflow.integrate`, not yet checked.
+    **options
+        Of the solver.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not allowed, or something is not derived for this rule or adversary.
+    """
     check_derived(mixture, rule, adversary)
-    names = checked_names(wanted.sensitivities, rule)
+    if not isinstance(fluctuations, bool):
+        raise TypeError(f"fluctuations = {fluctuations!r} is not a bool: allowed is True or False")
+    if N is not None and not fluctuations:
+        raise ValueError(f"N = {N!r} has no meaning without fluctuations=True: leave it out")
+    N = None if N is None else checked_count("N", N, 3)
+    names = checked_names(sensitivities, rule)
     n = 2 if rule.normalised else 3
     parts: dict[str, Any] = {**vars(mixture), **vars(rule), **vars(adversary)}
     numbers = {name: float(largest(parts[name])) for name in (*DERIVED, "second_order")}
     numbers |= {"Q0": 1.0, **start}
-    behind = wanted.fluctuations and _slopes(rule, adversary)
+    behind = fluctuations and _slopes(rule, adversary)
     table = np.array([[numbers.get(name, 0.0) for name in TABLE]])
     if behind:
         first = np.array([[numbers[name] for name in STARTS[:n]]])
@@ -101,11 +115,11 @@ def expand(
     scales = law_scales(rule, *(np.array([numbers[name]]) for name in ("rho", "v1", "v2", "epsilon")))
     [(_, nodes, weights)] = quadratures(adversary.law, *scales)
     how = update_factor(rule)
-    model = kind_of(how, rule.normalised)(table, nodes, weights, how, numbers_of(names), wanted.fluctuations)
+    model = kind_of(how, rule.normalised)(table, nodes, weights, how, numbers_of(names), fluctuations)
     solution = solve(
         model,
         trajectories=1,
-        variables=variables_of(n, len(names), wanted.fluctuations),
+        variables=variables_of(n, len(names), fluctuations),
         constants=CONSTANTS,
         times=alpha,
         strict=n,
@@ -125,7 +139,7 @@ def expand(
         by = rest[:, : n * len(names)].reshape(len(alpha), len(names), n)
         data |= _sensitivities(by, names, measures, test_epsilon is None)
         coords["parameter"] = list(names)
-    if wanted.fluctuations:
+    if fluctuations:
         rest = rest[:, n * len(names) :]
         upper = n * (n + 1) // 2
         covariance = np.zeros((len(alpha), n, n))
@@ -134,10 +148,10 @@ def expand(
         mean = rest[:, upper:]
         if behind:
             mean = mean - _rates(state, alpha, mixture, rule, adversary) / 2
-        data |= _fluctuations(state, covariance, mean, measures, wanted.N)
+        data |= _fluctuations(state, covariance, mean, measures, N)
         coords |= {"order_parameter": list(_NAMES[:n]), "other": list(_NAMES[:n])}
-        if wanted.N is not None:
-            coords["N"] = wanted.N
+        if N is not None:
+            coords["N"] = N
     return Expanded(Solution(solution.y[..., :n], solution.status, solution.steps), data, coords)
 
 
@@ -273,20 +287,28 @@ def _fluctuations(
     if N is None:
         return data
     for i, name in enumerate(_NAMES[: state.shape[1]]):
-        data[f"{name}_mean"] = "alpha", state[:, i] + mean[:, i] / N, _labels(f"mean of {name} over runs at N")
+        data[f"{name}_mean"] = (
+            "alpha",
+            state[:, i] + mean[:, i] / N,
+            _labels(f"mean of {name} over runs at N", rf"\langle {name}\rangle"),
+        )
         spread = np.sqrt(np.maximum(covariance[:, i, i], 0) / N)
-        data[f"{name}_sd"] = "alpha", spread, _labels(f"standard deviation of {name} over runs at N")
+        data[f"{name}_sd"] = "alpha", spread, _labels(f"standard deviation of {name} over runs at N", rf"\sigma_{name}")
     for measure, found in measures.items():
         gradient = found.gradient()
         variance = np.einsum("ti,tij,tj->t", gradient, covariance, gradient)
-        long_name = LABELS[measure][0]
+        long_name, symbol = LABELS[measure]
         value = found.value + found.correction(covariance, mean) / N
-        data[f"{measure}_mean"] = "alpha", value, _labels(f"mean of the {long_name} over runs at N")
+        data[f"{measure}_mean"] = (
+            "alpha",
+            value,
+            _labels(f"mean of the {long_name} over runs at N", rf"\langle {symbol}\rangle"),
+        )
         data[f"{measure}_sd"] = (
-            "alpha", np.sqrt(np.maximum(variance, 0) / N), _labels(f"standard deviation of the {long_name} over runs at N"),
+            "alpha", np.sqrt(np.maximum(variance, 0) / N), _labels(f"standard deviation of the {long_name} over runs at N", rf"\sigma_{symbol}"),
         )  # fmt: skip
     return data
 
 
-def _labels(text: str) -> dict[str, str]:
-    return {"long_name": text, "units": "1"}
+def _labels(text: str, symbol: str = "") -> dict[str, str]:
+    return {"long_name": text, "units": "1"} | ({"symbol": symbol} if symbol else {})
