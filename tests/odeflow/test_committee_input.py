@@ -120,7 +120,10 @@ def test_data_and_attacks_that_a_network_does_not_know_are_refused() -> None:
         run(TeacherStudent(2), Adversary(0.1, attack="margin"))
     with pytest.raises(TypeError, match=r"for this one there is network=Committee\(\.\.\.\)"):
         run(xor(), network=Perceptron())
-    with pytest.raises(ValueError, match="attack = 'worst': allowed is 'fgsm' for the perceptron"):
+    with pytest.raises(
+        ValueError,
+        match="attack = 'worst': allowed for the perceptron is 'fgsm', which for it is the worst attack, or 'blind'",
+    ):
         run(network=Perceptron(), adversary=Adversary(0.1, attack="worst"))
     with pytest.raises(ValueError, match="over has no parameter 'M'"):
         sweep(MIXTURE, RULE, ADVERSARY, over={"M": [0.1]}, **TWO)
