@@ -101,7 +101,8 @@ def integrate(
         What to do if the trajectory cannot be integrated: raise, or return with a `status` other than 0 and nan.
     fluctuations
         Whether to add what runs at a large finite N do beside the theory's trajectory, exact to order 1/N: equations (6) of
-        the theory page, for the perceptron. All runs begin with exactly the initial values.
+        the theory page, for the perceptron. All runs begin with exactly the initial values. (A simulation has its full learning
+        rate: without `second_order` they are those of the limit alone.)
     N
         Dimension of the input at which means and standard deviations over runs are added, >= 3; with `fluctuations`.
     sensitivities
@@ -154,7 +155,7 @@ def integrate(
     more: dict[str, Any] = {}
     places: dict[str, Any] = {}
     wanted: dict[str, Any] = {}
-    if fluctuations is not False or N is not None or len(sensitivities) > 0:
+    if fluctuations is not False or N is not None or np.size(np.asarray(sensitivities, object)) > 0:
         wanted = {"fluctuations": fluctuations, "N": N, "sensitivities": sensitivities}
         found = network.expanded(mixture, rule, adversary, values, alpha, test_epsilon, **wanted, **options)
         solution, more, places = found

@@ -31,7 +31,9 @@ __all__ = [
     "checked",
     "checked_array",
     "checked_count",
+    "checked_names",
     "checked_number",
+    "checked_switch",
     "choice",
     "described",
     "entries_of",
@@ -268,6 +270,29 @@ def checked_number(
     if not (math.isfinite(as_float) and above < as_float < below and least <= as_float <= most):
         raise ValueError(f"{name} = {as_float!r} is out of range: allowed is {allowed}")
     return as_float + 0.0  # no -0.0
+
+
+def checked_switch(name: str, value: object) -> bool:
+    """Return True or False, or raise a TypeError if it is neither."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} = {value!r} is not a bool: allowed is True or False")
+    return bool(value)
+
+
+def checked_names(argument: str, given: Any, allowed: Collection[str]) -> tuple[str, ...]:
+    """Return names, one or several, or raise an error if one is not allowed, or is there twice."""
+    if isinstance(given, str):
+        given = (given,)
+    listed = np.asarray(given).tolist() if hasattr(given, "__array__") else given
+    if not isinstance(listed, Collection) or isinstance(listed, bytes):
+        raise TypeError(f"{argument} = {given!r}: allowed are names, such as {next(iter(allowed))!r}")
+    names = tuple(listed)
+    for name in names:
+        if name not in allowed:
+            raise ValueError(f"{argument} has {name!r}: allowed are {', '.join(allowed)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{argument} = {names!r} names a parameter twice: allowed is once")
+    return names
 
 
 def as_numbers(name: str, value: Any) -> npt.NDArray[np.float64]:

@@ -25,7 +25,8 @@ Scheduled = float | Any
 """What a field holds that takes a number or a `Schedule`."""
 
 _DEGREE = 7  # of the pieces of a smooth function
-_MOST_PIECES = 4096
+_FIRST, _MOST_PIECES = 8, 4096
+_SEEN, _GOLDEN = 1024, 0.6180339887498949  # points that are looked at beside those of the pieces, and their step
 _SHOWN = 8  # pieces that are written out in a repr
 
 
@@ -103,7 +104,10 @@ class Schedule:
         1.0
         """
         times, numbers = _by_time(values, times)
-        return cls((*times, _number("end", end)), tuple((value,) for value in numbers))
+        end = _number("end", end)
+        if end <= times[-1]:
+            raise ValueError(f"end = {end!r} is out of range: allowed is beyond the last time, {times[-1]:g}")
+        return cls((*times, end), tuple((value,) for value in numbers))
 
     @classmethod
     def linear(
@@ -127,6 +131,8 @@ class Schedule:
         >>> Schedule.linear({0: 0.0, 50: 1.0})(25.0)
         0.5
         """
+        if not isinstance(hold, bool):
+            raise TypeError(f"hold = {hold!r} is not a bool: allowed is True or False")
         times, numbers = _by_time(values, times)
         if len(times) < 2:
             raise ValueError(f"a linear schedule has {len(times)} times: allowed are at least two")
@@ -138,7 +144,10 @@ class Schedule:
 
     @classmethod
     def warm_up(cls, value: float, *, over: float, start: float = 0.0) -> Schedule:
-        """Return the linear ramp from `start` at alpha = 0 to `value` at alpha = `over`, which then holds."""
+        """Return the linear ramp from `start` at alpha = 0 to `value` at alpha = `over`, > 0, which then holds."""
+        over = _number("over", over)
+        if not 0 < over < math.inf:
+            raise ValueError(f"over = {over!r} is out of range: allowed is a finite number > 0")
         return cls.linear({0.0: start, over: value}, hold=True)
 
     @classmethod
@@ -151,8 +160,8 @@ class Schedule:
         Schedule.steps({0: 0.04, 50: 0})
         """
         at = _number("at", at)
-        if at <= 0:
-            raise ValueError(f"at = {at!r} is out of range: allowed is > 0")
+        if not 0 < at < math.inf:
+            raise ValueError(f"at = {at!r} is out of range: allowed is a finite number > 0")
         whole = value if isinstance(value, Schedule) else cls.steps({0.0: value})
         if whole.end < at:
             raise ValueError(f"at = {at!r} is beyond the end of the schedule, {whole.end!r}: allowed is at most that")
@@ -171,7 +180,8 @@ class Schedule:
         until
             Where it ends, a finite number > 0.
         tolerance
-            Largest error aimed at, as a fraction of the largest value; looked for at points between the nodes.
+            Largest error aimed at, as a fraction of the largest value; looked for at points between the nodes and at 1,000
+            more, so that only what is narrower than a thousandth of the time can be missed.
 
         Raises
         ------
@@ -190,18 +200,25 @@ class Schedule:
         until, tolerance = _number("until", until), _number("tolerance", tolerance)
         if not (0 < until < math.inf and tolerance > 0):
             raise ValueError(f"until = {until!r}, tolerance = {tolerance!r}: allowed are finite numbers > 0")
+        if not callable(function):
+            raise TypeError(f"function = {function!r}: allowed is a function of alpha")
         nodes = (1 - np.cos(np.pi * np.arange(_DEGREE + 1) / _DEGREE)) / 2  # the ends among them: no jumps
         between = (nodes[1:] + nodes[:-1]) / 2
         inverse = np.linalg.inv(np.vander(nodes, increasing=True))
-        scale = float(np.max(np.abs(_sampled(function, np.linspace(0, until, 201)))))
+        seen = until * np.asarray(np.arange(1, _SEEN) * _GOLDEN % 1.0, np.float64)  # in no step with the pieces
+        values = _sampled(function, seen)
+        allowed = tolerance * max(float(np.max(np.abs(values))), 1e-300)
         done: list[tuple[float, tuple[float, ...]]] = []
-        open_pieces = [(0.0, until)]
+        open_pieces = [(until * i / _FIRST, until * (i + 1) / _FIRST) for i in reversed(range(_FIRST))]
         while open_pieces:
             low, high = open_pieces.pop()
             length = high - low
             monomials = inverse @ _sampled(function, low + length * nodes)
-            error = np.polynomial.polynomial.polyval(between, monomials) - _sampled(function, low + length * between)
-            if np.max(np.abs(error)) <= tolerance * max(scale, 1e-300):
+            inside = (seen >= low) & (seen < high)
+            at = np.concatenate([between, (seen[inside] - low) / length])
+            expected = np.concatenate([_sampled(function, low + length * between), values[inside]])
+            error = np.polynomial.polynomial.polyval(at, monomials) - expected
+            if np.max(np.abs(error)) <= allowed:
                 done.append((low, tuple((monomials / length ** np.arange(_DEGREE + 1)).tolist())))
             elif len(done) + len(open_pieces) >= _MOST_PIECES or length < 1e-12 * until:
                 raise ValueError(
@@ -327,7 +344,7 @@ def _by_time(values: Any, times: Any) -> tuple[tuple[float, ...], tuple[float, .
     if isinstance(values, Mapping):
         if times is not None:
             raise TypeError(f"values by time and times = {times!r} are both given: allowed is one of them")
-        times, values = values.keys(), values.values()
+        times, values = list(values.keys()), list(values.values())
     elif times is None:
         raise TypeError(f"values = {values!r} without times: allowed are values by time, such as {{0: 0.5, 20: 1.0}}")
     found, numbers = _numbers("times", times), _numbers("values", values)
@@ -345,7 +362,13 @@ def _by_time(values: Any, times: Any) -> tuple[tuple[float, ...], tuple[float, .
 def _sampled(function: Callable[[Any], Any], alpha: Array) -> Array:
     import numpy as np
 
-    values = np.broadcast_to(np.asarray(function(alpha), np.float64), alpha.shape)
+    try:
+        values = np.broadcast_to(np.asarray(function(alpha), np.float64), alpha.shape)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the function of a schedule fails for an array of alpha ({error}): allowed is one of arrays of any shape to numbers "
+            "of the same shape (np.where in place of if)"
+        ) from None
     if not np.all(np.isfinite(values)):
         bad = float(alpha[~np.isfinite(values)][0])
         raise ValueError(f"the function of a schedule is not finite at alpha = {bad:g}: allowed are finite values")
@@ -363,8 +386,11 @@ def from_record(values: Mapping[str, Any]) -> Schedule:
     try:
         edges = tuple(math.inf if edge is None else edge for edge in values["edges"])
         return Schedule(edges, tuple(tuple(row) for row in values["coefficients"]))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{dict(values)!r} is no record of a schedule: {error}") from None
+    except (KeyError, TypeError):
+        raise ValueError(
+            f"{dict(values)!r} is no record of a schedule: allowed here are those of results; Schedule.steps and Schedule.linear make "
+            "one of values by time"
+        ) from None
 
 
 def schedules_of(*parts: Any) -> dict[str, Schedule]:

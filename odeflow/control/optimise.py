@@ -18,9 +18,10 @@ from odeflow.model import MOST, Adversary, GaussianMixture, LearningRule, check_
 from odeflow.optimal import optimal_classifier
 from odeflow.order_parameters import Perceptron
 from odeflow.order_parameters.base import check_one_start, start_of
-from odeflow.parameters import LABELS, checked_count, checked_number, label
+from odeflow.parameters import LABELS, checked_count, checked_names, checked_number, label
 from odeflow.provenance import provenance
 from odeflow.schedule import Schedule
+from odeflow.simulate import seed_sequence
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -122,7 +123,7 @@ def optimal_schedule(
         pieces=pieces, form=form, objective=objective, bounds=bounds, R0=R0, b0=b0,
     )  # fmt: skip
     count = checked_count("starts", starts, 1)
-    generator = np.random.default_rng(rng)
+    generator = np.random.default_rng(seed_sequence(rng))
     uniform = replace(problem, constant=problem.controls)
     _, constants = search(uniform, _starts(uniform, max(count, _CONSTANT_STARTS), generator))
     if set(problem.constant) == set(problem.controls):
@@ -172,7 +173,7 @@ def best_model(result: xr.Dataset) -> tuple[GaussianMixture, LearningRule, Adver
     >>> round(best_model(best)[2].epsilon, 2)
     1.49
     """
-    configuration = json.loads(result.attrs.get("configuration", "{}"))
+    configuration = json.loads(getattr(result, "attrs", {}).get("configuration", "{}"))
     if configuration.get("function") != "control.optimal_schedule":
         raise ValueError(f"result is of {configuration.get('function')!r}: allowed is one of optimal_schedule")
     return (
@@ -238,10 +239,7 @@ def _problem(
 
 
 def _names(argument: str, given: Sequence[str] | str, allowed: Sequence[str]) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
-    for name in names:
-        if name not in allowed:
-            raise ValueError(f"{argument} = {name!r}: allowed is {', '.join(allowed)}")
+    names = checked_names(argument, given, allowed)
     return tuple(name for name in CONTROLS if name in names)
 
 
@@ -260,7 +258,10 @@ def _bounds(
             raise ValueError(f"bounds of {name!r}: allowed are those of what is controlled, {', '.join(names)}")
     found = {}
     for name in names:
-        low, high = (given or {}).get(name, (0.0, most[name]))
+        pair: Any = (given or {}).get(name, (0.0, most[name]))
+        if np.shape(pair) != (2,):
+            raise TypeError(f"bounds[{name!r}] = {pair!r}: allowed are two numbers, the least and the largest")
+        low, high = pair
         low, high = checked_number(f"bounds[{name!r}]", low, least=0, most=MOST), float(high)
         if not (low < high <= MOST and math.isfinite(high)):
             raise ValueError(
@@ -286,7 +287,7 @@ def _labelled(problem: Problem, found: Sequence[Optimum], constants: Optimum, op
     if not abs(integrated - best.objective) <= _AGREED:
         raise ArithmeticError(
             f"the objective is {best.objective!r} by fixed steps and {integrated!r} by odeflow.integrate: they should agree; "
-            "smaller bounds of the learning rates may help"
+            "smaller learning rates, or smaller bounds of them, may help"
         )
     data = {
         "schedule": (("control", "knot"), problem.values(best.numbers)),

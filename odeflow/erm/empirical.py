@@ -18,7 +18,6 @@ __all__ = ["MinimisationError", "Minimiser", "minimise"]
 Array = npt.NDArray[np.float64]
 
 _WIDTHS = (0.3, 0.03, 3e-3, 3e-4, 3e-5)  # of the hinge's rounded kink, each minimised from the one before
-_GAP = 1e-5
 
 
 class MinimisationError(RuntimeError):
@@ -44,6 +43,7 @@ def minimise(
     epsilon: float = 0.0,
     ridge: float,
     bias: bool = True,
+    tolerance: float = 1e-5,
 ) -> Minimiser:
     r"""Return the minimiser of the attacked loss on given examples.
 
@@ -64,22 +64,25 @@ def minimise(
         lambda, > 0. The objective then has one minimum, for the squared loss, too, which is not convex here.
     bias
         Whether b is learned; otherwise it is 0.
+    tolerance
+        Largest bound on the distance from the minimum, relative to it, that is no error, > 0.
 
     Returns
     -------
     Minimiser
-        w of shape (N,), b, the objective, and a bound on its distance from the minimum by duality.
+        w of shape (N,), b, the objective, and a bound on its distance from the minimum by duality. Under an attack that is too
+        strong w is exactly 0.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is not allowed.
     MinimisationError
-        If the bound is not below 1e-6.
+        If the bound is above the tolerance.
 
     Notes
     -----
-    The solver is L-BFGS-B. The kink of the hinge is rounded on a width that falls to 3e-4 of a margin, so that its objective is
+    The solver is L-BFGS-B. The kink of the hinge is rounded on a width that falls to 3e-5 of a margin, so that its objective is
     smooth. The bound does not rely on it: with :math:`a_i \in [0, 1]` (hinge) the dual
     :math:`\sum_i a_i - (|\sum_i a_i y_i x_i| - \varepsilon \sum_i a_i)_+^2/(2 \lambda N)`, and likewise with the conjugates of
     the other losses, is below the minimum for every a with :math:`\sum_i a_i y_i = 0`.
@@ -95,8 +98,16 @@ def minimise(
         raise ValueError(f"loss = {loss!r} is unknown: allowed is one of {', '.join(LOSSES)}")
     epsilon = checked_number("epsilon", epsilon, least=0)
     ridge = checked_number("ridge", ridge, above=0)
+    tolerance = checked_number("tolerance", tolerance, above=0)
+    if bias and abs(y.sum()) == y.size:
+        raise ValueError(
+            f"y has the label {y[0]:+g} alone, of {y.size} examples, and the bias no least value: allowed are both labels, or bias=False"
+        )
     N = X.shape[1]
     yX = y[:, None] * X
+    nothing = _at_zero(loss, yX, y, epsilon, bias)
+    if nothing is not None:
+        return Minimiser(np.zeros(N), nothing, float(LOSSES[loss].value(-y * nothing).sum() / N), 0.0)
     w = yX.mean(axis=0)
     theta = np.append(w / max(np.linalg.norm(w), 1e-300) / max(1.0, float(np.mean(yX @ w))), 0.0)
     value, slope = _smooth(loss)
@@ -119,12 +130,29 @@ def minimise(
     primal = float(LOSSES[loss].value(t).sum() / N + ridge * np.dot(w, w) / 2)
     a = -slope(t, width)
     gap = (primal - _dual(loss, a, yX, y if bias else None, epsilon, ridge)) / primal
-    if not gap <= _GAP:
+    if not gap <= tolerance:
         raise MinimisationError(
-            f"the objective {primal:.6g} is above its least value by up to {gap:.1g} of it, more than {_GAP:g}: a larger ridge "
-            f"than {ridge:g} is easier"
+            f"the objective {primal:.6g} is above its least value by up to {gap:.1g} of it, more than {tolerance:g}: a larger ridge "
+            f"than {ridge:g} is easier, and a larger tolerance lets it pass"
         )
     return Minimiser(w, b, primal, gap)
+
+
+def _at_zero(loss: str, yX: Array, y: Array, epsilon: float, bias: bool) -> float | None:
+    """Return the best bias of w = 0 where no weights do better, which an attack of this size decides; else None.
+
+    At w = 0 example i pulls with a_i, and all of them by less than what the attack holds against it. (The hinge's a_i are not unique
+    where the labels have unequal shares; then this is not known.)
+    """
+    shares = np.array([np.mean(y > 0), np.mean(y < 0)])
+    if loss == "hinge" and bias and shares[0] != shares[1]:
+        return None
+    a = np.where(y > 0, shares[1], shares[0]) if bias else np.ones_like(y)
+    if float(np.linalg.norm(a @ yX)) > epsilon * float(a.sum()):
+        return None
+    if not bias or loss == "hinge":
+        return 0.0
+    return float(-np.log(shares[0] / shares[1]) if loss == "logistic" else shares[1] - shares[0])
 
 
 def checked_examples(X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Array, Array]:

@@ -16,7 +16,7 @@ from odeflow.erm.theory import NAMES, points_of
 from odeflow.model import MOST, GaussianMixture, numeric_parameters
 from odeflow.numerics.memory import check_memory
 from odeflow.numerics.threads import blas_threads
-from odeflow.parameters import checked_count, checked_number, label
+from odeflow.parameters import checked_count, checked_number, checked_switch, label
 from odeflow.provenance import provenance
 from odeflow.simulate import seed_sequence
 
@@ -41,6 +41,7 @@ def simulate(
     test_epsilon: float | None = None,
     rng: int | np.random.SeedSequence | np.random.Generator | None = None,
     progress: bool = False,
+    tolerance: float = 1e-5,
 ) -> xr.Dataset:
     """Draw round(alpha N) examples, minimise their attacked loss, and return the minimiser's overlaps and errors.
 
@@ -56,12 +57,15 @@ def simulate(
         Seed. Each run has a stream of its own. None: fresh entropy, which is recorded.
     progress
         Show a progress bar, if stderr is a terminal and it takes long.
+    tolerance
+        As for `minimise`.
 
     Returns
     -------
     Dataset
         With dim run: the variables of `solve` but V and status, where the errors are the exact ones of each run's classifier,
-        and gap, the bound of `minimise` on how far its objective is above the least.
+        and gap, the bound of `minimise` on how far its objective is above the least. Where the weights are 0, R is nan, and the
+        errors are those of the constant label (nan without a bias).
 
     Raises
     ------
@@ -88,22 +92,24 @@ def simulate(
     test = checked_number("test_epsilon", epsilon if test_epsilon is None else test_epsilon, least=0, most=MOST)
     count = checked_count("alpha N", round(alpha * N), 1)
     check_memory(24 * count * N, f"{count:,} examples of {N:,} numbers need", "a smaller N or alpha is allowed")
-    bias = bool(bias) and "p" in numeric_parameters(data)
+    bias = checked_switch("bias", bias) and "p" in numeric_parameters(data)
     seed = seed_sequence(rng)
     children = (np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, run)) for run in range(runs))
     rows: dict[str, list[float]] = {name: [] for name in ("m", "q", "b", "training_loss", "gap")}
     with blas_threads(N):
         for child in tqdm(children, total=runs, unit="run", delay=1, disable=None if progress else True):
             X, y = draw(data, N, count, np.random.default_rng(child))
-            found = minimise(X, y, loss=loss, epsilon=epsilon, ridge=ridge, bias=bias)
+            found = minimise(X, y, loss=loss, epsilon=epsilon, ridge=ridge, bias=bias, tolerance=tolerance)
             attacked = y * (X @ found.w - found.b) - epsilon * np.linalg.norm(found.w)
             values = (found.w[0], found.w @ found.w, found.b, LOSSES[loss].value(attacked).mean(), found.gap)
             for name, value in zip(rows, values, strict=True):
                 rows[name].append(float(value))
     state = {name: np.array(values) for name, values in rows.items()}
     r = np.sqrt(state["q"])
-    state["R"] = state["m"] / r
-    errors = measures(points_of(data, runs), state["R"], state["b"] / r, np.full(runs, test))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        state["R"], b = state["m"] / r, state["b"] / r
+    direction = np.where(r > 0, state["R"], np.where(state["b"] != 0, 0.0, np.nan))
+    errors = measures(points_of(data, runs), direction, b, np.full(runs, test))
     if isinstance(data, GaussianMixture):
         errors = {"b": state["b"], **errors}
     names = {**NAMES, **MEASURES, "gap": "bound on how far the objective is above its least value, relative to it"}

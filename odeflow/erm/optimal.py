@@ -15,7 +15,7 @@ from odeflow.erm.losses import Loss
 from odeflow.erm.saddle import Solution, derivatives_at
 from odeflow.erm.theory import NAMES, Grid, Value, check_status, grid_of, labelled, points_of, solved
 from odeflow.model import MOST, numeric_parameters
-from odeflow.parameters import as_numbers, checked_number, label
+from odeflow.parameters import as_numbers, checked_number, checked_switch, label
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _problem(data: Data, loss: str, bias: bool, *, test_epsilon: Value, **values
     same = test_epsilon is None
     grid = grid_of(data, **values, **({} if same else {"test_epsilon": test_epsilon}))
     points = points_of(data, grid.columns["alpha"].size)
-    bias = bool(bias) and "p" in numeric_parameters(data)
+    bias = checked_switch("bias", bias) and "p" in numeric_parameters(data)
     return _Problem(data, kind, bias, grid, points, grid.columns["epsilon" if same else "test_epsilon"])
 
 

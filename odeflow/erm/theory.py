@@ -14,7 +14,7 @@ from odeflow.erm.existence import checked_data, checked_loss, largest_epsilon, t
 from odeflow.erm.losses import Loss
 from odeflow.erm.saddle import Solution, saddle
 from odeflow.model import MOST, numeric_parameters
-from odeflow.parameters import Range, as_numbers, label
+from odeflow.parameters import Range, as_numbers, checked_switch, label
 from odeflow.provenance import provenance
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def solve(
     kind = checked_loss(loss)
     checked_failure(on_failure)
     grid = grid_of(data, alpha=alpha, epsilon=epsilon, ridge=ridge)
-    bias = bool(bias) and "p" in numeric_parameters(data)
+    bias = checked_switch("bias", bias) and "p" in numeric_parameters(data)
     points = points_of(data, grid.columns["alpha"].size)
     found = solved(points, kind, grid.columns, bias=bias)
     if on_failure == "raise":

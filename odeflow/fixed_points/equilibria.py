@@ -176,8 +176,9 @@ def fixed_points(
     coords: dict[str, Any] = {**numbers, "test_epsilon": test_epsilon}
     if names:
         coords["parameter"] = list(names)
+        dims_of = {f"{variable.name}_derivative": variable.dims for variable in network.variables(rule, mixture)}
         for name, values in derivatives(network, mixture, rule, adversary, states, names, given_epsilon).items():
-            dims = ("fixed_point", "parameter", *(f"{name}_{i}" for i in range(values.ndim - 2)))
+            dims = ("fixed_point", "parameter", *dims_of.get(name, ()))
             about = {"long_name": f"derivative of {name.removesuffix('_derivative')} by a parameter", "units": "1"}
             data[name] = (dims, values, about)
     attrs = provenance("fixed_points", mixture, rule, adversary, **recorded(network), test_epsilon=test_epsilon)

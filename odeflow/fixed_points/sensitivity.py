@@ -15,6 +15,7 @@ import numpy as np
 from odeflow.model import Adversary, Data, LearningRule, numeric_parameters
 from odeflow.order_parameters import Network
 from odeflow.order_parameters.base import Array, flat, unflat
+from odeflow.parameters import checked_names as one_of
 from odeflow.parameters import parameter_of
 
 __all__ = ["checked_names", "derivatives"]
@@ -28,14 +29,7 @@ def checked_names(
     names: str | Sequence[str], mixture: Data, rule: LearningRule, adversary: Adversary
 ) -> tuple[str, ...]:
     """Return parameters by name, or raise a ValueError if one is no number of these parts, or is named twice."""
-    given = (names,) if isinstance(names, str) else tuple(names)
-    known = numeric_parameters(mixture, rule, adversary)
-    for name in given:
-        if name not in known:
-            raise ValueError(f"sensitivities has {name!r}: allowed are {', '.join(known)}")
-    if len(set(given)) < len(given):
-        raise ValueError(f"sensitivities = {given!r} names a parameter twice: allowed is once")
-    return given
+    return one_of("sensitivities", names, numeric_parameters(mixture, rule, adversary))
 
 
 def derivatives(

@@ -23,6 +23,7 @@ from odeflow import (
     xor,
 )
 from odeflow.fixed_points.plateau import units_apart
+from odeflow.model import numeric_parameters
 from odeflow.order_parameters.base import Array, flat, unflat
 
 MIXTURE, RULE, ADVERSARY = GaussianMixture(0.7, 2.0, 1.0, 0.8), LearningRule(0.5, 0.3), Adversary(0.3)
@@ -233,3 +234,11 @@ def test_bad_input_is_one_line(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_no_fixed_point_has_no_losses() -> None:
+    network, teacher = Committee(hidden=2), TeacherStudent()
+    sizes = {"R": (2, 2), "Q": (2, 2), "c": (2,), "theta": (2,), "b": ()}
+    numbers = {name: np.array(value) for name, value in numeric_parameters(teacher).items()}
+    state = {name: np.empty((0, *shape)) for name, shape in sizes.items()}
+    assert all(values.shape == (0,) for values in network.measured(state, teacher, numbers, 0.1).values())

@@ -234,9 +234,9 @@ def test_the_best_model_comes_back_from_a_file(best: xr.Dataset, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"control": "eta"}, "control = 'eta': allowed is epsilon, eta_w, eta_b"),
+        ({"control": "eta"}, "control has 'eta': allowed are epsilon, eta_w, eta_b"),
         ({"control": ()}, "control = (): allowed is at least one"),
-        ({"constant": "eta_w"}, "constant = 'eta_w': allowed is epsilon"),
+        ({"constant": "eta_w"}, "constant has 'eta_w': allowed are epsilon"),
         ({"pieces": 0}, "pieces = 0 is out of range"),
         ({"alpha_max": 0}, "alpha_max = 0.0 is out of range"),
         ({"form": "smooth"}, "form = 'smooth': allowed is 'steps' or 'linear'"),

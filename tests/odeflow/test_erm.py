@@ -10,9 +10,10 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from odeflow import GaussianMixture, adversarial_error, classification_error, optimal_classifier
+from odeflow import GaussianMixture, adversarial_error, classification_error, erm, optimal_classifier
 from odeflow.erm import ProbitTeacher, optimal_epsilon, optimal_ridge, simulate, solve
 from odeflow.erm.data import Data
+from odeflow.erm.experiment import draw
 from odeflow.erm.losses import LOSSES
 from odeflow.erm.saddle import derivatives_at
 
@@ -258,3 +259,31 @@ def test_the_solver_arrives_over_six_decades(loss: Any) -> None:
             found = solve(data, alpha=alpha, ridge=ridge, epsilon=epsilon, loss=loss)
             assert np.all(found.status == 0)
             assert np.all(np.diff(found.q, axis=1) < 0)  # a larger ridge, shorter weights
+
+
+@pytest.mark.parametrize("loss", ["logistic", "squared"])
+def test_under_too_strong_an_attack_the_weights_are_exactly_zero(loss: Any) -> None:
+    mixture = GaussianMixture(p=0.7, rho=3.0)
+    found = erm.simulate(mixture, N=50, alpha=4.0, ridge=0.1, epsilon=1.9, runs=3, rng=1, loss=loss)
+    assert np.all(found.q == 0)
+    assert np.all(np.isnan(found.R))
+    np.testing.assert_allclose(found.error, 0.3)  # the constant label
+    np.testing.assert_allclose(found.adversarial_error, 0.3)
+    # and not under a weaker one, whose minimiser is found from the other side
+    X, y = draw(mixture, 50, 200, np.random.default_rng(1))
+    yX = y[:, None] * X
+    for epsilon in (1.3, 1.9):
+        one = erm.minimise(X, y, loss=loss, epsilon=epsilon, ridge=0.1)
+        for direction in (yX.mean(axis=0), np.eye(50)[0]):
+            w = one.w + 1e-3 * direction
+            t = yX @ w - y * one.b - epsilon * np.linalg.norm(w)
+            assert LOSSES[loss].value(t).sum() / 50 + 0.05 * w @ w >= one.objective - 1e-12
+        assert (np.linalg.norm(one.w) == 0) == (epsilon > 1.5)
+
+
+def test_labels_of_one_class_have_no_bias() -> None:
+    with pytest.raises(ValueError, match=r"y has the label \+1 alone, of 3 examples"):
+        erm.minimise(np.ones((3, 2)), [1, 1, 1], ridge=100.0)
+    assert erm.minimise(np.ones((3, 2)), [1, 1, 1], ridge=100.0, bias=False).gap < 1e-6
+    with pytest.raises(TypeError, match="bias = None is not a bool"):
+        erm.solve(GaussianMixture(), alpha=1.0, ridge=1.0, bias=None)  # type: ignore[arg-type]

@@ -69,6 +69,22 @@ def test_a_smooth_function_is_sampled_to_the_tolerance(tolerance: float) -> None
     assert error.max() > 1e-3 * tolerance  # and not for nothing
 
 
+@pytest.mark.parametrize(("place", "width"), [(333.3, 5.0), (33.3, 5.0), (871.2, 2.0)])
+def test_a_narrow_feature_of_a_smooth_function_is_seen(place: float, width: float) -> None:
+    schedule = Schedule.smooth(lambda x: 1 + 5 * np.exp(-(((x - place) / width) ** 2)), until=1000.0)
+    x = np.linspace(0, 1000, 99_991)
+    assert np.max(np.abs(schedule(x) - 1 - 5 * np.exp(-(((x - place) / width) ** 2)))) < 2e-8
+
+
+def test_the_end_of_a_trajectory_is_a_start_even_beyond_one_by_its_tolerance() -> None:
+    for R0 in (1 + 3e-9, -1 - 3e-9):
+        found = integrate(MIXTURE, LearningRule(), Adversary(0.5), alpha=[0.0, 1.0], R0=R0)
+        assert float(found.R[0]) == np.sign(R0)
+        assert np.all(np.abs(simulate(MIXTURE, LearningRule(), Adversary(), alpha=[0.0], N=9, runs=2, R0=R0).R) == 1)
+    with pytest.raises(ValueError, match=r"R0 = 1\.001 is out of range"):
+        integrate(MIXTURE, LearningRule(), Adversary(0.5), alpha=[1.0], R0=1.001)
+
+
 @given(at=st.floats(0, 59), x=st.floats(0, 1))
 def test_what_is_left_of_a_schedule_is_the_schedule(at: float, x: float) -> None:
     assert SMOOTH.later(at)(x * (60 - at)) == pytest.approx(SMOOTH(min(at + x * (60 - at), 60.0)), abs=1e-12)
@@ -223,6 +239,11 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: Schedule.smooth(lambda x: np.where(x < 1, 0.0, 1.0), until=3.0), "near alpha = 1"),
     (lambda: Schedule.smooth(lambda x: 1 / (x - 1), until=3.0, tolerance=1e-3), "alpha = 1"),
     (lambda: LATE(6.0), "alpha = 6.0 is out of range"),
+    (lambda: Schedule.smooth(lambda x: 1.0 if x < 1 else 2.0, until=3.0), "fails for an array of alpha"),
+    (lambda: Schedule.smooth(3.0, until=3.0), "allowed is a function of alpha"),  # type: ignore[arg-type]
+    (lambda: Schedule.warm_up(1.0, over=0.0), "over = 0.0 is out of range"),
+    (lambda: Schedule.steps({0: 1, 5: 2}, end=5.0), "end = 5.0 is out of range"),
+    (lambda: LearningRule(eta_w={0: 0.1, 10: 0.2}), "Schedule.steps and Schedule.linear make one"),
     (lambda: integrate(MIXTURE, LearningRule(), Adversary(LATE), alpha=[10.0]), "ends at alpha = 5"),
     (lambda: integrate_batch(epsilon=LATE, alpha=[10.0]), "ends at alpha = 5"),
     (lambda: simulate(MIXTURE, LearningRule(), Adversary(LATE), alpha=[10.0], N=10, runs=1), "ends at alpha = 5"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,8 @@ def _loss(network: TwoLayers, parts: tuple[Array, ...], mixture: TeacherStudent,
     constants = np.stack([np.broadcast_to(value, shape) for value in numbers.values()], axis=-1)
     sizes = (2, 2, 1, 1, 0)
     entries = [
-        one.reshape(*one.shape[: one.ndim - axes], -1) for one, axes in zip((R, Q, c, theta, b), sizes, strict=True)
+        one.reshape(*one.shape[: one.ndim - axes], math.prod(one.shape[one.ndim - axes :]))
+        for one, axes in zip((R, Q, c, theta, b), sizes, strict=True)
     ]
     states = np.concatenate([np.broadcast_to(one, (*shape, one.shape[-1])) for one in entries], axis=-1)
     constants, states = (rows.reshape(-1, rows.shape[-1]) for rows in (constants, states))

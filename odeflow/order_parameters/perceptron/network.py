@@ -20,6 +20,8 @@ __all__ = ["Perceptron", "error_probability"]
 
 _SEED = GaussianMixture()
 
+_TOLERANCE = 1e-6  # of a trajectory, by which an overlap may be beyond |w|
+
 _R = OrderParameter("R", "overlap of the weights with the direction of the centres", "R")
 _b = OrderParameter("b", "bias", "b")
 _Q = OrderParameter("Q", "squared length of the weights", "Q", Range(above=0), start=1.0)
@@ -84,7 +86,7 @@ class Perceptron(Network):
             raise ValueError(
                 f"Q0 = {bad!r} is out of range: allowed is 1, because the rule keeps the weights normalised"
             )
-        good = np.abs(R0) <= np.sqrt(Q0) * (1 + 1e-12)
+        good = np.abs(R0) <= np.sqrt(Q0) * (1 + _TOLERANCE)
         if not np.all(good):
             bad = float(np.broadcast_to(R0, good.shape)[~good].flat[0])
             allowed = "[-1, 1]" if rule.normalised else "[-sqrt(Q0), sqrt(Q0)]"
@@ -94,6 +96,7 @@ class Perceptron(Network):
         self, mixture: Data, rule: LearningRule, adversary: Adversary, points: Points, start: Array
     ) -> Sequence[System]:
         """Return the points that are the seed model's, with its fast kernel, and those that are variants."""
+        start = _within(start)
         is_seed = np.ones(len(start), np.bool_)
         for part in (rule, adversary):
             for name, plain in parameters(type(part)()).items():
@@ -235,6 +238,7 @@ class Perceptron(Network):
         course = course_of(adversary.epsilon, rule.eta_w, rule.eta_b)
         y0 = np.ones((runs, 3))
         y0[:, : start.shape[-1]] = start
+        y0 = _within(y0)
         if method == "reduced":
             kernel, states, least = monte_carlo.reduced, rng_states(seed, runs, 1), LANES
         else:
@@ -255,6 +259,14 @@ def error_probability(R: Any, b: Any, epsilon: Any, p: Any, rho: Any, v1: Any, v
 
     margin = rho * R / 2 - epsilon
     return p * ndtr(-(margin - b) / np.sqrt(v1)) + (1 - p) * ndtr(-(margin + b) / np.sqrt(v2))
+
+
+def _within(start: Array) -> Array:
+    """Return states whose overlap is beyond |w| by the tolerance of a trajectory with the largest overlap that there is."""
+    most = np.sqrt(start[:, 2]) if start.shape[1] > 2 else 1.0
+    within = start.copy()
+    within[:, 0] = np.clip(start[:, 0], -most, most)
+    return within
 
 
 def _table(columns: tuple[str, ...], points: Points, start: Array) -> Array:

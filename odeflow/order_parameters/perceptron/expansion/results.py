@@ -18,6 +18,7 @@ from odeflow.order_parameters.perceptron.expansion.system import CONSTANTS, kind
 from odeflow.order_parameters.perceptron.reference import unchecked_rates
 from odeflow.order_parameters.perceptron.variant_averages import law_scales, update_factor
 from odeflow.parameters import LABELS, checked_count
+from odeflow.parameters import checked_names as one_of
 from odeflow.schedule import Schedule, at_time, largest, schedules_of
 
 __all__ = ["Expanded", "check_derived", "checked_names", "expand"]
@@ -55,14 +56,7 @@ def check_derived(*parts: Any) -> None:
 
 def checked_names(names: Any, rule: LearningRule) -> tuple[str, ...]:
     """Return parameters by name, or raise if one has no derivative or is named twice."""
-    given = (names,) if isinstance(names, str) else tuple(names)
-    known = (*DERIVED, *(STARTS[:2] if rule.normalised else STARTS))
-    for name in given:
-        if name not in known:
-            raise ValueError(f"sensitivities has {name!r}: allowed are {', '.join(known)}")
-    if len(set(given)) < len(given):
-        raise ValueError(f"sensitivities = {given!r} names a parameter twice: allowed is once")
-    return given
+    return one_of("sensitivities", names, (*DERIVED, *(STARTS[:2] if rule.normalised else STARTS)))
 
 
 def expand(
