@@ -196,7 +196,11 @@ def test_without_torch_an_import_names_the_extra() -> None:
         ("odeflow", "integrate --eta 3", "(did you mean --eta-w or --eta-b?)"),
         ("odeflow", "integrate -p 0.7", "-p is no option of odeflow integrate (did you mean --p?)"),
         ("odeflow", "simulate --n 30", "--n is no option of odeflow simulate (did you mean --N?)"),
-        ("odeflow", "integrate --N 30", "--N is no option of odeflow integrate (it belongs to simulate, sweep)"),
+        (
+            "odeflow",
+            "fixed-points --N 30",
+            "--N is no option of odeflow fixed-points (it belongs to integrate, simulate, sweep)",
+        ),
         ("odeflow", "integrate rho=3", "'rho=3' is not expected: allowed are options, each as --NAME VALUE"),
         ("odeflow", "integrate --second-order yes", "'yes' is not expected after --second-order, which takes no value"),
         ("odeflow", "integrate --p", "--p has no value: allowed is one after it"),

@@ -116,7 +116,7 @@ def optimal_schedule(
     >>> best.schedule.sel(control="epsilon").values.round(2)
     array([0.84, 1.64, 2.38])
     >>> round(float(best.constant_objective), 4), round(float(best.objective), 4)
-    (0.3765, 0.3433)
+    (0.3765, 0.3435)
     """
     problem = _problem(
         mixture, rule, adversary, alpha_max=alpha_max, control=control, constant=constant, test_epsilon=test_epsilon,
