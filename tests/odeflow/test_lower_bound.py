@@ -208,5 +208,5 @@ def test_bad_input(arguments: tuple[Any, ...], error: type[Exception], message: 
 
 def test_what_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("odeflow.numerics.memory.free_memory", lambda: 1000.0)
-    with pytest.raises(ValueError, match=r"10 x 10 pairs need up to .* allowed are fewer examples"):
-        lower_bound(np.zeros((10, 1)), np.ones((10, 1)), 0.1)
+    with pytest.raises(ValueError, match=r"1000 x 1000 pairs need up to .* allowed are fewer examples"):
+        lower_bound(np.zeros((1000, 1)), np.ones((1000, 1)), 0.1)
