@@ -173,7 +173,7 @@ def fixed_points(
     data = labelled(network, mixture, rule, states, ("fixed_point",), numbers, test_epsilon)
     data["stable"] = ("fixed_point", stable)
     data["eigenvalues"] = (("fixed_point", "eigenvalue"), eigenvalues)
-    coords = {**numbers, "test_epsilon": test_epsilon}
+    coords: dict[str, Any] = {**numbers, "test_epsilon": test_epsilon}
     if names:
         coords["parameter"] = list(names)
         for name, values in derivatives(network, mixture, rule, adversary, states, names, given_epsilon).items():

@@ -43,6 +43,7 @@ def figure(data: xr.Dataset) -> Figure:
                     markersize=3,
                 )
             row[2].set_ylabel("boundary error")
+            row[2].set_ylim(bottom=2e-3)  # a constant label has none
             row[2].set_title(rf"test $\varepsilon={float(attacked.test_epsilon):g}$", fontsize="small", loc="right")
         for ax in axes.flat:
             ax.set(xscale="log", yscale="log")

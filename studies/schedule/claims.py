@@ -171,8 +171,8 @@ def _nets(data: xr.Dataset) -> Iterator[str]:
         )
         for other in ("warm-up", "constant"):
             change = (
-                one.sel(shape_of="growing", drop=True).drop_vars("strength")
-                - one.sel(shape_of=other, drop=True).drop_vars("strength")
+                one.sel(shape_of="growing", drop=True).drop_vars("strength", errors="ignore")
+                - one.sel(shape_of=other, drop=True).drop_vars("strength", errors="ignore")
             ).values
             cells += f"{f'{change.mean():+.3f} +- {change.std(ddof=1) / np.sqrt(change.size):.3f}':>24}"
         yield f"{kind:38}{cells}"

@@ -56,7 +56,7 @@ def best_of(case: Case, pieces: int, starts: int) -> xr.Dataset:
     options: dict[str, Any] = {"alpha_max": case.alpha_max, "pieces": pieces, "starts": starts, "rng": SEED}
     found = optimal_schedule(case.mixture, RULE, Adversary(case.test_epsilon), **options)
     optima = len(found.optimum)
-    kept = found[[*_KEPT]].sel(control="epsilon", drop=True).drop_vars(set(found.coords) - {"alpha", "knot", "control"})
+    kept = found[[*_KEPT]].sel(control="epsilon").reset_coords(drop=True)
     return kept.assign(optima=optima)
 
 

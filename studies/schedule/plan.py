@@ -59,7 +59,7 @@ PLANS = {
     True: Plan(
         starts=2, map_starts=1, pieces=4, shown=_SHOWN[::4], p=(0.5, 0.7), rho=(2.0, 3.0), alpha_max=(20.0,), choices=tuple(CHOICES)[:2], N=1000,
         runs=500,
-        nets=(Nets("linear", 0.005, 1, 1_200, 2, 0.1, _STRENGTHS, tested=200),),
+        nets=(Nets("linear", 0.05, 1, 1_200, 2, 0.1, _STRENGTHS, batch_size=16, tested=200),),
     ),
 }  # fmt: skip
 """By whether it is the quick form."""

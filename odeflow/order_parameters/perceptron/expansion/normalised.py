@@ -44,10 +44,14 @@ _D1, _D2, _D1_EPSILON, _D2_EPSILON, _D1_FRACTION, _D2_FRACTION, _F2U, _F3, _F3U,
 
 
 @inlined
-def _add(x, to, row, factor, lanes):
-    """Add a row, times the share of the examples and a factor, to another: a loop a row, which the compiler sees through."""
-    for lane in range(lanes):
-        x[to * lanes + lane] += factor * x[SHARE * lanes + lane] * x[row * lanes + lane]
+def _add(x, to, row, first, factor, lanes):
+    """Set a row to another times the share of the examples and a factor, or add that to it: a loop a row is SIMD code."""
+    if first:
+        for lane in range(lanes):
+            x[to * lanes + lane] = factor * x[SHARE * lanes + lane] * x[row * lanes + lane]
+    else:
+        for lane in range(lanes):
+            x[to * lanes + lane] += factor * x[SHARE * lanes + lane] * x[row * lanes + lane]
 
 
 @inlined
@@ -56,45 +60,44 @@ def sums(averages, how, nodes, weights, by_fraction, x, y, covariance, fluctuati
 
     `averages` is `moments`, or one of its cases; `by_fraction` says whether the derivatives by the fraction are wanted.
     """
+    with_clean = by_fraction or some_clean(x, lanes)
     for label in range(2):
         tau = 1.0 - 2.0 * label
         row = SUMS + label * SUM_ROWS
-        for k in range(_F4 + 1):
-            for lane in range(lanes):
-                x[(row + k) * lanes + lane] = 0.0
-        for node in range(nodes.size + 1):
-            clean = node == nodes.size
+        for node in range(nodes.size + 1 if with_clean else nodes.size):
+            first, clean = node == 0, node == nodes.size
             size = 0.0 if clean else nodes[node]
-            if clean and not (by_fraction or some_clean(x, lanes)):
-                continue
             for lane in range(lanes):
                 margin = 0.5 * x[RHO * lanes + lane] * y[_R * lanes + lane] - size * x[EPSILON * lanes + lane]
                 x[MEAN * lanes + lane] = margin - tau * y[_B * lanes + lane]
+            for lane in range(lanes):
                 x[VARIANCE * lanes + lane] = x[(V1 + label) * lanes + lane]
             averages(how, x, ERF + label * ERF_ROWS, 2, 2, fluctuations, lanes)
+            if by_fraction:
+                for lane in range(lanes):
+                    x[SHARE * lanes + lane] = -1.0 if clean else weights[node]
+                _add(x, row + _D1_FRACTION, D1, first, 1.0, lanes)
+                _add(x, row + _D2_FRACTION, D2, first, 1.0, lanes)
             for lane in range(lanes):
-                share = 1.0 - x[FRACTION * lanes + lane] if clean else x[FRACTION * lanes + lane] * weights[node]
-                x[SHARE * lanes + lane] = share
+                fraction = x[FRACTION * lanes + lane]
+                x[SHARE * lanes + lane] = 1.0 - fraction if clean else fraction * weights[node]
             for k in range(3):
-                _add(x, row + _D1 + k, D1 + k, 1.0, lanes)
-                _add(x, row + _D2 + k, D2 + k, 1.0, lanes)
-            _add(x, row + _D1_EPSILON, D1 + 1, -size, lanes)
-            _add(x, row + _D2_EPSILON, D2 + 1, -size, lanes)
-            change = -1.0 if clean else weights[node]
-            for lane in range(lanes):
-                x[(row + _D1_FRACTION) * lanes + lane] += change * x[D1 * lanes + lane]
-            for lane in range(lanes):
-                x[(row + _D2_FRACTION) * lanes + lane] += change * x[D2 * lanes + lane]
+                _add(x, row + _D1 + k, D1 + k, first, 1.0, lanes)
+                _add(x, row + _D2 + k, D2 + k, first, 1.0, lanes)
+            _add(x, row + _D1_EPSILON, D1 + 1, first, -size, lanes)
+            _add(x, row + _D2_EPSILON, D2 + 1, first, -size, lanes)
             if fluctuations:
-                _add(x, row + _F3, D3, 1.0, lanes)
-                _add(x, row + _F4, D4, 1.0, lanes)
+                _add(x, row + _F3, D3, first, 1.0, lanes)
+                _add(x, row + _F4, D4, first, 1.0, lanes)
                 # in the place of D1 and its derivative, which nobody reads again: averages with u + tau b
                 for lane in range(lanes):
                     along, v = x[MEAN * lanes + lane] + tau * y[_B * lanes + lane], x[VARIANCE * lanes + lane]
                     x[D1 * lanes + lane] = along * x[D2 * lanes + lane] + v * x[(D2 + 1) * lanes + lane]
+                for lane in range(lanes):
+                    along, v = x[MEAN * lanes + lane] + tau * y[_B * lanes + lane], x[VARIANCE * lanes + lane]
                     x[(D1 + 1) * lanes + lane] = along * x[D3 * lanes + lane] + v * x[(D3 + 1) * lanes + lane]
-                _add(x, row + _F2U, D1, 1.0, lanes)
-                _add(x, row + _F3U, D1 + 1, 1.0, lanes)
+                _add(x, row + _F2U, D1, first, 1.0, lanes)
+                _add(x, row + _F3U, D1 + 1, first, 1.0, lanes)
 
 
 @inlined

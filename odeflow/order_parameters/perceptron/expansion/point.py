@@ -56,7 +56,10 @@ class Point(NamedTuple):
 
 def point_of(mixture: GaussianMixture, rule: LearningRule, adversary: Adversary) -> Point:
     """Return a model as compiled code takes it; of a schedule the largest value, which `linearise` does not use."""
+    from odeflow.order_parameters.perceptron.expansion.results import check_derived
+
     check_parts(mixture=mixture, rule=rule, adversary=adversary, schedules=True)
+    check_derived(mixture, rule, adversary)
     parts: Any = {**vars(mixture), **vars(rule), **vars(adversary)}
     numbers = {name: largest(parts[name]) for name in (*DERIVED, "second_order")}
     scales = law_scales(rule, *(numbers[name] for name in ("rho", "v1", "v2", "epsilon")))
