@@ -248,6 +248,12 @@ def _around(final: xr.Dataset) -> list[str]:
     """Return what the theory says of runs at N, and of changes of parameters, a line each."""
     names = [str(name) for name in final.data_vars if f"{name}_derivative" in final or f"{name}_sd" in final]
     lines = []
+    if "covariance" in final and "N" not in final.coords:
+        diagonal = [
+            (name, float(final.covariance.sel(order_parameter=name, other=name)))
+            for name in final.order_parameter.values
+        ]
+        lines.append("N times the variance over runs: " + "  ".join(f"{name} {value:.6g}" for name, value in diagonal))
     texts = {name: _MEASURES.get(name, name).format(f"{float(final.test_epsilon):g}") for name in names}
     if "N" in final.coords and any(f"{name}_sd" in final for name in names):
         cells = [
