@@ -15,7 +15,7 @@ __all__ = ["ACTIVATIONS", "LOSSES", "STEPS", "UPDATES", "Activation", "LearningR
 Loss = Literal["squared", "hinge", "logistic", "perceptron"]
 Activation = Literal["erf", "tanh", "linear", "sign"]
 Update = Literal["all", "non_robust"]
-Steps = Literal["constant", "line_search"]
+Steps = Literal["constant", "line_search", "polyak"]
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
@@ -124,7 +124,8 @@ class LearningRule:
         "how the learning rates follow the state",
         STEPS,
         "line_search: eta_w and eta_b are the largest ones, and both are multiplied by the number in [0, 1] with which a step "
-        "decreases the expected loss in learning most. It is that of the population, which the learner is told.",
+        "decreases the expected loss in learning most; polyak: with which it brings normalised weights nearest to the direction of "
+        "the centres. Both are those of the population, which the learner is told.",
     )
     factor: Factor | None = thing(
         None,
@@ -153,6 +154,11 @@ class LearningRule:
                 "but for the losses squared and logistic of erf, tanh and linear"
             )
         checked_count("batch", self.batch, 1)
+        if self.steps == "polyak" and not self.normalised:
+            raise ValueError(
+                "steps = 'polyak' with normalised = False: allowed is normalised = True, because free weights have no known length "
+                "to arrive at; 'line_search' is for both"
+            )
 
     @classmethod
     def per_example(cls, eta: float, N: int, *, eta_b: float | None = None, **fields: Any) -> LearningRule:

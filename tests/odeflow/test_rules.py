@@ -65,6 +65,7 @@ NEW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "smoothing, logistic": ({"smoothing": 0.4, "loss": "logistic", "activation": "tanh"}, {}),
     "own factor": ({"factor": Factor(ramp, kinks=(0.0, 1.0))}, {"clean_weight": 0.3}),
     "line search": ({"steps": "line_search", "eta_w": 10.0, "eta_b": 10.0}, {}),
+    "polyak": ({"steps": "polyak", "eta_w": 10.0, "eta_b": 3.0}, {"epsilon_ratio": 0.5}),
     "line search of free weights": (
         {"steps": "line_search", "eta_w": 8.0, "eta_b": 5.0, "normalised": False, "decay_w": 0.1, "batch": 2},
         {"clean_weight": 0.3},
@@ -406,3 +407,19 @@ def test_a_line_search_takes_the_step_that_lowers_the_loss_most(loss: Any) -> No
     assert slope(at(1.0, steps="line_search")) <= best.fun + 1e-9
     # where the largest rates are smaller than that, they are taken
     assert at(0.2 * best.x, steps="line_search") == at(0.2 * best.x)
+
+
+def test_polyaks_steps_bring_the_weights_nearest_to_the_direction_of_the_centres() -> None:
+    def rate(c: float, R: float, steps: Any) -> float:
+        rule = LearningRule(9.0 * c, 3.0 * c, steps=steps, label_noise=0.1)
+        return float(rates(R, -0.4, MIXTURE, rule, Adversary(0.5))[0])
+
+    for R in (0.3, 0.8, 0.95):
+        best = max(rate(c, R, "constant") for c in np.linspace(0, 1, 20_001))
+        assert best <= rate(1.0, R, "polyak") < best * (1 + 1e-5)  # between the steps of the grid
+        assert rate(1.0, R, "line_search") < best * (1 - 1e-4)  # the other search is for the loss
+    end = integrate(MIXTURE, LearningRule(9.0, 3.0, steps="polyak"), Adversary(0.5), alpha=[2.0, 20.0, 200.0])
+    constant = integrate(MIXTURE, LearningRule(9.0, 3.0), Adversary(0.5), alpha=[2.0, 20.0, 200.0])
+    assert np.all(end.R > constant.R)
+    with pytest.raises(ValueError, match="steps = 'polyak' with normalised = False"):
+        LearningRule(steps="polyak", normalised=False)

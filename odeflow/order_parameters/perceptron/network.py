@@ -230,7 +230,7 @@ class Perceptron(Network):
         )  # fmt: skip
         step = monte_carlo.Step(largest(rule.eta_w), largest(rule.eta_b), rule.decay_w, rule.decay_b, int(rule.batch))
         search: Any = Constant()
-        if rule.steps == "line_search":  # a simulation has its whole noise
+        if rule.steps != "constant":  # a simulation has its whole noise
             numbers = {**numeric_parameters(mixture, rule, adversary), "second_order": True}
             points = {name: np.array([float(largest(value))]) for name, value in numbers.items()}
             [system] = self._variant(rule, adversary, points, np.ones((1, out.shape[-1])))

@@ -105,6 +105,8 @@ def unchecked_rates(
         drift = rule.eta_w * (along_B - R * along_w), -rule.eta_b * by_b
         diffusion = -R / 2 * noise, 0.0 * noise
         gradient = by_R, by_b
+        if rule.steps == "polyak":  # of |w - B|^2 / 2 = 1 - R
+            gradient = -np.ones(R.shape), np.zeros(R.shape)
     else:
         drift = (
             rule.eta_w * (along_B - rule.decay_w * R),

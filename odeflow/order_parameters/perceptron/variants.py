@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numba.extending import overload
 
+from odeflow.model.rule import STEPS
 from odeflow.numerics import runge_kutta
 from odeflow.numerics.compilation import LANES, inlined
 from odeflow.order_parameters.perceptron.mixed_averages import WORK, Factors, attacked_of, factors_of, lane_mixed
@@ -65,6 +66,8 @@ _SUMS = _SCRATCH + _WORK + WORK
 _ALONG_B, _ALONG_W, _SQUARES, _PULL, _BY_R, _BY_Q, _SCALE = range(7)  # of the sums
 CONSTANTS = _SUMS + 7
 
+_DISTANCE = STEPS.index("polyak")
+
 
 class Kind(NamedTuple):
     """What all trajectories of a batch have in common. What only some have does not change the others' numbers."""
@@ -81,8 +84,8 @@ class Kind(NamedTuple):
     """Whether there are examples that are not attacked."""
     squared: bool
     """Whether the loss is the squared one."""
-    searches: bool
-    """Whether the learning rates are those of a line search."""
+    searches: int
+    """What the factor of the learning rates makes least: 0, nothing, for it is 1; 1, the expected loss; 2, |w - B|."""
 
 
 def kind_of(rule: LearningRule, adversary: Adversary, points: Points) -> Kind:
@@ -90,7 +93,7 @@ def kind_of(rule: LearningRule, adversary: Adversary, points: Points) -> Kind:
     defaults = {"smoothing": 0.0, "clean_weight": 0.0, "label_noise": 0.0, "fraction": 1.0}
     smooth, twice, noisy, partly = (bool(np.any(points[name] != value)) for name, value in defaults.items())
     factors = factors_of(rule, smooth=smooth, twice=twice)
-    is_blind, searches = adversary.attack == "blind", rule.steps == "line_search"
+    is_blind, searches = adversary.attack == "blind", STEPS.index(rule.steps)
     return Kind(factors, rule.normalised, is_blind, noisy, partly, rule.loss == "squared", searches)
 
 
@@ -176,7 +179,7 @@ def _search(kind, constants, y, sums, scale):
     """Set in every lane the factor c <= 1 of the learning rates with which c A + c^2 C, the rate of the expected loss, is least.
 
     The loss is that whose negative derivative by the margin is the update's factor, with that of the decay: A is the product of its
-    gradient by R, b and Q with the drift, C with the noise.
+    gradient by R, b and Q with the drift, C with the noise. Or, for Polyak's steps, |w - B|^2 / 2 = 1 - R stands in its place.
     """
     for lane in range(LANES):
         R, b = y[_R * LANES + lane], y[_B * LANES + lane]
@@ -184,6 +187,8 @@ def _search(kind, constants, y, sums, scale):
         noise = constants[_ETA_W_SQUARED * LANES + lane] * sums[_SQUARES, lane]
         along_B, along_w, by_R = sums[_ALONG_B, lane], sums[_ALONG_W, lane], sums[_BY_R, lane]
         by_b = sums[_PULL, lane] + constants[_DECAY_B * LANES + lane] * b
+        if kind.searches == _DISTANCE:
+            by_R, by_b = -1.0, 0.0
         if kind.normalised:
             A = eta_w * by_R * (along_B - R * along_w) - eta_b * by_b * by_b
             C = -0.5 * noise * R * by_R
