@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import logging
 import sys
 from typing import Annotated, Any
@@ -29,16 +30,16 @@ COMMANDS = ("train", "export", "attack", "evaluate", "distal", "methods")
 
 EXAMPLES = {
     "": (
-        "train --dataset mnist --method at",
+        "train mnist at",
         "evaluate runs/mnist_at --out records.nc",
         "--tyro-print-completion bash > ~/.local/share/bash-completion/completions/deepcheck  (or zsh, tcsh)",
     ),
     "train": (
-        "train --dataset mnist --method at",
-        "train --dataset digits --method ccat --epochs 5 --out runs/try",
-        "train --dataset cifar10 --method at --model preact_resnet18 --device cuda --resume",
-        "train --method at --help  (the settings of a method)",
-        "train --dataset cifar10 --method at --out small --resume  (from weights that deepcheck export has left, say)",
+        "train mnist at",
+        "train digits ccat --epochs 5 --out runs/try",
+        "train cifar10 at --model preact_resnet18 --device cuda --resume",
+        "train mnist at --help  (the settings of a method)",
+        "train cifar10 at --out small --resume  (from weights that deepcheck export has left, say)",
     ),
     "export": (
         "export runs/cifar10_at --out small",
@@ -63,6 +64,28 @@ EXAMPLES = {
 """What the help of each command ends with."""
 
 AGAIN = "; the last whole epoch, if there was one, is saved: run the same command with --resume"
+
+
+def named(arguments: list[str]) -> list[str]:
+    """Return the arguments with the words that follow `train` as its data set and method: `train mnist at`.
+
+    Raises
+    ------
+    ValueError
+        If there are more than two of them, or one is given by its flag too.
+    """
+    if arguments[:1] != ["train"]:
+        return arguments
+    words = list(itertools.takewhile(lambda one: not one.startswith("-"), arguments[1:]))
+    rest = arguments[1 + len(words) :]
+    if len(words) > 2:
+        raise ValueError(f"train {' '.join(words)}: allowed are a data set and a method, as in train mnist at")
+    flags = []
+    for flag, word in zip(("--dataset", "--method"), words, strict=False):
+        if any(one.split("=")[0] == flag for one in rest):
+            raise ValueError(f"train {' '.join(words)} with {flag} is not allowed: one of the two is")
+        flags += [flag, word]
+    return [arguments[0], *flags, *rest]
 
 
 def types_of(arguments: list[str]) -> Any:
@@ -122,6 +145,7 @@ def _work(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"deepcheck {package_version()}")
         return 0
+    arguments = named(arguments)
     command = parsed(
         types_of(arguments),
         arguments,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from deepcheck.training.methods import METHODS
 
@@ -11,13 +11,11 @@ __all__ = ["Methods"]
 
 @dataclass(frozen=True)
 class Methods:
-    """Print all training methods with their settings; `deepcheck train --method NAME --help` explains them."""
+    """Print all training methods, a line each with its source; `deepcheck train mnist NAME --help` has the settings."""
 
     def run(self) -> int:
         """Run the command."""
+        longest = max(map(len, METHODS))
         for name, kind in METHODS.items():
-            print(f"{name:<10} {(kind.__doc__ or '').splitlines()[0]}")
-            for item in fields(kind):
-                if item.init:
-                    print(f"{'':<10}   --{item.name.replace('_', '-')} {item.default}")
+            print(f"{name:<{longest}}  {(kind.__doc__ or '').splitlines()[0]}")
         return 0

@@ -23,9 +23,9 @@ __all__ = ["DatasetName", "MethodName", "Train"]
 
 @dataclass(frozen=True)
 class Train:
-    """Train a net: standard, adversarial training (at), or confidence-calibrated adversarial training (ccat).
+    """Train a net on a data set by a method: `train mnist at`. `deepcheck methods` lists the methods.
 
-    Every method has flags of its own: --method at --help shows those of at. The defaults are the recipe for the data
+    Every method has flags of its own: train mnist at --help shows those of at. The defaults are the recipe for the data
     set and the method. To use several GPUs, start it by torchrun.
     """
 
@@ -33,7 +33,7 @@ class Train:
     dataset: DatasetName = "mnist"
     """The data set."""
     method: MethodName = "standard"
-    """standard, at (adversarial training) or ccat (confidence-calibrated adversarial training)."""
+    """The training method; `deepcheck methods` says what each is."""
     out: Path | None = None
     """Folder for the checkpoints; default: runs/DATASET_METHOD."""
     resume: bool = False

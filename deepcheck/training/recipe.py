@@ -194,45 +194,24 @@ def threat(values: Mapping[str, Any] | None) -> tuple[Literal["linf", "l2"], flo
 
 
 # fmt: off
-DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+DEFAULTS: dict[str, dict[str, Any]] = {
     "mnist": {
-        "": {
-            "learning_rate": 0.05, "average": 0.999,
-            "epsilon": 0.3, "attack_steps": 10, "step_size": 0.06,
-        },
-        "standard": {"epochs": 12},
-        "at": {
-            "width": 2, "epochs": 20, "augmentation": "crop", "padding": 1,
-            "epsilon": 0.33, "attack_steps": 8, "step_size": 0.08, "ramp": 0.4,
-        },
-        "ccat": {
-            "epochs": 24, "batch_size": 100,
-            "attack_steps": 30, "step_size": 0.05, "starts": "image", "first_steps": 8, "growth": 0.8,
-        },
+        "learning_rate": 0.05, "average": 0.999,
+        "epsilon": 0.3, "attack_steps": 10, "step_size": 0.06,
     },
     "cifar10": {
-        "": {
-            "model": "preact_resnet18", "normalised": True, "augmentation": "crop_flip",
-            "epochs": 30, "batch_size": 128, "learning_rate": 0.2, "weight_decay": 5e-4,
-            "epsilon": 8 / 255, "attack_steps": 10, "step_size": 2 / 255,
-        },
-        "ccat": {
-            "model": "resnet_ccat", "epochs": 100,
-            "epsilon": 0.03, "attack_steps": 40, "step_size": 0.005,
-        },
+        "model": "preact_resnet18", "normalised": True, "augmentation": "crop_flip",
+        "epochs": 30, "batch_size": 128, "learning_rate": 0.2, "weight_decay": 5e-4,
+        "epsilon": 8 / 255, "attack_steps": 10, "step_size": 2 / 255,
     },
     "digits": {
-        "": {
-            "epochs": 60, "batch_size": 32, "learning_rate": 0.05, "validation": 200,
-            "epsilon": 0.2, "attack_steps": 10, "step_size": 0.05,
-        },
-        "at": {"ramp": 0.4},
-        "ccat": {"attack_steps": 20, "step_size": 0.01},
+        "epochs": 60, "batch_size": 32, "learning_rate": 0.05, "validation": 200,
+        "epsilon": 0.2, "attack_steps": 10, "step_size": 0.05,
     },
 }
 # fmt: on
-"""What a recipe has for a data set: with every method that has such a field (""), and with one method. Everything else
-has the default of `Recipe` or of the method. Where the method has no `epsilon`, it is the test's."""
+"""What a recipe has for a data set, with every method that has such a field; a method's own are in its `recipes`. Everything
+else has the default of `Recipe` or of the method. Where the method has no `epsilon`, it is the test's."""
 
 
 def recipe(dataset: str, method: str, **changes: Any) -> Recipe:
@@ -249,13 +228,14 @@ def recipe(dataset: str, method: str, **changes: Any) -> Recipe:
     >>> one.epochs, one.method.epsilon
     (3, 0.2)
     """
-    table = DEFAULTS[checked_choice("dataset", dataset, DEFAULTS)]
-    plain = Recipe(method=METHODS[checked_choice("method", method, METHODS)]())
+    usual = DEFAULTS[checked_choice("dataset", dataset, DEFAULTS)]
+    kind = METHODS[checked_choice("method", method, METHODS)]
+    plain = Recipe(method=kind())
     known = {*(one.name for one in fields(Recipe)), *plain.method.settings()}
-    shared = {name: value for name, value in table[""].items() if name in known}
+    shared = {name: value for name, value in usual.items() if name in known}
     if "epsilon" not in known:
-        shared["test_epsilon"] = table[""]["epsilon"]
-    return plain.changed(**(shared | table.get(method, {}) | changes))
+        shared["test_epsilon"] = usual["epsilon"]
+    return plain.changed(**(shared | dict(kind.recipes.get(dataset, {})) | changes))
 
 
 RECIPES: dict[tuple[str, str], Recipe] = {

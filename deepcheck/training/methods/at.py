@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from deepcheck.training.methods.base import AttackingMethod, Name, RecordableMethod
 from odeflow.model import checked_number
@@ -27,6 +27,19 @@ class AdversarialTraining(AttackingMethod, RecordableMethod):
     """
 
     name: Name = field(init=False, default="at", repr=False)
+    recipes: ClassVar = {
+        "mnist": {
+            "width": 2,
+            "epochs": 20,
+            "augmentation": "crop",
+            "padding": 1,
+            "epsilon": 0.33,
+            "attack_steps": 8,
+            "step_size": 0.08,
+            "ramp": 0.4,
+        },
+        "digits": {"ramp": 0.4},
+    }
     ramp: float = 0.0
     """Share of the training over which the radius grows linearly from 0 to epsilon, in [0, 1]. A small convolutional
     net that meets epsilon = 0.3 on MNIST at once may never leave the uniform prediction."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -29,9 +29,10 @@ Name = Annotated[str, tyro.conf.Suppress]
 class Method(abc.ABC):
     """A training method: its settings, and how they become a loss whose gradient is followed.
 
-    A new one is a frozen dataclass in a file of its own. Its fields have defaults, a docstring each (the help of the
-    command's flag) and names that no recipe has; their ranges are checked in ``__post_init__``. Only `loss` must be
-    written. The others are for methods that train more than one network, or remember something:
+    A new one is a frozen dataclass in a file of its own. The first line of its docstring says what it is and gives its
+    source. Its fields have defaults, a docstring each (the help of the command's flag) and names that no recipe has; their
+    ranges are checked in ``__post_init__``. Only `loss` must be written. The others are for methods that train more than
+    one network, or remember something:
 
     =============  ==========================================================================================
     `network`      which network is trained: the one of the recipe, or several in one
@@ -46,6 +47,9 @@ class Method(abc.ABC):
 
     name: Name = field(init=False, default="", repr=False)
     """Name of the method in `METHODS`: of recipes, in files and on the command line."""
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """By data set, what its recipe has beside what every recipe for this data set has (`deepcheck.training.recipe.DEFAULTS`):
+    fields of the recipe, and of the method."""
 
     @classmethod
     def settings(cls) -> tuple[str, ...]:

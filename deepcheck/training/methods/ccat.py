@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from deepcheck.checks import checked_choice
 from deepcheck.training.methods.base import AttackingMethod, Name, RecordableMethod
@@ -79,6 +79,25 @@ class CCAT(AttackingMethod, RecordableMethod):
     """
 
     name: Name = field(init=False, default="ccat", repr=False)
+    recipes: ClassVar = {
+        "mnist": {
+            "epochs": 24,
+            "batch_size": 100,
+            "attack_steps": 30,
+            "step_size": 0.05,
+            "starts": "image",
+            "first_steps": 8,
+            "growth": 0.8,
+        },
+        "cifar10": {
+            "model": "resnet_ccat",
+            "epochs": 100,
+            "epsilon": 0.03,
+            "attack_steps": 40,
+            "step_size": 0.005,
+        },
+        "digits": {"attack_steps": 20, "step_size": 0.01},
+    }
     epsilon: float = 0.3
     """Radius of the training attack, > 0."""
     rho: float = 10.0

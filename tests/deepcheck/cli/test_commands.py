@@ -54,7 +54,7 @@ def test_every_method_trains_on_few_images_into_the_default_folder(capsys: pytes
         assert report["recipe"]["method"]["name"] == method
         assert report["train_images"] == 60
         assert f"runs/digits_{method}/{LAST}" in capsys.readouterr().out
-    assert status_of(f"{TRAIN} --method at {few} --patience 1 --out early") == 0
+    assert status_of(f"train digits at --model linear --device cpu {few} --patience 1 --out early") == 0
     assert capsys.readouterr().out.endswith(f"early/{BEST}\n")
 
 

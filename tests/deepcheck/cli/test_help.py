@@ -32,10 +32,10 @@ def plain(text: str) -> str:
 @pytest.mark.parametrize("method", ["at", "ccat"])
 def test_help_shows_the_recipe(dataset: str, method: str, capsys: pytest.CaptureFixture[str]) -> None:
     one = RECIPES[dataset, method]
-    assert status_of(f"train --dataset {dataset} --method={method} --help") == 0
+    assert status_of(f"train {dataset} --method={method} --help") == 0
     text = plain(capsys.readouterr().out)
     assert f"The data set. (default: {dataset})" in text
-    assert f"(confidence-calibrated adversarial training). (default: {method})" in text
+    assert f"The training method; `deepcheck methods` says what each is. (default: {method})" in text
     assert isinstance(one.method, AttackingMethod)
     assert f"Steps of the training attack, >= 1. (default: {one.method.attack_steps})" in text
     assert f"Step of the training attack, > 0. (default: {one.method.step_size})" in text

@@ -18,11 +18,16 @@ from tests.deepcheck.cli.commands import TRAIN, files, status_of
 # bad input
 
 
+def owners(setting: str) -> str:
+    """The methods that have a setting."""
+    return ", ".join(name for name, kind in METHODS.items() if setting in kind.settings())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (
-            "train --dataset digits --method adv",
+            "train digits adv",
             f"method = 'adv' is unknown: allowed is one of {', '.join(METHODS)}",
         ),
         (
@@ -35,8 +40,13 @@ from tests.deepcheck.cli.commands import TRAIN, files, status_of
         ),
         (f"{TRAIN} --method at --epsilon -1", "epsilon = -1.0 is out of range: allowed is a finite number and >= 0"),
         (f"{TRAIN} --method at --epsilon nan", "epsilon = nan is out of range"),
-        (f"{TRAIN} --method at --rho 3", "method = 'at' has no setting rho: it belongs to ccat"),
-        (f"{TRAIN} --epsilon 0.1", "method = 'standard' has no setting epsilon: it belongs to at, ccat"),
+        (f"{TRAIN} --method at --rho 3", f"method = 'at' has no setting rho: it belongs to {owners('rho')}"),
+        (
+            f"{TRAIN} --epsilon 0.1",
+            f"method = 'standard' has no setting epsilon: it belongs to {owners('epsilon')}",
+        ),
+        ("train digits at ccat", "train digits at ccat: allowed are a data set and a method, as in train mnist at"),
+        ("train digits --dataset mnist", "train digits with --dataset is not allowed: one of the two is"),
         (f"{TRAIN} --test-epsilon -1", "test_epsilon = -1.0 is out of range"),
         (f"{TRAIN} --method ccat --epsilon 0", "epsilon = 0.0 is out of range: allowed is a finite number and > 0"),
         (f"{TRAIN} --epochs 0", "epochs = 0 is out of range: allowed is a whole number >= 1"),
