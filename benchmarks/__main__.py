@@ -22,6 +22,7 @@ SECTIONS = (
     "committee",
     "committee_simulation",
     "deep",
+    "methods",
     "attacks",
     "startup",
 )

@@ -147,10 +147,12 @@ class CheckedAttack(abc.ABC):
         return None
 
     def _aims(self, examples: Examples, targets: Tensor | None) -> list[Examples]:
-        """Return the examples with the classes to reach: once for each set of targets that is given."""
-        if self.targets != "given":
+        """Return the examples with the classes to reach, or what is compared with: once for each set of targets given."""
+        if self.targets != "given" or self._objective.compares:
             uncounted = replace(examples, asked=None)
             logits = torch.cat([batch.logits(batch.images) for batch in uncounted.batches()])
+            if self._objective.compares:
+                return [replace(examples, targets=logits.log_softmax(1))]
             return [replace(examples, targets=chosen(self.targets, logits, examples.labels, self.restarts))]
         if targets is None or targets.ndim == 1:
             return [replace(examples, targets=targets)]

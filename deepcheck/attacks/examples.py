@@ -62,7 +62,8 @@ class Examples:
     """Shape (n, ...), in the precision of the search, which is single at least."""
     labels: Tensor
     targets: Tensor | None
-    """Classes to reach, shape (n,), or (n, m) for one restart after the other; None for objectives without."""
+    """Classes to reach, shape (n,), or (n, m) for one restart after the other; or log-probabilities to compare with, shape
+    (n, K); None for objectives without either."""
     key: Tensor
     """Keys of the examples' random numbers, shape (n,), int64."""
     dtype: torch.dtype
@@ -117,7 +118,7 @@ class Examples:
         Of several targets it is the turn of the `number`-th, and after the last of the first again.
         """
         targets, turn = self.targets, number
-        if targets is not None and targets.ndim == 2:
+        if targets is not None and targets.ndim == 2 and not targets.is_floating_point():
             turn, which = divmod(number, targets.shape[1])
             targets = targets[:, which]
         return replace(self, key=mixed(self.key, number), targets=targets, turn=turn)

@@ -21,6 +21,7 @@ __all__ = [
     "OBJECTIVES",
     "AnyConfidence",
     "CrossEntropy",
+    "Divergence",
     "Margin",
     "Objective",
     "Targeted",
@@ -41,6 +42,9 @@ class Objective(abc.ABC):
     name: ClassVar[str]
     targeted: ClassVar[bool] = False
     """Whether it needs the class to reach."""
+    compares: ClassVar[bool] = False
+    """Whether it needs log-probabilities to compare with, shape (n, K), in the place of classes to reach. In an attack they
+    are those of the images as they are."""
 
     @abc.abstractmethod
     def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
@@ -131,6 +135,27 @@ class AnyConfidence(Objective):
 
 
 @dataclass(frozen=True)
+class Divergence(Objective):
+    """Divergence of the probabilities from those of the image, KL(q || p) = sum over k of q_k log(q_k / p_k), in TRADES.
+
+    It is never finished. At the image itself it is 0 and has no slope: an attack must start elsewhere.
+    """
+
+    name = "divergence"
+    compares = True
+
+    def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return KL(q || p), of log q as `targets`, shape (n, K)."""
+        del labels
+        if targets is None:
+            raise ValueError("targets = None is not allowed: a divergence needs log-probabilities to compare with")
+        return F.kl_div(logits.log_softmax(1), targets, reduction="none", log_target=True).sum(1)
+
+    def reached(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor | None:
+        """Return None: there is always more divergence to gain."""
+
+
+@dataclass(frozen=True)
 class DLR(Objective):
     """Difference of logits ratio (Croce and Hein, ICML 2020, eq. 6), the margin in units of the logits' spread.
 
@@ -212,6 +237,7 @@ OBJECTIVES: dict[str, Objective] = {
         Margin(),
         WrongConfidence(),
         AnyConfidence(),
+        Divergence(),
         DLR(),
         TargetedCrossEntropy(),
         TargetedMargin(),

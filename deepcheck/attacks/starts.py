@@ -11,8 +11,9 @@ from torch import Tensor
 
 from deepcheck.attacks.draws import Draws, Source
 from deepcheck.attacks.norms import L0, Norm, per_example
+from odeflow.model import checked_number
 
-__all__ = ["Gaussian", "OneOf", "Start", "Tiles", "UniformBall", "UniformLength", "Zero"]
+__all__ = ["Gaussian", "Nearby", "OneOf", "Start", "Tiles", "UniformBall", "UniformLength", "Zero"]
 
 
 class Start(abc.ABC):
@@ -53,6 +54,22 @@ class Gaussian(Start):
         """Draw normal numbers of that deviation."""
         del norm
         return epsilon / (2 * math.log(max(math.prod(like.shape[1:]), 2))) * Draws.of(source, like).normal(like)
+
+
+@dataclass(frozen=True)
+class Nearby(Start):
+    """Normal numbers of a deviation that does not depend on epsilon: next to the image, as TRADES starts."""
+
+    deviation: float = 0.001
+    """Standard deviation of each entry, > 0."""
+
+    def __post_init__(self) -> None:
+        checked_number("deviation", self.deviation, above=0)
+
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
+        """Draw normal numbers of that deviation."""
+        del norm, epsilon
+        return self.deviation * Draws.of(source, like).normal(like)
 
 
 @dataclass(frozen=True)

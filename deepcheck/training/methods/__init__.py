@@ -5,16 +5,24 @@ A method's file loads torch only inside its functions, so that a command line ca
 
 from __future__ import annotations
 
+from deepcheck.training.methods.alp import LogitPairing
 from deepcheck.training.methods.at import AdversarialTraining
-from deepcheck.training.methods.base import AttackingMethod, Method, Name, RecordableMethod
+from deepcheck.training.methods.base import AttackingMethod, Method, Name, RampedMethod, RecordableMethod
 from deepcheck.training.methods.ccat import CCAT
+from deepcheck.training.methods.interpolated_at import InterpolatedAT
 from deepcheck.training.methods.standard import Standard
+from deepcheck.training.methods.trades import Trades
+from deepcheck.training.methods.vertex_mixup import VertexMixup
 
-__all__ = ["METHODS", "AttackingMethod", "Method", "Name", "RecordableMethod"]
+__all__ = ["METHODS", "AttackingMethod", "Method", "Name", "RampedMethod", "RecordableMethod"]
 
 METHODS: dict[str, type[Method]] = {
     "standard": Standard,
     "at": AdversarialTraining,
     "ccat": CCAT,
+    "trades": Trades,
+    "alp": LogitPairing,
+    "interpolated_at": InterpolatedAT,
+    "vertex_mixup": VertexMixup,
 }
 """All training methods by name."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from deepcheck.attacks.base import Model
+    from deepcheck.attacks.pgd import PGD
     from deepcheck.models import Network
 
-__all__ = ["AttackingMethod", "Method", "Name", "RecordableMethod"]
+__all__ = ["AttackingMethod", "Method", "Name", "RampedMethod", "RecordableMethod"]
 
 Name = Annotated[str, tyro.conf.Suppress]
 """A name that is fixed: a field, so that `dataclasses.asdict` has it, but no flag."""
@@ -185,3 +187,84 @@ class AttackingMethod(Method):
         first = self.attack_steps if self.first_steps is None else min(self.first_steps, self.attack_steps)
         share = min(progress / self.growth, 1.0) if self.growth else 1.0
         return round(first + share * (self.attack_steps - first))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RampedMethod(AttackingMethod, RecordableMethod):
+    """A method that attacks images in a ball whose radius may grow: by PGD in eval mode, whose last iterate counts.
+
+    A new one writes `loss_of`, for what `drawn` returns: keys, the attack and its radius, which `attacked` takes. Another
+    attack than that on the cross-entropy is another `attack`.
+    """
+
+    ramp: float = 0.0
+    """Share of the training over which the radius grows linearly from 0 to epsilon, in [0, 1]. A small convolutional
+    net that meets epsilon = 0.3 on MNIST at once may never leave the uniform prediction."""
+    epsilon_schedule: tuple[float, ...] = ()
+    """Radius over the training in the place of the ramp: two values or more, each >= 0, at equal distances from the beginning
+    to the end, and linear in between. It may be above `epsilon`, which stays the radius that the net is to withstand. The
+    length of a step does not change with it. Empty: that of `ramp`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checked_number("ramp", self.ramp, least=0, most=1)
+        radii = tuple(checked_number("epsilon_schedule", one, least=0) for one in self.epsilon_schedule)
+        if len(radii) == 1:
+            raise ValueError(f"epsilon_schedule = {radii} is not allowed: two values or more are, or none")
+        object.__setattr__(self, "epsilon_schedule", radii)
+
+    @cached_property
+    def attack(self) -> PGD:
+        """The attack, with all its steps."""
+        from deepcheck.attacks.pgd import PGD
+
+        return PGD(self.norm, steps=self.attack_steps, step_size=self.step_size, keep="last", stop_when_reached=False)
+
+    def attack_at(self, progress: float) -> PGD:
+        """Return the attack at this progress of the training, in [0, 1).
+
+        Steps so few that they would not lead from the image to the edge of the ball are epsilon / steps long: one is the
+        fast gradient method from a random start (Wong, Rice and Kolter, ICLR 2020).
+        """
+        steps = self.steps_at(progress)
+        if steps == self.attack_steps:
+            return self.attack
+        size = max(self.step_size, self.epsilon_at(progress) / steps)
+        return replace(self.attack, steps=steps, step_size=size)
+
+    def epsilon_at(self, progress: float) -> float:
+        """Return the radius of the attack at this progress of the training, in [0, 1)."""
+        if self.epsilon_schedule:
+            place = progress * (len(self.epsilon_schedule) - 1)
+            before = min(int(place), len(self.epsilon_schedule) - 2)
+            low, high = self.epsilon_schedule[before : before + 2]
+            return low + (place - before) * (high - low)
+        return self.epsilon * (min(progress / self.ramp, 1.0) if self.ramp else 1.0)
+
+    def drawn(self, images: Tensor, *, progress: float, generator: torch.Generator) -> tuple[Tensor, PGD, float]:
+        """Return keys of random numbers for the images, the attack, and its radius."""
+        import torch
+
+        from deepcheck.attacks.draws import keys
+
+        all_of_them = torch.arange(len(images), device=images.device)
+        return keys(generator, all_of_them), self.attack_at(progress), self.epsilon_at(progress)
+
+    def attacked(
+        self,
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        key: Tensor,
+        attack: PGD,
+        epsilon: float,
+        reference: Tensor | None = None,
+    ) -> Tensor:
+        """Return the attacked images, without a graph; the model is attacked in eval mode, with its weights frozen.
+
+        `reference` is what the attack's objective needs beside labels, shape (n, ...): see `Objective`.
+        """
+        from deepcheck.attacks.base import evaluating, frozen
+
+        with evaluating(model), frozen(model):
+            return attack.perturb_with(model, images, labels, epsilon, key, reference)
