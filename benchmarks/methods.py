@@ -22,7 +22,7 @@ __all__ = ["PASSES", "SETTINGS", "Bare", "pairs", "run"]
 BATCH = 64
 SETTINGS: dict[str, Any] = {"attack_steps": 7, "epsilon": 0.3, "step_size": 0.1}
 """Settings of every method that has such a field; the others have their defaults."""
-NETS: dict[str, tuple[str, tuple[int, int, int], dict[str, int]]] = {
+NETS: dict[str, tuple[str, tuple[int, int, int], dict[str, Any]]] = {
     "conv_small, MNIST": ("conv_small", (1, 28, 28), {}),
     "resnet_ccat of 8 channels, CIFAR-10": ("resnet_ccat", (3, 32, 32), {"channels": 8}),
 }

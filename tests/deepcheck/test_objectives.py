@@ -14,6 +14,7 @@ from deepcheck.attacks.objectives import (
     OBJECTIVES,
     AnyConfidence,
     CrossEntropy,
+    Divergence,
     Margin,
     Objective,
     TargetedCrossEntropy,
@@ -38,6 +39,17 @@ def examples(n: int = 40, K: int = 5) -> tuple[Tensor, Tensor, Tensor]:
     return logits, labels, targets
 
 
+def reference(n: int = 40, K: int = 5) -> Tensor:
+    """Log-probabilities to compare with."""
+    draw = torch.Generator().manual_seed(1)
+    return (2 * torch.randn(n, K, generator=draw, dtype=torch.float64)).log_softmax(1)
+
+
+def compared(one: Objective, targets: Tensor, logits: Tensor) -> Tensor:
+    """What an objective needs beside labels: classes to reach, or log-probabilities."""
+    return reference(*logits.shape) if one.compares else targets
+
+
 def softmax(z: Row) -> Row:
     p: Row = np.exp(z) / np.exp(z).sum()
     return p
@@ -47,13 +59,14 @@ def largest_other(z: Row, k: int) -> float:
     return max(float(value) for index, value in enumerate(z) if index != k)
 
 
-def formula(name: str, z: Row, y: int, t: int) -> float:
+def formula(name: str, z: Row, y: int, t: int, log_q: Row) -> float:
     p, s = softmax(z), np.sort(z)[::-1]
     values = {
         "cross_entropy": -math.log(p[y]),
         "margin": largest_other(z, y) - z[y],
         "wrong_confidence": math.log(largest_other(p, y)),
         "any_confidence": math.log(p.max()),
+        "divergence": sum(math.exp(a) * (a - math.log(b)) for a, b in zip(log_q, p, strict=True)),
         "dlr": -(z[y] - largest_other(z, y)) / (s[0] - s[2]),
         "targeted_cross_entropy": math.log(p[t]),
         "targeted_margin": z[t] - largest_other(z, t),
@@ -65,14 +78,15 @@ def formula(name: str, z: Row, y: int, t: int) -> float:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_is_its_formula(name: str) -> None:
     logits, labels, targets = examples()
-    values = OBJECTIVES[name](logits, labels, targets)
-    expected = [formula(name, z, int(y), int(t)) for z, y, t in zip(logits.numpy(), labels, targets, strict=True)]
+    values = OBJECTIVES[name](logits, labels, compared(OBJECTIVES[name], targets, logits))
+    rows = zip(logits.numpy(), labels, targets, reference().numpy(), strict=True)
+    expected = [formula(name, z, int(y), int(t), log_q) for z, y, t, log_q in rows]
     np.testing.assert_allclose(values.numpy(), expected, rtol=1e-11, atol=1e-13)
 
 
 def gradient(one: Objective, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     z = logits.clone().requires_grad_()
-    (g,) = torch.autograd.grad(one(z, labels, targets).sum(), z)
+    (g,) = torch.autograd.grad(one(z, labels, compared(one, targets, logits)).sum(), z)
     return g
 
 
@@ -91,6 +105,7 @@ def test_gradients_in_closed_form() -> None:
         (Margin(), e(k) - e(y)),
         (WrongConfidence(), e(k) - p),
         (AnyConfidence(), e(logits.argmax(1)) - p),
+        (Divergence(), p - reference().exp()),
         (TargetedCrossEntropy(), e(t) - p),
         (TargetedMargin(), e(t) - e(k_t)),
     ]
@@ -103,6 +118,7 @@ def test_gradients_by_finite_differences(name: str) -> None:
     logits, labels, targets = examples()
     one, h = OBJECTIVES[name], 1e-6
     g = gradient(one, logits, labels, targets)
+    targets = compared(one, targets, logits)
     for k in range(5):
         step = torch.zeros(5, dtype=torch.float64)
         step[k] = h
@@ -125,6 +141,7 @@ def test_ratios_do_not_change_with_shift_and_scale_of_the_logits(name: str, shif
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_no_objective_changes_with_the_shift_of_the_logits(name: str) -> None:
     logits, labels, targets = examples()
+    targets = compared(OBJECTIVES[name], targets, logits)
     shifted = OBJECTIVES[name](logits + 12.5, labels, targets)
     torch.testing.assert_close(shifted, OBJECTIVES[name](logits, labels, targets), rtol=1e-10, atol=1e-12)
 
@@ -142,7 +159,7 @@ def test_when_it_is_reached(name: str) -> None:
     logits, labels, targets = examples(400)
     one = OBJECTIVES[name]
     reached = one.reached(logits, labels, targets)
-    if name in ("wrong_confidence", "any_confidence"):
+    if name in ("wrong_confidence", "any_confidence", "divergence"):
         assert reached is None
         return
     prediction = logits.numpy().argmax(1)
@@ -202,8 +219,9 @@ def test_ratios_of_few_classes_can_be_the_difference_alone() -> None:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_equal_logits_give_finite_values_and_slopes(name: str) -> None:
     logits, labels, targets = torch.zeros(3, 4), torch.tensor([0, 1, 2]), torch.tensor([3, 2, 1])
-    assert OBJECTIVES[name](logits, labels, targets).isfinite().all()
-    assert gradient(OBJECTIVES[name], logits, labels, targets).isfinite().all()
+    one = OBJECTIVES[name]
+    assert one(logits, labels, compared(one, targets, logits)).isfinite().all()
+    assert gradient(one, logits, labels, targets).isfinite().all()
 
 
 def test_two_classes_are_enough_for_all_but_the_ratios() -> None:
@@ -220,7 +238,7 @@ def test_two_classes_are_enough_for_all_but_the_ratios() -> None:
 
 
 def test_objectives_by_name() -> None:
-    assert len(OBJECTIVES) == 8
+    assert len(OBJECTIVES) == 9
     for name, one in OBJECTIVES.items():
         assert objective(name) == one
         assert one.name == name
@@ -242,6 +260,8 @@ def test_bad_input() -> None:
             one(torch.zeros(2, 4), torch.tensor([0, 1]))
         with pytest.raises(ValueError, match="targets = None is not allowed"):
             one.reached(torch.zeros(2, 4), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="targets = None is not allowed: a divergence needs log-probabilities"):
+        Divergence()(logits, labels)
     with pytest.raises(ValueError, match="the model has 3 classes: this difference of logits ratio needs 4"):
         TargetedDLR()(logits, labels, targets)
     with pytest.raises(ValueError, match="the model has 2 classes: this difference of logits ratio needs 3"):

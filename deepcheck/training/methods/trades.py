@@ -87,10 +87,11 @@ class Trades(RampedMethod):
 
         from deepcheck.attacks.base import evaluating
 
-        reference = None
-        if self.ascent != "cross_entropy":
+        key, attack, epsilon = drawn
+        p = None
+        if attack.objective.compares:
             with evaluating(model), torch.no_grad():
-                reference = model(images).float().log_softmax(1)
-        attacked = self.attacked(model, images, labels, *drawn, reference)
+                p = model(images).float().log_softmax(1)
+        attacked = self.attacked(model, images, labels, key, attack, epsilon, p)
         z, z_attacked = model(torch.cat([images, attacked])).float().chunk(2)
         return F.cross_entropy(z, labels) + self.beta * divergence(z, z_attacked)

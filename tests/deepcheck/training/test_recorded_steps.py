@@ -30,6 +30,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "at steps": {"attack_steps": 4, "first_steps": 1, "growth": 0.7},
     "ccat": {"average": 0.9},
     "ccat bfloat16": {"precision": "bfloat16", "momentum": 0.0},
+    "trades": {"average": 0.9},
+    "trades bfloat16": {"precision": "bfloat16"},
+    "alp": {},
+    "interpolated_at": {},
+    "vertex_mixup": {"precision": "bfloat16"},
 }
 
 
