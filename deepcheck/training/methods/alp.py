@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from deepcheck.training.methods.at import AdversarialTraining
 from deepcheck.training.methods.base import Name, RampedMethod
 from odeflow.model import checked_number
 
@@ -25,16 +26,8 @@ class LogitPairing(RampedMethod):
 
     name: Name = field(init=False, default="alp", repr=False)
     recipes: ClassVar = {
-        "mnist": {
-            "width": 2,
-            "epochs": 16,
-            "augmentation": "crop",
-            "padding": 1,
-            "attack_steps": 8,
-            "step_size": 0.08,
-            "ramp": 0.4,
-        },
-        "digits": {"ramp": 0.4},
+        "mnist": {**AdversarialTraining.recipes["mnist"], "epochs": 16},
+        "digits": AdversarialTraining.recipes["digits"],
     }
     pairing: float = 0.5
     """Weight lambda of the squared distance of the logits, summed over the classes, >= 0."""

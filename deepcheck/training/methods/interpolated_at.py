@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from deepcheck.training.methods.at import AdversarialTraining
 from deepcheck.training.methods.base import Name, RampedMethod
 
 if TYPE_CHECKING:
@@ -38,17 +39,9 @@ class InterpolatedAT(RampedMethod):
 
     name: Name = field(init=False, default="interpolated_at", repr=False)
     recipes: ClassVar = {
-        "mnist": {
-            "width": 2,
-            "epochs": 16,
-            "augmentation": "crop",
-            "padding": 1,
-            "attack_steps": 8,
-            "step_size": 0.08,
-            "ramp": 0.4,
-        },
+        "mnist": {**AdversarialTraining.recipes["mnist"], "epochs": 16},
         "cifar10": {"attack_steps": 7},
-        "digits": {"ramp": 0.4},
+        "digits": AdversarialTraining.recipes["digits"],
     }
 
     def loss_of(self, model: Model, images: Tensor, labels: Tensor, *drawn: Any) -> Tensor:

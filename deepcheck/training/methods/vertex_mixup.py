@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from deepcheck.training.methods.at import AdversarialTraining
 from deepcheck.training.methods.base import Name, RampedMethod
 from odeflow.model import checked_number
 
@@ -37,16 +38,8 @@ class VertexMixup(RampedMethod):
 
     name: Name = field(init=False, default="vertex_mixup", repr=False)
     recipes: ClassVar = {
-        "mnist": {
-            "width": 2,
-            "epochs": 20,
-            "augmentation": "crop",
-            "padding": 1,
-            "attack_steps": 8,
-            "step_size": 0.08,
-            "ramp": 0.4,
-        },
-        "digits": {"ramp": 0.4},
+        "mnist": AdversarialTraining.recipes["mnist"],
+        "digits": AdversarialTraining.recipes["digits"],
     }
     gamma: float = 2.0
     """Distance of the vertex from the image, in that of the attacked image, >= 0."""
