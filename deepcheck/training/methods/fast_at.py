@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from deepcheck.checks import checked_choice
 from deepcheck.training.methods.base import Name, RecordableMethod
+from deepcheck.training.methods.overfitting import overfitted, seen_overfitting
 from odeflow.model import checked_number
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from deepcheck.attacks.base import Model
     from deepcheck.attacks.pgd import PGD
+    from deepcheck.models import Network
 
 __all__ = ["FastAT"]
 
@@ -52,6 +55,12 @@ class FastAT(RecordableMethod):
     """Where the step starts: at a point that is uniform in the ball, or at the image (the fast gradient method)."""
     ramp: float = 0.0
     """Share of the training over which the radius grows linearly from 0 to epsilon, in [0, 1]."""
+    collapse: float = 0.5
+    """Catastrophic overfitting is reported after an epoch in which, on the images kept apart, the accuracy under PGD is below
+    this share of that under the training's one step, in [0, 1]; 0: never."""
+    when_overfitted: Literal["warn", "stop"] = "warn"
+    """What follows then. warn: a warning in the log, and overfitted = 1 in training.json; stop: the training ends as well,
+    with the weights of its best epoch."""
 
     def __post_init__(self) -> None:
         checked_choice("norm", self.norm, ("linf", "l2"))
@@ -59,6 +68,8 @@ class FastAT(RecordableMethod):
         checked_number("relative_step", self.relative_step, above=0)
         checked_choice("starts", self.starts, ("random", "image"))
         checked_number("ramp", self.ramp, least=0, most=1)
+        checked_number("collapse", self.collapse, least=0, most=1)
+        checked_choice("when_overfitted", self.when_overfitted, ("warn", "stop"))
 
     @cached_property
     def attack(self) -> PGD:
@@ -98,3 +109,26 @@ class FastAT(RecordableMethod):
         with evaluating(model), frozen(model):
             attacked = self.attack.perturb_with(model, images, labels, epsilon, key)
         return F.cross_entropy(model(attacked).float(), labels)
+
+    def after_epoch(
+        self, *, network: Network, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator
+    ) -> dict[str, float]:
+        """Return the accuracies under the one step and under PGD, and whether the net has overfitted the one step."""
+        return seen_overfitting(
+            network,
+            images,
+            labels,
+            self.attack,
+            epsilon=self.epsilon_at(progress),
+            share=self.collapse,
+            generator=generator,
+        )
+
+    def ends(self, history: Sequence[Mapping[str, float]]) -> bool:
+        """Return whether the net has overfitted, and that is to end the training."""
+        return self.when_overfitted == "stop" and overfitted(history)
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the result is the best network: where overfitting is to end the training."""
+        return self.when_overfitted == "stop"
