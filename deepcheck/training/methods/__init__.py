@@ -8,7 +8,12 @@ from __future__ import annotations
 from deepcheck.training.methods.at import AdversarialTraining
 from deepcheck.training.methods.base import AttackingMethod, Method, Name, RecordableMethod
 from deepcheck.training.methods.ccat import CCAT
+from deepcheck.training.methods.cure import CURE
 from deepcheck.training.methods.fast_at import FastAT
+from deepcheck.training.methods.free_at import FreeAT
+from deepcheck.training.methods.llr import LLR
+from deepcheck.training.methods.non_robust_at import NonRobustAT
+from deepcheck.training.methods.random_at import RandomAT
 from deepcheck.training.methods.standard import Standard
 
 __all__ = ["METHODS", "AttackingMethod", "Method", "Name", "RecordableMethod"]
@@ -18,5 +23,10 @@ METHODS: dict[str, type[Method]] = {
     "at": AdversarialTraining,
     "ccat": CCAT,
     "fast_at": FastAT,
+    "free_at": FreeAT,
+    "random_at": RandomAT,
+    "non_robust_at": NonRobustAT,
+    "cure": CURE,
+    "llr": LLR,
 }
 """All training methods by name."""

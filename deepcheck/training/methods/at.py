@@ -92,7 +92,7 @@ class AdversarialTraining(AttackingMethod, RecordableMethod):
         """Return how many of a batch stay clean."""
         return min(round((1 - self.attacked_share) * len(images)), len(images) - 1)
 
-    def drawn(self, images: Tensor, *, progress: float, generator: torch.Generator) -> tuple[Tensor, PGD, float]:
+    def drawn(self, images: Tensor, *, progress: float, generator: torch.Generator) -> tuple[Any, ...]:
         """Return keys of random numbers for what is attacked, the attack, and its radius."""
         import torch
 
@@ -101,16 +101,28 @@ class AdversarialTraining(AttackingMethod, RecordableMethod):
         attacked = torch.arange(len(images) - self._clean(images), device=images.device)
         return keys(generator, attacked), self.attack_at(progress), self.epsilon_at(progress)
 
-    def loss_of(self, model: Model, images: Tensor, labels: Tensor, *drawn: Any) -> Tensor:
-        """Return the mean cross-entropy of the batch, attacked in part or whole."""
+    def attacked(
+        self,
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        key: Tensor,
+        attack: PGD,
+        epsilon: float,
+        factors: Tensor | None = None,
+    ) -> Tensor:
+        """Return the batch, attacked in part or whole, for what was drawn: keys, attack, radius, and factors of it."""
         import torch
-        from torch.nn import functional as F
 
         from deepcheck.attacks.base import evaluating, frozen
 
-        key, attack, epsilon = drawn
         clean = self._clean(images)
         with evaluating(model), frozen(model):
-            attacked = attack.perturb_with(model, images[clean:], labels[clean:], epsilon, key)
-        inputs = torch.cat([images[:clean], attacked]) if clean else attacked
-        return F.cross_entropy(model(inputs).float(), labels)
+            attacked = attack.perturb_with(model, images[clean:], labels[clean:], epsilon, key, factors=factors)
+        return torch.cat([images[:clean], attacked]) if clean else attacked
+
+    def loss_of(self, model: Model, images: Tensor, labels: Tensor, *drawn: Any) -> Tensor:
+        """Return the mean cross-entropy of the batch, attacked in part or whole."""
+        from torch.nn import functional as F
+
+        return F.cross_entropy(model(self.attacked(model, images, labels, *drawn)).float(), labels)
