@@ -31,8 +31,9 @@ def per_example(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.ndim - 1))
 
 
-def _radius(epsilon: Epsilon, like: Tensor) -> Epsilon:
-    return per_example(epsilon, like) if isinstance(epsilon, Tensor) and epsilon.ndim else epsilon
+def radius(epsilon: Epsilon, like: Tensor) -> Epsilon:
+    """Return epsilon to go with perturbations: a number, or shape (n,) as (n, 1, ...) in their precision."""
+    return per_example(epsilon.to(like), like) if isinstance(epsilon, Tensor) and epsilon.ndim else epsilon
 
 
 class Norm(Measure, abc.ABC):
@@ -61,7 +62,7 @@ class Norm(Measure, abc.ABC):
         return self
 
     @abc.abstractmethod
-    def uniform(self, like: Tensor, epsilon: float, source: Source) -> Tensor:
+    def uniform(self, like: Tensor, epsilon: Epsilon, source: Source) -> Tensor:
         """Return perturbations of the shape of `like`, uniform in the ball.
 
         The numbers come from streams by example, or from a torch.Generator that gives the seed of such.
@@ -108,16 +109,16 @@ class LInf(Norm):
 
     def project(self, delta: Tensor, epsilon: Epsilon) -> Tensor:
         """Clip every entry to [-epsilon, epsilon]."""
-        epsilon = _radius(epsilon, delta)
+        epsilon = radius(epsilon, delta)
         return torch.clamp(delta, -epsilon, epsilon)  # type: ignore[arg-type]
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the sign of the gradient."""
         return gradient.sign()
 
-    def uniform(self, like: Tensor, epsilon: float, source: Source) -> Tensor:
+    def uniform(self, like: Tensor, epsilon: Epsilon, source: Source) -> Tensor:
         """Draw every entry from U(-epsilon, epsilon)."""
-        return epsilon * Draws.of(source, like).symmetric(like)
+        return radius(epsilon, like) * Draws.of(source, like).symmetric(like)
 
     def project_within(self, delta: Tensor, epsilon: Epsilon, low: Tensor, high: Tensor) -> Tensor:
         """Clip every entry to [-epsilon, epsilon] and to the box."""
@@ -125,7 +126,7 @@ class LInf(Norm):
 
     def confinement(self, images: Tensor, epsilon: Epsilon, bounds: tuple[float, float]) -> Callable[[Tensor], Tensor]:
         """Return the map of points into the cube around `images` and the box: one clip of every entry."""
-        step = _radius(below(epsilon, images), images) + torch.zeros_like(images)
+        step = radius(below(epsilon, images), images) + torch.zeros_like(images)
         low, high = moved(images, -step).clamp_(min=bounds[0]), moved(images, step).clamp_(max=bounds[1])
 
         def confine(points: Tensor) -> Tensor:
@@ -164,12 +165,12 @@ class L2(Norm):
         gradient = gradient / _positive(per_example(gradient.flatten(1).abs().amax(1), gradient))
         return gradient / _positive(per_example(self.length(gradient), gradient))
 
-    def uniform(self, like: Tensor, epsilon: float, source: Source) -> Tensor:
+    def uniform(self, like: Tensor, epsilon: Epsilon, source: Source) -> Tensor:
         """Draw a uniform direction and a length epsilon U^(1/D), for D entries."""
         draws = Draws.of(source, like)
         direction = self.steepest(draws.normal(like))
         U = draws.uniform(like)
-        return epsilon * direction * per_example(U ** (1 / _dimension(like)), like)
+        return radius(epsilon, like) * direction * per_example(U ** (1 / _dimension(like)), like)
 
 
 @dataclass(frozen=True)
@@ -240,13 +241,13 @@ class L1(_Sparse):
         m = min(self.coordinates, _dimension(gradient))
         return _largest(gradient.flatten(1), m).sign_().div_(m).view_as(gradient)
 
-    def uniform(self, like: Tensor, epsilon: float, source: Source) -> Tensor:
+    def uniform(self, like: Tensor, epsilon: Epsilon, source: Source) -> Tensor:
         """Draw D + 1 exponential numbers; D of them with random signs, over their sum."""
         draws = Draws.of(source, like)
         U = draws.symmetric(like)
         exponential = -torch.log1p(-U.abs())
         total = exponential.flatten(1).sum(1) - torch.log1p(-draws.uniform(like))
-        return epsilon * torch.copysign(exponential, U) / per_example(total, like)
+        return radius(epsilon, like) * torch.copysign(exponential, U) / per_example(total, like)
 
 
 @dataclass(frozen=True)
@@ -268,11 +269,12 @@ class L0(_Sparse):
         """Return the sign of the gradient at its largest `coordinates` entries."""
         return _largest(gradient.flatten(1), min(self.coordinates, _dimension(gradient))).sign_().view_as(gradient)
 
-    def uniform(self, like: Tensor, epsilon: float, source: Source) -> Tensor:
+    def uniform(self, like: Tensor, epsilon: Epsilon, source: Source) -> Tensor:
         """Draw floor(epsilon) different entries, and a value in U(-1, 1) for each."""
         draws = Draws.of(source, like)
         rank = draws.words(_dimension(like)).argsort(dim=1, stable=True).argsort(dim=1)
-        return draws.symmetric(like) * (rank < math.floor(epsilon)).view_as(like)
+        count = epsilon.floor()[:, None] if isinstance(epsilon, Tensor) else math.floor(epsilon)
+        return draws.symmetric(like) * (rank < count).view_as(like)
 
     def project_within(self, delta: Tensor, epsilon: Epsilon, low: Tensor, high: Tensor) -> Tensor:
         """Clip to the box the floor(epsilon) entries for which that gains most; of equal ones, any.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deepcheck.attacks.draws import Draws, Source
-from deepcheck.attacks.norms import L0, Norm, per_example
+from deepcheck.attacks.norms import L0, Epsilon, Norm, per_example, radius
 from odeflow.model import checked_number
 
 __all__ = ["Gaussian", "Nearby", "OneOf", "Start", "Tiles", "UniformBall", "UniformLength", "Zero"]
@@ -20,8 +20,8 @@ class Start(abc.ABC):
     """A law of the first perturbation. What leaves the ball or the box is projected by the attack."""
 
     @abc.abstractmethod
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
-        """Draw perturbations in the shape of `like`, shape (n, ...), for the ball of radius `epsilon`.
+    def __call__(self, norm: Norm, like: Tensor, epsilon: Epsilon, source: Source) -> Tensor:
+        """Draw perturbations in the shape of `like`, shape (n, ...), for the ball of radius `epsilon`, a number or shape (n,).
 
         The numbers come from streams by example (see `draws`), or from a torch.Generator that gives the seed of such.
         """
@@ -31,7 +31,7 @@ class Start(abc.ABC):
 class Zero(Start):
     """The image itself. Nothing is drawn."""
 
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
+    def __call__(self, norm: Norm, like: Tensor, epsilon: Epsilon, source: Source) -> Tensor:
         """Return zeros."""
         del norm, epsilon, source
         return torch.zeros_like(like)
@@ -41,7 +41,7 @@ class Zero(Start):
 class UniformBall(Start):
     """Uniform in the ball."""
 
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
+    def __call__(self, norm: Norm, like: Tensor, epsilon: Epsilon, source: Source) -> Tensor:
         """Draw from the uniform law in the ball."""
         return norm.uniform(like, epsilon, source)
 
@@ -50,10 +50,11 @@ class UniformBall(Start):
 class Gaussian(Start):
     """Normal numbers of standard deviation epsilon / (2 ln D), D entries: few of them leave the L-infinity ball."""
 
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
+    def __call__(self, norm: Norm, like: Tensor, epsilon: Epsilon, source: Source) -> Tensor:
         """Draw normal numbers of that deviation."""
         del norm
-        return epsilon / (2 * math.log(max(math.prod(like.shape[1:]), 2))) * Draws.of(source, like).normal(like)
+        deviation = radius(epsilon, like) / (2 * math.log(max(math.prod(like.shape[1:]), 2)))
+        return deviation * Draws.of(source, like).normal(like)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Nearby(Start):
     def __post_init__(self) -> None:
         checked_number("deviation", self.deviation, above=0)
 
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
+    def __call__(self, norm: Norm, like: Tensor, epsilon: Epsilon, source: Source) -> Tensor:
         """Draw normal numbers of that deviation."""
         del norm, epsilon
         return self.deviation * Draws.of(source, like).normal(like)
@@ -76,11 +77,11 @@ class Nearby(Start):
 class UniformLength(Start):
     """Uniform direction (of normal numbers), times a length that is uniform in [0, epsilon]: denser near the image."""
 
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
+    def __call__(self, norm: Norm, like: Tensor, epsilon: Epsilon, source: Source) -> Tensor:
         """Draw a direction and a length for each example."""
         draws = Draws.of(source, like)
         direction = draws.normal(like)
-        length = epsilon * draws.uniform(like)
+        length = (epsilon * draws.uniform(like)).to(like.dtype)
         if isinstance(norm, L0):
             return norm.project(direction, length + 1).clamp_(-1, 1)
         return direction * per_example(length / norm.length(direction), like)
@@ -95,7 +96,7 @@ class Tiles(Start):
     Vectors, shape (n, D), have intervals.
     """
 
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
+    def __call__(self, norm: Norm, like: Tensor, epsilon: Epsilon, source: Source) -> Tensor:
         """Draw sizes, places, shares and signs."""
         del norm
         draws = Draws.of(source, like)
@@ -106,7 +107,7 @@ class Tiles(Start):
         u = draws.symmetric(like.view(len(like), -1, height, width))  # a number for each tile, and some to spare
         u = u.gather(2, row[:, None, :, None].expand_as(u)).gather(3, column[:, None, None, :].expand_as(u))
         changed = u.abs() < per_example(share, u)
-        return (epsilon * u.sign() * changed).view(like.shape)
+        return (radius(epsilon, u) * u.sign() * changed).view(like.shape)
 
 
 def _tile(edge: int, power: Tensor, first: Tensor) -> Tensor:
@@ -126,7 +127,7 @@ class OneOf(Start):
         if not self.starts:
             raise ValueError("starts = () is not allowed: at least one start is")
 
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
+    def __call__(self, norm: Norm, like: Tensor, epsilon: Epsilon, source: Source) -> Tensor:
         """Draw from all laws, and choose one of them for each example."""
         draws = Draws.of(source, like)
         (choice,) = draws.below(len(self.starts))

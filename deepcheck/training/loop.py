@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from deepcheck import checkpoint, models
+from deepcheck.attacks.base import evaluating
 from deepcheck.data import Images
 from deepcheck.device import choose, describe, exact_float32, memory_advice
 from deepcheck.training import parallel
@@ -38,7 +39,8 @@ class Trained:
     network: models.Network
     """In eval mode, on the device it was trained on."""
     history: list[dict[str, float]]
-    """For every epoch: learning_rate, loss, and on the images kept apart clean_accuracy and robust_accuracy."""
+    """For every epoch: learning_rate, loss, on the images kept apart clean_accuracy and robust_accuracy, and what the method
+    adds (`Method.after_epoch`)."""
     checkpoint: Path
     """The file with its weights."""
     finished: bool = True
@@ -65,7 +67,7 @@ def train(
     """Train a network on a data set.
 
     After every epoch the folder `out` has `last.safetensors` (weights, and what is needed to go on), `best.safetensors`
-    if the recipe has `patience`, and `training.json` (recipe, provenance and history). Started by torchrun, every
+    if the recipe keeps the best (`Recipe.keeps_best`), and `training.json` (recipe, provenance and history). Started by torchrun, every
     process takes its share of each batch; the first one writes. Random numbers are drawn on the CPU, and are the same on
     every device.
 
@@ -141,7 +143,7 @@ def train(
             if group.agreed(float(now + (now - start) > end)):
                 break
     group.wait()
-    final = out / (BEST if recipe.patience is not None else LAST)
+    final = out / (BEST if recipe.keeps_best else LAST)
     return Trained(checkpoint.load_model(final, device=place), run.history, final, run.finished)
 
 
@@ -214,9 +216,11 @@ class _Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are over, or the robust validation error has stopped going down."""
+        """Whether all epochs are over, the robust validation error has stopped going down, or the method ends it."""
         patience = self.recipe.patience
-        return self.epoch >= self.recipe.epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
+        if self.epoch >= self.recipe.epochs or (patience is not None and self.epoch - self.best_epoch >= patience):
+            return True
+        return bool(self.history) and self.recipe.method.ends(self.history)
 
     def run_epoch(self, *, progress: bool) -> None:
         """Go once over the training images."""
@@ -245,6 +249,7 @@ class _Run:
             "loss": float(total) / (self.steps * replays),
             "clean_accuracy": clean,
             "robust_accuracy": robust,
+            **self._seen_by_method(),
             "seconds": round(time.perf_counter() - start, 2),
         }
         self.history.append(row)
@@ -257,17 +262,33 @@ class _Run:
         """Return training images in [0, 1]."""
         return self.images[chosen].float().div_(255)
 
+    def _apart(self) -> tuple[Tensor, Tensor]:
+        """Return the images kept apart, and their labels."""
+        apart = slice(self.count, None)
+        return self._pixels(apart).contiguous(memory_format=self.format), self.labels[apart]
+
     def _accuracies(self) -> tuple[float, float]:
         """Return the accuracies of the network that would be the result, on the images kept apart."""
-        apart = slice(self.count, None)
         return accuracies(
             self.learner.result,
-            self._pixels(apart).contiguous(memory_format=self.format),
-            self.labels[apart],
+            *self._apart(),
             self.recipe.threat,
             generator=torch.Generator().manual_seed(self.recipe.seed),
             precision=self.learner.precision(),
         )
+
+    def _seen_by_method(self) -> dict[str, float]:
+        """Return what the method says of the network that would be the result, for the history."""
+        network, (images, labels) = self.learner.result, self._apart()
+        with evaluating(network), self.learner.precision():
+            seen = self.recipe.method.after_epoch(
+                network=network,
+                images=images,
+                labels=labels,
+                progress=self.epoch / self.recipe.epochs,
+                generator=torch.Generator().manual_seed(self.recipe.seed),
+            )
+        return {name: self.group.agreed(value) for name, value in seen.items()}
 
     def save(self, out: Path) -> None:
         """Write the checkpoints and the report of the last epoch."""
@@ -282,7 +303,7 @@ class _Run:
             "history": self.history,
             "optimiser_restarted_after": self.restarted,
         }
-        if self.recipe.patience is not None and self.best_epoch == self.epoch:
+        if self.recipe.keeps_best and self.best_epoch == self.epoch:
             model = {name: tensor for name, tensor in tensors.items() if name.startswith(checkpoint.MODEL)}
             checkpoint.write(out / BEST, model, information)
         checkpoint.write(out / LAST, tensors, information)

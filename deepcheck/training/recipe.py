@@ -132,6 +132,11 @@ class Recipe:
         method = replace(self.method, **{name: changes.pop(name) for name in theirs if name in changes})
         return replace(self, method=method, **changes)
 
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the result is the best network, and not the last: with `patience`, or because the method says so."""
+        return self.patience is not None or self.method.keeps_best
+
     def model_options(self) -> dict[str, int]:
         """Return the options of `deepcheck.models.build`."""
         if self.width is None:

@@ -1,4 +1,4 @@
-"""Three training methods that need more than a loss: a teacher, an ensemble, and several steps on a batch."""
+"""Two training methods that need more than a loss: a teacher, and an ensemble."""
 
 import copy
 from collections.abc import Callable
@@ -71,38 +71,4 @@ class Diverse(Method):
         return own - self.diversity * torch.logdet(gram.float()).mean()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Free(Method):
-    """Free adversarial training (Shafahi et al., NeurIPS 2019): the gradient of each step moves weights and attack."""
-
-    name: Name = field(init=False, default="free", repr=False)
-    epsilon: float = 0.1
-    """Radius of the attack in L-infinity, >= 0."""
-    repeats: int = 4
-    """Steps on each batch, >= 1."""
-
-    def __post_init__(self) -> None:
-        checked_number("epsilon", self.epsilon, least=0)
-        checked_count("repeats", self.repeats, 1)
-
-    def replays(self) -> int:
-        return self.repeats
-
-    def start(self, network: Network, *, batch_size: int, **_: Any) -> nn.Module:
-        state = nn.Module()
-        state.register_buffer("delta", torch.zeros(batch_size, *network.in_shape))
-        return state
-
-    def loss(self, model: Model, images: Tensor, labels: Tensor, *, state: nn.Module, **_: Any) -> Tensor:
-        delta = state.get_buffer("delta").requires_grad_()
-        delta.grad = None
-        return F.cross_entropy(model((images + delta).clamp(0, 1)).float(), labels)
-
-    def after_step(self, *, state: nn.Module, **_: Any) -> None:
-        delta = state.get_buffer("delta")
-        assert delta.grad is not None
-        with torch.no_grad():
-            delta.add_(self.epsilon * delta.grad.sign()).clamp_(-self.epsilon, self.epsilon)
-
-
-MORE: dict[str, type[Method]] = {"teacher": Teacher, "diverse": Diverse, "free": Free}
+MORE: dict[str, type[Method]] = {"teacher": Teacher, "diverse": Diverse}

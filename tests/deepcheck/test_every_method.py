@@ -1,4 +1,4 @@
-"""What every training method must do, those of `METHODS` and three more that change or remember what these do not.
+"""What every training method must do, those of `METHODS` and two more that change or remember what these do not.
 
 A method that is added to `METHODS` is tested here without a line of its own.
 """
@@ -20,11 +20,12 @@ from deepcheck.data import Images, load
 from deepcheck.models import Ensemble
 from deepcheck.training import METHODS, AttackingMethod, Method, Recipe, recipe, train
 from deepcheck.training.checkpointing import LAST, packed
+from deepcheck.training.methods.free_at import FreeAT
 from deepcheck.training.parallel import Group
 from deepcheck.training.recipe import DEFAULTS, recorded, threat
 from deepcheck.training.step import Learner
 from tests.deepcheck.devices import here, on_every_device
-from tests.deepcheck.more_methods import MORE, Free
+from tests.deepcheck.more_methods import MORE
 from tests.deepcheck.training.cases import same
 
 FEW: dict[str, Any] = {
@@ -45,7 +46,7 @@ pytestmark = on_every_device
 
 
 @pytest.fixture(autouse=True)
-def _with_three_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def _with_two_more(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, kind in MORE.items():
         monkeypatch.setitem(METHODS, name, kind)
 
@@ -268,7 +269,7 @@ def test_every_method_knows_where_it_is_to_withstand() -> None:
     assert threat(None) == ("linf", 0.3)
 
 
-# --- what the three show ---
+# --- what the two show, and free adversarial training ---
 
 
 def test_what_a_method_remembers_is_in_the_checkpoint(digits: Images, tmp_path: Path) -> None:
@@ -280,10 +281,10 @@ def test_what_a_method_remembers_is_in_the_checkpoint(digits: Images, tmp_path: 
             key.removeprefix("method."): tensor for key, tensor in tensors.items() if key.startswith("method.")
         }
     assert kept["teacher"].keys() == checkpoint.load_model(tmp_path / "teacher" / LAST).state_dict().keys()
-    delta = kept["free"]["delta"]
+    delta = kept["free_at"]["delta"]
     assert delta.shape == (32, 1, 8, 8)
     assert float(delta.abs().max()) == pytest.approx(FEW["epsilon"])
-    assert {name for name, tensors in kept.items() if tensors} == {"teacher", "free"}
+    assert {name for name, tensors in kept.items() if tensors} == {"teacher", "free_at"}
 
 
 def test_a_teacher_is_the_average_of_the_weights() -> None:
@@ -330,35 +331,35 @@ def test_the_members_of_an_ensemble_are_of_one_kind() -> None:
 
 
 def test_free_training_takes_several_steps_on_a_batch(digits: Images, tmp_path: Path) -> None:
-    batch = Batch("free", here())
+    batch = Batch("free_at", here())
     learner = batch.learner
     assert learner.state is not None
     learner.step(learner.network, batch.images, batch.labels, 0.0)
     delta = learner.state.get_buffer("delta")
     assert delta.detach().abs().unique().tolist() == pytest.approx([FEW["epsilon"]])  # no gradient is 0
     seen: list[float] = []
-    plain = Free.loss
+    plain = FreeAT.loss
 
-    def watched(self: Free, *arguments: Any, **options: Any) -> Tensor:
+    def watched(self: FreeAT, *arguments: Any, **options: Any) -> Tensor:
         seen.append(options["progress"])
         return plain(self, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Free, "loss", watched)
-        train(short("free", epochs=2), digits, out=tmp_path, device=here())
+        patch.setattr(FreeAT, "loss", watched)
+        train(short("free_at", epochs=2, repeats=4), digits, out=tmp_path, device=here())
     steps = 2 * (400 // 32) * 4
     torch.testing.assert_close(torch.tensor(seen), torch.arange(steps) / steps)
 
 
 def test_a_checkpoint_without_what_the_method_remembers_is_refused(digits: Images, tmp_path: Path) -> None:
-    train(short("free", epochs=1), digits, out=tmp_path, device=here())
+    train(short("free_at", epochs=1), digits, out=tmp_path, device=here())
     tensors, information = checkpoint.read(tmp_path / LAST)
     delta = tensors.pop("method.delta")
     for broken, message in ((None, "it lacks method.delta"), (delta[:5], "size mismatch for delta")):
         more = {} if broken is None else {"method.delta": broken}
         checkpoint.write(tmp_path / LAST, tensors | more, information)
         with pytest.raises(CheckpointError, match=f"cannot be resumed: .*{message}") as caught:
-            train(short("free", epochs=1), digits, out=tmp_path, device=here(), resume=True)
+            train(short("free_at", epochs=1), digits, out=tmp_path, device=here(), resume=True)
         assert "\n" not in str(caught.value)
 
 

@@ -128,8 +128,12 @@ class PGD(BudgetAttack):
         epsilon: float,
         key: Tensor,
         targets: Tensor | None = None,
+        *,
+        factors: Tensor | None = None,
     ) -> Tensor:
         """Return what `perturb` returns, with the keys of the examples' random numbers given, shape (n,), int64.
+
+        By `factors`, shape (n,), >= 0, in double precision, each example's radius and steps are multiplied. None: by 1.
 
         Where no example is dropped (`stop_when_reached` is False, or the objective has no goal, or the last iterate is
         kept) it reads nothing off the GPU, so that a CUDA graph can record it: see `deepcheck.graphs.Captured`. The keys
@@ -137,22 +141,26 @@ class PGD(BudgetAttack):
         """
         examples = Examples.of(model, images.detach(), labels, targets, key, len(images)).stream(0)
         with torch.no_grad():
-            return self._ascend(examples, epsilon, images_alone=True).images.to(images.dtype)
+            return self._ascend(examples, epsilon, factors, images_alone=True).images.to(images.dtype)
 
     def _attack(self, examples: Examples, epsilon: float) -> Points:
         return self._ascend(examples, epsilon)
 
-    def _ascend(self, examples: Examples, epsilon: float, *, images_alone: bool = False) -> Points:
+    def _ascend(
+        self, examples: Examples, epsilon: float, factors: Tensor | None = None, *, images_alone: bool = False
+    ) -> Points:
         """Run one restart on one batch, and return what is kept of it.
 
-        With `images_alone` the last iterate is not evaluated where it is kept in any case.
+        Radius and steps of each example are multiplied by its factor, if there are any. With `images_alone` the last iterate is
+        not evaluated where it is kept in any case.
         """
         x = examples.images
-        confine = self._norm.confinement(x, epsilon, self.bounds)
-        size = _some(self.step_size, self.relative_step_size, epsilon)
-        step = size if self.backtracking is None else x.new_full((len(x),), size)
+        size, radius = _some(self.step_size, self.relative_step_size, epsilon), _times(epsilon, factors)
+        confine = self._norm.confinement(x, radius, self.bounds)
+        step: float | Tensor = size if self.backtracking is None else x.new_full((len(x),), size)
+        step = step if factors is None else (step * factors).to(x.dtype)
         m: Tensor | None = None
-        start = self.start(self._norm, x, epsilon, examples.draws())
+        start = self.start(self._norm, x, radius, examples.draws())
         now, gradient = self._evaluate(examples, confine(x + start))
         kept = now.copy() if self.keep == "best" else now
         rows: Tensor | None = None  # of the examples that are still attacked; None: all
@@ -187,7 +195,8 @@ class PGD(BudgetAttack):
                 rows = going if rows is None else rows[going]
                 examples, now, gradient, m = examples.at(going), now.at(going), gradient[going], m[going]
                 step = step[going] if isinstance(step, Tensor) else step
-                confine = self._norm.confinement(examples.images, epsilon, self.bounds)
+                radius = radius[going] if isinstance(radius, Tensor) else radius
+                confine = self._norm.confinement(examples.images, radius, self.bounds)
         return kept
 
     def _direction(self, norm: Norm, gradient: Tensor, m: Tensor | None, points: Tensor) -> Tensor:
@@ -310,6 +319,10 @@ def _add(points: Tensor, step: float | Tensor, direction: Tensor) -> Tensor:
     if isinstance(step, Tensor):
         return points.addcmul_(direction, step.view(-1, *[1] * (points.ndim - 1)))
     return points.add_(direction, alpha=step)
+
+
+def _times(epsilon: float, factors: Tensor | None) -> float | Tensor:
+    return epsilon if factors is None else epsilon * factors
 
 
 def _some(step_size: float | None, relative_step_size: float | None, epsilon: float) -> float:

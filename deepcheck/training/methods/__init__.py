@@ -9,7 +9,13 @@ from deepcheck.training.methods.alp import LogitPairing
 from deepcheck.training.methods.at import AdversarialTraining
 from deepcheck.training.methods.base import AttackingMethod, Method, Name, RampedMethod, RecordableMethod
 from deepcheck.training.methods.ccat import CCAT
+from deepcheck.training.methods.cure import CURE
+from deepcheck.training.methods.fast_at import FastAT
+from deepcheck.training.methods.free_at import FreeAT
 from deepcheck.training.methods.interpolated_at import InterpolatedAT
+from deepcheck.training.methods.llr import LLR
+from deepcheck.training.methods.non_robust_at import NonRobustAT
+from deepcheck.training.methods.random_at import RandomAT
 from deepcheck.training.methods.standard import Standard
 from deepcheck.training.methods.trades import Trades
 from deepcheck.training.methods.vertex_mixup import VertexMixup
@@ -24,5 +30,11 @@ METHODS: dict[str, type[Method]] = {
     "alp": LogitPairing,
     "interpolated_at": InterpolatedAT,
     "vertex_mixup": VertexMixup,
+    "fast_at": FastAT,
+    "free_at": FreeAT,
+    "random_at": RandomAT,
+    "non_robust_at": NonRobustAT,
+    "cure": CURE,
+    "llr": LLR,
 }
 """All training methods by name."""

@@ -51,16 +51,29 @@ class AdversarialTraining(RampedMethod):
         """Return how many of a batch stay clean."""
         return min(round((1 - self.attacked_share) * len(images)), len(images) - 1)
 
-    def drawn(self, images: Tensor, *, progress: float, generator: torch.Generator) -> tuple[Tensor, PGD, float]:
+    def drawn(self, images: Tensor, *, progress: float, generator: torch.Generator) -> tuple[Any, ...]:
         """Return keys of random numbers for what is attacked, the attack, and its radius."""
         return super().drawn(images[self._clean(images) :], progress=progress, generator=generator)
 
-    def loss_of(self, model: Model, images: Tensor, labels: Tensor, *drawn: Any) -> Tensor:
-        """Return the mean cross-entropy of the batch, attacked in part or whole."""
+    def inputs(
+        self,
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        key: Tensor,
+        attack: PGD,
+        epsilon: float,
+        factors: Tensor | None = None,
+    ) -> Tensor:
+        """Return the batch, attacked in part or whole, for what was drawn: keys, attack, radius, and factors of it."""
         import torch
-        from torch.nn import functional as F
 
         clean = self._clean(images)
-        attacked = self.attacked(model, images[clean:], labels[clean:], *drawn)
-        inputs = torch.cat([images[:clean], attacked]) if clean else attacked
-        return F.cross_entropy(model(inputs).float(), labels)
+        attacked = self.attacked(model, images[clean:], labels[clean:], key, attack, epsilon, factors=factors)
+        return torch.cat([images[:clean], attacked]) if clean else attacked
+
+    def loss_of(self, model: Model, images: Tensor, labels: Tensor, *drawn: Any) -> Tensor:
+        """Return the mean cross-entropy of the batch, attacked in part or whole."""
+        from torch.nn import functional as F
+
+        return F.cross_entropy(model(self.inputs(model, images, labels, *drawn)).float(), labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -34,7 +34,7 @@ class Method(abc.ABC):
     A new one is a frozen dataclass in a file of its own. The first line of its docstring says what it is and gives its
     source. Its fields have defaults, a docstring each (the help of the command's flag) and names that no recipe has; their
     ranges are checked in ``__post_init__``. Only `loss` must be written. The others are for methods that train more than
-    one network, or remember something:
+    one network, remember something, or look at what they have learnt:
 
     =============  ==========================================================================================
     `network`      which network is trained: the one of the recipe, or several in one
@@ -42,6 +42,9 @@ class Method(abc.ABC):
     `loss`         from a batch to the loss
     `after_step`   what is done after every step of the optimiser, when gradients are still there
     `replays`      how many steps are taken on each batch
+    `after_epoch`  what the history says of an epoch, beside loss and accuracies
+    `ends`         whether the training is over before its last epoch
+    `keeps_best`   whether the result is the best network, and not the last
     =============  ==========================================================================================
 
     Of a method's fields `norm` and `epsilon` say against which perturbations it trains; see `Recipe.threat`.
@@ -127,6 +130,35 @@ class Method(abc.ABC):
     def replays(self) -> int:
         """Return the number of steps on each batch, >= 1: all see the same images, each with a loss of its own."""
         return 1
+
+    def after_epoch(
+        self, *, network: Network, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator
+    ) -> dict[str, float]:
+        """Return what the history says of an epoch beside the loss and the accuracies, by name: here nothing.
+
+        Parameters
+        ----------
+        network
+            The one that would be the result, in eval mode: it is not to be changed.
+        images, labels
+            Those kept apart, shape (n, C, H, W) in [0, 1], and (n,).
+        progress
+            Share of the training that is over, in (0, 1].
+        generator
+            Source of all random numbers, the same after every epoch: those of the training do not depend on it.
+        """
+        del network, images, labels, progress, generator
+        return {}
+
+    def ends(self, history: Sequence[Mapping[str, float]]) -> bool:
+        """Return whether a training with this history, one epoch or more, is over before its last epoch: here never."""
+        del history
+        return False
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the result is the network of the epoch with the best robust accuracy on the images kept apart."""
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +273,7 @@ class RampedMethod(AttackingMethod, RecordableMethod):
             return low + (place - before) * (high - low)
         return self.epsilon * (min(progress / self.ramp, 1.0) if self.ramp else 1.0)
 
-    def drawn(self, images: Tensor, *, progress: float, generator: torch.Generator) -> tuple[Tensor, PGD, float]:
+    def drawn(self, images: Tensor, *, progress: float, generator: torch.Generator) -> tuple[Any, ...]:
         """Return keys of random numbers for the images, the attack, and its radius."""
         import torch
 
@@ -259,12 +291,15 @@ class RampedMethod(AttackingMethod, RecordableMethod):
         attack: PGD,
         epsilon: float,
         reference: Tensor | None = None,
+        *,
+        factors: Tensor | None = None,
     ) -> Tensor:
         """Return the attacked images, without a graph; the model is attacked in eval mode, with its weights frozen.
 
-        `reference` is what the attack's objective needs beside labels, shape (n, ...): see `Objective`.
+        `reference` is what the attack's objective needs beside labels, shape (n, ...): see `Objective`. `factors` are those of
+        the radius and the step of each example, shape (n,).
         """
         from deepcheck.attacks.base import evaluating, frozen
 
         with evaluating(model), frozen(model):
-            return attack.perturb_with(model, images, labels, epsilon, key, reference)
+            return attack.perturb_with(model, images, labels, epsilon, key, reference, factors=factors)
