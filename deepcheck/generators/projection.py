@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from deepcheck.generators.networks import Generator
-
-__all__ = ["nearest"]
+__all__ = ["MakesImages", "nearest"]
 
 _ROWS = 2000
 """Latent vectors that are followed at once: memory, and nothing else, depends on it."""
 
 
+class MakesImages(Protocol):
+    """A generator: a function from latent vectors to images, that says their dimension and shape."""
+
+    @property
+    def latent(self) -> int:
+        """Dimension of the latent vectors."""
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Shape of an image."""
+
+    def __call__(self, z: Tensor, /) -> Tensor:
+        """Return images, shape (n, *out_shape), for latent vectors, shape (n, latent)."""
+
+
 def nearest(
-    G: Generator, images: Tensor, starts: Tensor, *, steps: int = 200, rate: float = 10.0, momentum: float = 0.7
+    G: MakesImages, images: Tensor, starts: Tensor, *, steps: int = 200, rate: float = 10.0, momentum: float = 0.7
 ) -> tuple[Tensor, Tensor]:
     r"""Return the latent vectors that make the images that are nearest to some images, and how far these are.
 

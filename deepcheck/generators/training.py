@@ -219,7 +219,10 @@ class _Run:
         tensors, information = checkpoint.read(path)
         given = {**asdict(self.recipe), **self.source}
         theirs = information.get("recipe")
-        found = {**(theirs if isinstance(theirs, dict) else {}), **{name: information.get(name) for name in self.source}}
+        found = {
+            **(theirs if isinstance(theirs, dict) else {}),
+            **{name: information.get(name) for name in self.source},
+        }
         different = [
             f"{name} = {found.get(name)!r} and not {given[name]!r}" for name in given if found.get(name) != given[name]
         ]
