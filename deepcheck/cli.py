@@ -1,4 +1,4 @@
-"""Command line ``deepcheck``: train, export, attack, evaluate, distal, methods. Its flags are generated from dataclasses."""
+"""Command line ``deepcheck``: train, export, attack, evaluate, distal, generator, methods. Its flags are generated from dataclasses."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from deepcheck.commands.attack_flags import DEFAULT, command_of, named_attack
 from deepcheck.commands.distal import Distal
 from deepcheck.commands.evaluate import Evaluate
 from deepcheck.commands.export import Export
+from deepcheck.commands.generator import Generator
 from deepcheck.commands.methods import Methods
 from deepcheck.commands.train import Train
 from deepcheck.data import DataError
+from deepcheck.generators.recipe import RECIPES as GENERATORS
 from deepcheck.training.recipe import DEFAULTS, METHODS, recipe
 from odeflow.cli.parsing import parsed
 from odeflow.cli.program import run
@@ -26,7 +28,7 @@ from odeflow.provenance import SaveError, package_version
 
 __all__ = ["main"]
 
-COMMANDS = ("train", "export", "attack", "evaluate", "distal", "methods")
+COMMANDS = ("train", "export", "attack", "evaluate", "distal", "generator", "methods")
 
 EXAMPLES = {
     "": (
@@ -59,6 +61,11 @@ EXAMPLES = {
         "evaluate runs/mnist_at --suite linf --examples 200 --steps 200 --restarts 2",
     ),
     "distal": ("distal runs/mnist_at --plot distal.pdf", "distal runs/mnist_at --epsilon 0.3 --count 200"),
+    "generator": (
+        "generator --dataset mnist --out runs/mnist_generator",
+        "generator --dataset digits --pictures made.pdf",
+        "generator --dataset mnist --out runs/mnist_generator --resume",
+    ),
     "methods": ("methods",),
 }
 """What the help of each command ends with."""
@@ -90,13 +97,15 @@ def named(arguments: list[str]) -> list[str]:
 
 def types_of(arguments: list[str]) -> Any:
     """Return the commands; the flags of `train` and their defaults are the recipe of its data set and method."""
-    train = Train()
+    train, generator = Train(), Generator()
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--dataset", choices=DEFAULTS, default=train.dataset)
     first.add_argument("--method", choices=METHODS, default=train.method)
     with contextlib.suppress(argparse.ArgumentError):  # the real parser will say what is wrong
         chosen, _ = first.parse_known_args(arguments)
         train = Train(recipe(chosen.dataset, chosen.method), chosen.dataset, chosen.method)
+        if chosen.dataset in GENERATORS:
+            generator = Generator(GENERATORS[chosen.dataset], chosen.dataset)
     if arguments[:1] == ["train"]:
         _check_settings(arguments, train.method)
     attack = command_of(named_attack(arguments) if arguments[:1] == ["attack"] else DEFAULT)
@@ -106,6 +115,7 @@ def types_of(arguments: list[str]) -> Any:
         | Annotated[attack, tyro.conf.subcommand("attack")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Distal, tyro.conf.subcommand("distal")]
+        | Annotated[Generator, tyro.conf.subcommand("generator", default=generator)]
         | Annotated[Methods, tyro.conf.subcommand("methods")]
     )
 

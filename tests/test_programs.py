@@ -139,6 +139,7 @@ def without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
         "deepcheck.cli attack --list",
         "deepcheck.cli evaluate runs",
         "deepcheck.cli distal runs",
+        "deepcheck.cli generator --dataset digits",
         "studies run collapse --quick --out {}",
     ],
 )

@@ -3,8 +3,21 @@
 import deepcheck._torch  # noqa: F401
 from deepcheck.defences.base import Adaptive, Defence
 from deepcheck.defences.bit_depth import BitDepth
+from deepcheck.defences.defense_gan import DefenseGAN
 from deepcheck.defences.gaussian_noise import GaussianNoise
+from deepcheck.defences.on_manifold import OnManifold
 from deepcheck.defences.registry import DEFENCES
 from deepcheck.defences.wrappers import BPDA, EOT, Behind
 
-__all__ = ["BPDA", "DEFENCES", "EOT", "Adaptive", "Behind", "BitDepth", "Defence", "GaussianNoise"]
+__all__ = [
+    "BPDA",
+    "DEFENCES",
+    "EOT",
+    "Adaptive",
+    "Behind",
+    "BitDepth",
+    "Defence",
+    "DefenseGAN",
+    "GaussianNoise",
+    "OnManifold",
+]

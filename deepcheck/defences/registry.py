@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from deepcheck.defences.base import Defence
 from deepcheck.defences.bit_depth import BitDepth
+from deepcheck.defences.defense_gan import DefenseGAN
 from deepcheck.defences.gaussian_noise import GaussianNoise
 
 __all__ = ["DEFENCES"]
 
 DEFENCES: dict[str, type[Defence]] = {
     "bit_depth": BitDepth,
+    "defense_gan": DefenseGAN,
     "gaussian_noise": GaussianNoise,
 }
 """Name to class."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
-
-from deepcheck.models import Network
+from torch import Tensor, nn
 
 __all__ = ["Average"]
 
+Net = TypeVar("Net", bound=nn.Module)
 
-class Average:
+
+class Average(Generic[Net]):
     """The average of a network's weights, and of the running statistics of its norms; whole numbers are the latest.
 
     After the n-th step, mean <- d mean + (1 - d) current with d = min(decay, (n + 1) / (n + 10)): faster at the
@@ -21,7 +22,7 @@ class Average:
     `torch.optim.swa_utils.AveragedModel` gives the same numbers and takes two to three times as long for small networks.
     """
 
-    def __init__(self, network: Network, decay: float) -> None:
+    def __init__(self, network: Net, decay: float) -> None:
         self.network = copy.deepcopy(network)
         """The network with the averaged weights."""
         self.decay = decay
@@ -30,7 +31,7 @@ class Average:
         self._means = _tensors(self.network)
 
     @torch.no_grad()
-    def update(self, network: Network) -> None:
+    def update(self, network: Net) -> None:
         """Let the average follow after a step."""
         self.steps += 1
         decay = min(self.decay, (self.steps + 1) / (self.steps + 10))
@@ -41,7 +42,7 @@ class Average:
             torch._foreach_copy_(counts, latest)
 
 
-def _tensors(network: Network) -> tuple[list[Tensor], list[Tensor]]:
+def _tensors(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Return the very tensors of a network: numbers, and whole numbers."""
     tensors = [*network.parameters(), *network.buffers()]
     return [one for one in tensors if one.is_floating_point()], [one for one in tensors if not one.is_floating_point()]

@@ -16,6 +16,7 @@ from deepcheck.attacks.square import Square
 from deepcheck.defences import BPDA, DEFENCES, EOT, Adaptive, Behind, BitDepth, Defence, GaussianNoise
 from deepcheck.evaluation import Planned, adaptive, evaluate, robust_error, standard_error
 from tests.deepcheck.devices import on_every_device
+from tests.deepcheck.digits_generator import defended
 from tests.deepcheck.digits_net import Digits, digits_as_tensors, trained_net
 
 pytestmark = on_every_device
@@ -41,7 +42,7 @@ def draw(seed: int = 0) -> torch.Generator:
 
 @every
 def test_it_is_a_function_from_images_to_logits(name: str, net: models.Network, digits: Digits) -> None:
-    defence, x = DEFENCES[name](net), digits.test.clone()
+    defence, x = defended(name, net), digits.test.clone()
     logits = defence(x)
     assert logits.shape == (len(x), 10)
     assert logits.isfinite().all()
@@ -56,7 +57,7 @@ def test_it_is_a_function_from_images_to_logits(name: str, net: models.Network, 
 def test_from_the_same_seed_it_says_the_same(name: str, net: models.Network, digits: Digits) -> None:
     state = torch.random.get_rng_state()
     x = digits.test[:50]
-    first, second = DEFENCES[name](net, seed=5), DEFENCES[name](net, seed=5)
+    first, second = defended(name, net, seed=5), defended(name, net, seed=5)
     calls = [first(x), first(x)]
     assert torch.equal(calls[0], second(x))
     assert torch.equal(calls[1], second(x))
@@ -68,10 +69,10 @@ def test_from_the_same_seed_it_says_the_same(name: str, net: models.Network, dig
 @every
 def test_it_is_random_where_it_says_so_and_only_there(name: str, net: models.Network, digits: Digits) -> None:
     x = digits.test[:50]
-    defence = DEFENCES[name](net, seed=5)
+    defence = defended(name, net, seed=5)
     calls = [defence(x) for _ in range(10)]  # of a coarse random number two may be the same
     assert all(torch.equal(calls[0], call) for call in calls) is not defence.random
-    seeds = [DEFENCES[name](net, seed=seed)(x) for seed in range(10)]
+    seeds = [defended(name, net, seed=seed)(x) for seed in range(10)]
     assert all(torch.equal(seeds[0], call) for call in seeds) is not defence.random
     if not defence.random:
         torch.testing.assert_close(torch.cat([defence(part) for part in x.split(7)]), defence(x), rtol=1e-4, atol=1e-5)
@@ -80,7 +81,7 @@ def test_it_is_random_where_it_says_so_and_only_there(name: str, net: models.Net
 @every
 def test_it_has_a_gradient_where_it_says_so_and_only_there(name: str, net: models.Network, digits: Digits) -> None:
     x = digits.test[:5].clone().requires_grad_()
-    defence = DEFENCES[name](net)
+    defence = defended(name, net)
     logits = defence(x)
     assert logits.requires_grad is defence.has_gradient
     if defence.has_gradient:
@@ -91,7 +92,7 @@ def test_it_has_a_gradient_where_it_says_so_and_only_there(name: str, net: model
 @every
 def test_its_surrogate_has_a_gradient_everywhere(name: str, net: models.Network, digits: Digits) -> None:
     x = digits.test[:5].clone().requires_grad_()
-    logits = DEFENCES[name](net).surrogate()(x)
+    logits = defended(name, net).surrogate()(x)
     assert logits.shape == (5, 10)
     (gradient,) = torch.autograd.grad(logits.square().sum(), x)
     assert gradient.isfinite().all()
@@ -102,7 +103,7 @@ def test_its_surrogate_has_a_gradient_everywhere(name: str, net: models.Network,
 def test_without_a_gradient_gradient_attacks_refuse_it_in_one_line(
     name: str, net: models.Network, digits: Digits
 ) -> None:
-    defence, x, y = DEFENCES[name](net), digits.test[:10], digits.labels[:10]
+    defence, x, y = defended(name, net), digits.test[:10], digits.labels[:10]
     if not defence.has_gradient:
         with pytest.raises(ValueError, match="model has no gradient by its images") as caught:
             ATTACK(defence, x, y, epsilon=EPSILON, generator=draw())
@@ -114,7 +115,7 @@ def test_without_a_gradient_gradient_attacks_refuse_it_in_one_line(
 @every
 def test_the_adaptive_attack_does_no_worse_than_the_plain_one(name: str, net: models.Network, digits: Digits) -> None:
     """The plain attack follows the net itself; the defence is the judge of both."""
-    defence, x, y = DEFENCES[name](net, seed=1), digits.test, digits.labels
+    defence, x, y = defended(name, net, seed=1), digits.test, digits.labels
     defence.eval()
 
     def error(images: Tensor) -> float:
@@ -130,7 +131,7 @@ def test_the_adaptive_attack_does_no_worse_than_the_plain_one(name: str, net: mo
 
 @every
 def test_the_adaptive_result_is_that_of_any_attack(name: str, net: models.Network, digits: Digits) -> None:
-    defence, x, y = DEFENCES[name](net, seed=1), digits.test[:12], digits.labels[:12]
+    defence, x, y = defended(name, net, seed=1), digits.test[:12], digits.labels[:12]
     attack = Adaptive(PGD("linf", "wrong_confidence", steps=3, relative_step_size=0.5, restarts=3))
     found = attack(defence, x, y, epsilon=[0.05, 0.1], generator=draw())
     assert found.images.shape == (2, *x.shape)
@@ -141,7 +142,7 @@ def test_the_adaptive_result_is_that_of_any_attack(name: str, net: models.Networ
     assert (length <= torch.tensor([[0.05], [0.1]]) + 1e-6).all()
     one = attack(defence, x, y, epsilon=0.1, generator=draw())
     assert one.prediction.shape == one.restart_objective.shape == (1, 12)
-    again = attack(DEFENCES[name](net, seed=1), x, y, epsilon=[0.05, 0.1], generator=draw())
+    again = attack(defended(name, net, seed=1), x, y, epsilon=[0.05, 0.1], generator=draw())
     assert torch.equal(again.images, found.images)
     assert torch.equal(again.confidence, found.confidence)
     empty = attack(defence, x[:0], y[:0], epsilon=0.1, generator=draw())
@@ -153,11 +154,11 @@ def test_it_is_evaluated_as_a_net_is(name: str, net: models.Network, digits: Dig
     """Records of an attack do not depend on which others were run before, for random defences either."""
     planned = adaptive({"linf": Planned(ATTACK, (EPSILON,)), "search": Planned(Square("linf", queries=10), (EPSILON,))})
     data = digits.test[:40], digits.labels[:40]
-    both = evaluate(DEFENCES[name](net), data, planned)
+    both = evaluate(defended(name, net), data, planned)
     assert both.attack.values.tolist() == ["adaptive_linf", "adaptive_search"]
     assert both.objective.values.tolist() == ["margin", "margin"]
     assert both.effort.values.tolist() == ["10 steps", "10 queries"]
-    alone = evaluate(DEFENCES[name](net, seed=9), data, {"adaptive_search": planned["adaptive_search"]})
+    alone = evaluate(defended(name, net, seed=9), data, {"adaptive_search": planned["adaptive_search"]})
     np.testing.assert_array_equal(both.confidence.sel(attack="adaptive_search"), alone.confidence.isel(attack=0))
     np.testing.assert_array_equal(both.clean_confidence, alone.clean_confidence)
     assert robust_error(both, epsilon=EPSILON, norm="linf") > 0.2
@@ -165,7 +166,7 @@ def test_it_is_evaluated_as_a_net_is(name: str, net: models.Network, digits: Dig
 
 @every
 def test_it_works_where_the_images_are(name: str, device: torch.device, net: models.Network, digits: Digits) -> None:
-    defence = DEFENCES[name](copy.deepcopy(net)).to(device)
+    defence = defended(name, copy.deepcopy(net)).to(device)
     x = digits.test[:8].to(device)
     assert defence(x).device.type == device.type
     assert defence.surrogate()(x).device.type == device.type
@@ -175,7 +176,7 @@ def test_it_works_where_the_images_are(name: str, device: torch.device, net: mod
 def test_eval_mode_reaches_the_net_behind_it(name: str, digits: Digits) -> None:
     """A net left in train mode is attacked in eval mode, through the defence and through its surrogate."""
     inner = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(64, 10))
-    defence = DEFENCES[name](inner, seed=2)
+    defence = defended(name, inner, seed=2)
     inner.train()
     defence.train()
     planned = adaptive({"linf": Planned(ATTACK, (EPSILON,))})
@@ -191,7 +192,7 @@ def test_eval_mode_reaches_the_net_behind_it(name: str, digits: Digits) -> None:
 @every
 def test_what_cannot_be_is_refused(name: str, net: models.Network) -> None:
     with pytest.raises(ValueError, match="seed = -1 is out of range"):
-        DEFENCES[name](net, seed=-1)
+        defended(name, net, seed=-1)
 
 
 # the wrappers

@@ -24,6 +24,7 @@ from deepcheck.training import METHODS, Method, Recipe
 from deepcheck.training.parallel import Group
 from deepcheck.training.step import Learner
 from deepcheck.training.validation import accuracies
+from tests.deepcheck.digits_generator import defended
 from tests.deepcheck.more_methods import MORE
 from tests.deepcheck.pretended import exists, pretended, waits
 
@@ -128,7 +129,7 @@ def test_every_defence(name: str) -> None:
     attack = Adaptive(PGD("linf", steps=2, relative_step_size=0.5))
 
     def work(model: models.Network, x: Tensor, y: Tensor) -> list[Tensor]:
-        return fields(attack(DEFENCES[name](model), x, y, epsilon=0.1, generator=generator()))
+        return fields(attack(defended(name, model), x, y, epsilon=0.1, generator=generator()))
 
     same_on_both(work, net(), *pictures())
 

@@ -45,6 +45,27 @@ def test_training(capsys: pytest.CaptureFixture[str]) -> None:
     assert last["clean_accuracy"] > 0.5
 
 
+def test_a_generator_is_trained_and_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+    command = (
+        "generator --dataset digits --latent 3 --width 2 --steps 4 --every 2 --batch-size 4 --examples 60 --validation 10 "
+        "--device cpu"
+    )
+    assert status_of(f"{command} --pictures made.png") == 0
+    report = json.loads(Path("runs", "digits_generator", REPORT).read_text())
+    error = report["history"][-1]["reconstruction_error"]
+    assert re.fullmatch(
+        r"4 steps in \d+ s; mean squared error of a pixel on training images kept apart, of the nearest image that it makes: "
+        rf"{error:.5f}\nruns/digits_generator/{LAST}\nmade.png\n",
+        capsys.readouterr().out,
+    )
+    assert report["recipe"]["latent"] == 3
+    assert report["train_images"] == 60
+    assert status_of(command) == 2
+    assert "holds a training already" in capsys.readouterr().err
+    assert status_of(f"{command} --resume") == 0
+    assert json.loads(Path("runs", "digits_generator", REPORT).read_text())["history"] == report["history"]
+
+
 def test_every_method_trains_on_few_images_into_the_default_folder(capsys: pytest.CaptureFixture[str]) -> None:
     few = "--examples 60 --validation 20 --epochs 1 --batch-size 20"
     for method in METHODS:
