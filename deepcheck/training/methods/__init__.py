@@ -8,6 +8,8 @@ from __future__ import annotations
 from deepcheck.training.methods.at import AdversarialTraining
 from deepcheck.training.methods.base import AttackingMethod, Method, Name, RecordableMethod
 from deepcheck.training.methods.ccat import CCAT
+from deepcheck.training.methods.ig_norm import IGNorm
+from deepcheck.training.methods.ig_sum_norm import IGSumNorm
 from deepcheck.training.methods.standard import Standard
 
 __all__ = ["METHODS", "AttackingMethod", "Method", "Name", "RecordableMethod"]
@@ -16,5 +18,7 @@ METHODS: dict[str, type[Method]] = {
     "standard": Standard,
     "at": AdversarialTraining,
     "ccat": CCAT,
+    "ig_norm": IGNorm,
+    "ig_sum_norm": IGSumNorm,
 }
 """All training methods by name."""
