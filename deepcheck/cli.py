@@ -1,4 +1,4 @@
-"""Command line ``deepcheck``: train, export, attack, evaluate, distal, methods. Its flags are generated from dataclasses."""
+"""Command line ``deepcheck``: train, export, attack, evaluate, distal, explain, methods. Its flags are generated from dataclasses."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from deepcheck.checks import CheckpointError
 from deepcheck.commands.attack_flags import DEFAULT, command_of, named_attack
 from deepcheck.commands.distal import Distal
 from deepcheck.commands.evaluate import Evaluate
+from deepcheck.commands.explain import Explain
 from deepcheck.commands.export import Export
 from deepcheck.commands.methods import Methods
 from deepcheck.commands.train import Train
@@ -26,7 +27,7 @@ from odeflow.provenance import SaveError, package_version
 
 __all__ = ["main"]
 
-COMMANDS = ("train", "export", "attack", "evaluate", "distal", "methods")
+COMMANDS = ("train", "export", "attack", "evaluate", "distal", "explain", "methods")
 
 EXAMPLES = {
     "": (
@@ -59,6 +60,10 @@ EXAMPLES = {
         "evaluate runs/mnist_at --suite linf --examples 200 --steps 200 --restarts 2",
     ),
     "distal": ("distal runs/mnist_at --plot distal.pdf", "distal runs/mnist_at --epsilon 0.3 --count 200"),
+    "explain": (
+        "explain runs/mnist_ig_norm --epsilon 0.3 --pictures maps.png",
+        "explain runs/mnist_at --map saliency --k 50 --examples 500 --steps 100 --restarts 2 --out maps.nc",
+    ),
     "methods": ("methods",),
 }
 """What the help of each command ends with."""
@@ -106,6 +111,7 @@ def types_of(arguments: list[str]) -> Any:
         | Annotated[attack, tyro.conf.subcommand("attack")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Distal, tyro.conf.subcommand("distal")]
+        | Annotated[Explain, tyro.conf.subcommand("explain")]
         | Annotated[Methods, tyro.conf.subcommand("methods")]
     )
 

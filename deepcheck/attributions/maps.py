@@ -243,7 +243,5 @@ class IntegratedGradients(AttributionMap):
         return integrated(model, start, images, classes, **options)  # type: ignore[arg-type]
 
 
-MAPS: dict[str, type[AttributionMap]] = {
-    one.name: one for one in (IntegratedGradients, Saliency, GradientTimesInput)
-}
+MAPS: dict[str, type[AttributionMap]] = {one.name: one for one in (IntegratedGradients, Saliency, GradientTimesInput)}
 """All maps by name."""

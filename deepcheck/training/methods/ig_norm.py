@@ -113,10 +113,10 @@ class IGNorm(AttributionMethod):
     recipes: ClassVar = {
         "mnist": {
             "epochs": 6,
-            "path_steps": 4,
+            "path_steps": 3,
             "attack_path_steps": 1,
-            "attack_steps": 5,
-            "step_size": 0.08,
+            "attack_steps": 4,
+            "step_size": 0.1,
             "first_steps": 2,
             "ramp": 0.4,
         },

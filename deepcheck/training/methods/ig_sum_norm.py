@@ -29,10 +29,10 @@ class IGSumNorm(AttributionMethod):
         "mnist": {
             "width": 2,
             "epochs": 6,
-            "path_steps": 4,
+            "path_steps": 3,
             "attack_path_steps": 1,
-            "attack_steps": 5,
-            "step_size": 0.08,
+            "attack_steps": 4,
+            "step_size": 0.1,
             "first_steps": 2,
             "ramp": 0.4,
         },
