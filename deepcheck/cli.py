@@ -1,4 +1,4 @@
-"""Command line ``deepcheck``: train, export, attack, evaluate, distal, generator, methods. Its flags are generated from dataclasses."""
+"""Command line ``deepcheck``: `COMMANDS`. Its flags are generated from dataclasses."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from deepcheck.checks import CheckpointError
 from deepcheck.commands.attack_flags import DEFAULT, command_of, named_attack
 from deepcheck.commands.distal import Distal
 from deepcheck.commands.evaluate import Evaluate
+from deepcheck.commands.explain import Explain
 from deepcheck.commands.export import Export
 from deepcheck.commands.generator import Generator
 from deepcheck.commands.methods import Methods
@@ -28,7 +29,7 @@ from odeflow.provenance import SaveError, package_version
 
 __all__ = ["main"]
 
-COMMANDS = ("train", "export", "attack", "evaluate", "distal", "generator", "methods")
+COMMANDS = ("train", "export", "attack", "evaluate", "distal", "explain", "generator", "methods")
 
 EXAMPLES = {
     "": (
@@ -65,6 +66,10 @@ EXAMPLES = {
         "generator --dataset mnist --out runs/mnist_generator",
         "generator --dataset digits --pictures made.pdf",
         "generator --dataset mnist --out runs/mnist_generator --resume",
+    ),
+    "explain": (
+        "explain runs/mnist_ig_norm --epsilon 0.3 --pictures maps.png",
+        "explain runs/mnist_at --map saliency --k 50 --examples 500 --steps 100 --restarts 2 --out maps.nc",
     ),
     "methods": ("methods",),
 }
@@ -116,6 +121,7 @@ def types_of(arguments: list[str]) -> Any:
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Distal, tyro.conf.subcommand("distal")]
         | Annotated[Generator, tyro.conf.subcommand("generator", default=generator)]
+        | Annotated[Explain, tyro.conf.subcommand("explain")]
         | Annotated[Methods, tyro.conf.subcommand("methods")]
     )
 

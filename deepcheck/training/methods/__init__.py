@@ -16,6 +16,8 @@ from deepcheck.training.methods.interpolated_at import InterpolatedAT
 from deepcheck.training.methods.llr import LLR
 from deepcheck.training.methods.non_robust_at import NonRobustAT
 from deepcheck.training.methods.random_at import RandomAT
+from deepcheck.training.methods.ig_norm import IGNorm
+from deepcheck.training.methods.ig_sum_norm import IGSumNorm
 from deepcheck.training.methods.standard import Standard
 from deepcheck.training.methods.trades import Trades
 from deepcheck.training.methods.vertex_mixup import VertexMixup
@@ -36,5 +38,7 @@ METHODS: dict[str, type[Method]] = {
     "non_robust_at": NonRobustAT,
     "cure": CURE,
     "llr": LLR,
+    "ig_norm": IGNorm,
+    "ig_sum_norm": IGSumNorm,
 }
 """All training methods by name."""
