@@ -10,17 +10,31 @@ from odeflow.model.factor import Factor
 from odeflow.parameters import checked, checked_count, checked_number, choice, described, number, switch, thing
 from odeflow.schedule import Scheduled
 
-__all__ = ["ACTIVATIONS", "LOSSES", "STEPS", "UPDATES", "Activation", "LearningRule", "Loss", "Steps", "Update"]
+__all__ = [
+    "ACTIVATIONS",
+    "LOSSES",
+    "STEPS",
+    "SURROGATES",
+    "UPDATES",
+    "Activation",
+    "LearningRule",
+    "Loss",
+    "Steps",
+    "Surrogate",
+    "Update",
+]
 
 Loss = Literal["squared", "hinge", "logistic", "perceptron"]
 Activation = Literal["erf", "tanh", "linear", "sign"]
 Update = Literal["all", "non_robust"]
 Steps = Literal["constant", "line_search", "polyak"]
+Surrogate = Literal["none", "trades", "pairing"]
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 UPDATES: tuple[Update, ...] = get_args(Update)
 STEPS: tuple[Steps, ...] = get_args(Steps)
+SURROGATES: tuple[Surrogate, ...] = get_args(Surrogate)
 
 
 @described
@@ -36,8 +50,8 @@ class LearningRule:
     It is allowed with the losses squared and perceptron.
 
     Beside the loss, a rule says what an example and its label suffer before they are learned from (`label_noise`,
-    `input_noise`, `smoothing`), how many are averaged in a step (`batch`), and how weights and bias decay. The errors are
-    always those of the data as they are, with their true labels. Fields other than the learning rates, the loss, the activation,
+    `input_noise`, `smoothing`), what is added to the loss of the outputs with and without an attack (`surrogate`), how many are
+    averaged in a step (`batch`), and how weights and bias decay. The errors are always those of the data as they are, with their true labels. Fields other than the learning rates, the loss, the activation,
     the update and `second_order` are the perceptron's alone where they do not have their default.
 
     Raises
@@ -119,6 +133,17 @@ class LearningRule:
         "over labels that are flipped with the probability smoothing / 2.",
     )
 
+    surrogate: Surrogate = choice(
+        "none",
+        "what is added to the loss, of the outputs for an example and for the same one under attack",
+        SURROGATES,
+        "Of the losses squared and logistic. trades: the loss is that on the example as it is, plus beta times how far the outputs are "
+        "apart (half of the square; for the logistic loss the Kullback-Leibler divergence), and the attack is the one that makes this "
+        "largest. pairing: plus beta/2 times the square of the outputs' difference, under the attack on the loss.",
+    )
+    beta: float = number(
+        0.0, "weight of the surrogate", r"\beta", least=0, most=MOST, note="0: of trades, training without an attack."
+    )
     steps: Steps = choice(
         "constant",
         "how the learning rates follow the state",
@@ -152,6 +177,19 @@ class LearningRule:
             raise ValueError(
                 f"smoothing = {self.smoothing!r} with loss = {self.loss!r} and activation = {self.activation!r}: allowed is 0, "
                 "but for the losses squared and logistic of erf, tanh and linear"
+            )
+        if self.surrogate == "none" and self.beta:
+            raise ValueError(f"beta = {self.beta!r} with surrogate = 'none': allowed is 0")
+        if self.surrogate != "none" and (
+            self.loss not in ("squared", "logistic")
+            or self.activation == "sign"
+            or self.update != "all"
+            or self.factor is not None
+        ):
+            kind = ", ".join(f"{name} = {getattr(self, name)!r}" for name in ("loss", "activation", "update", "factor"))
+            raise ValueError(
+                f"surrogate = {self.surrogate!r} with {kind}: allowed is 'none', but for the losses squared and logistic of erf, tanh "
+                "and linear, update = 'all' and factor = None"
             )
         checked_count("batch", self.batch, 1)
         if self.steps == "polyak" and not self.normalised:

@@ -63,6 +63,21 @@ NEW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "clean and attacked, linear": ({"loss": "squared", "activation": "linear", "eta_w": 0.3}, {"clean_weight": 0.6}),
     "smoothing": ({"smoothing": 0.4}, {}),
     "smoothing, logistic": ({"smoothing": 0.4, "loss": "logistic", "activation": "tanh"}, {}),
+    "trades": ({"surrogate": "trades", "beta": 3.0, "smoothing": 0.2}, {}),
+    "trades of free weights": (
+        {"surrogate": "trades", "beta": 2.0, "normalised": False, "loss": "logistic", "activation": "linear"},
+        {"fraction": 0.7, "epsilon_ratio": 1.4},
+    ),
+    "trades, logistic": ({"surrogate": "trades", "beta": 4.0, "loss": "logistic", "activation": "tanh"}, {}),
+    "pairing": ({"surrogate": "pairing", "beta": 1.5}, {"clean_weight": 0.5}),
+    "pairing, blind, of free weights": (
+        {"surrogate": "pairing", "beta": 0.5, "normalised": False, "loss": "logistic", "activation": "erf", "smoothing": 0.1},
+        {"clean_weight": 0.3, "attack": "blind"},
+    ),
+    "line search with trades": (
+        {"surrogate": "trades", "beta": 2.0, "steps": "line_search", "eta_w": 8.0, "eta_b": 5.0, "normalised": False},
+        {},
+    ),
     "own factor": ({"factor": Factor(ramp, kinks=(0.0, 1.0))}, {"clean_weight": 0.3}),
     "line search": ({"steps": "line_search", "eta_w": 10.0, "eta_b": 10.0}, {}),
     "polyak": ({"steps": "polyak", "eta_w": 10.0, "eta_b": 3.0}, {"epsilon_ratio": 0.5}),
@@ -241,8 +256,12 @@ VALUES: dict[str, Any] = {
     "attack": "blind",
     "factor": Factor(ramp),
     "steps": "line_search",
+    "surrogate": "trades",
+    "beta": 0.5,
 }
 """A value of each field that is the perceptron's alone."""
+WITH: dict[str, dict[str, Any]] = {"beta": {"surrogate": "trades"}}
+"""What must go with it."""
 
 
 def test_the_table_has_every_field_that_is_the_perceptrons_alone() -> None:
@@ -251,7 +270,7 @@ def test_the_table_has_every_field_that_is_the_perceptrons_alone() -> None:
 
 
 def parts_with(name: str) -> tuple[LearningRule, Adversary]:
-    value: Any = {name: VALUES[name]}
+    value: Any = {name: VALUES[name]} | WITH.get(name, {})
     return (
         (LearningRule(**value, normalised=name != "decay_w"), Adversary(0.5))
         if name in parameters(LearningRule())
@@ -289,8 +308,8 @@ FACES: dict[str, Callable[[LearningRule, Adversary], Any]] = {
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("name", VALUES)
 def test_no_face_ignores_a_field(face: str, name: str) -> None:
-    # free weights, which decay, may be refused first; or the model as a whole
-    with pytest.raises(ValueError, match=rf"({name} ?=|normalised =).*allowed"):
+    # free weights, which decay, or what the field goes with may be refused first; or the model as a whole
+    with pytest.raises(ValueError, match=rf"({'|'.join([name, 'normalised', *WITH.get(name, {})])}) ?=.*allowed"):
         FACES[face](*parts_with(name))
 
 
@@ -298,18 +317,19 @@ def test_no_face_ignores_a_field(face: str, name: str) -> None:
 def test_phases_take_the_rules_default_alone(name: str) -> None:
     rule, _ = parts_with(name)
     if rule != LearningRule():
-        with pytest.raises(ValueError, match=rf"({name}|normalised) = .*allowed"):
+        with pytest.raises(ValueError, match=rf"({'|'.join([name, 'normalised', *WITH.get(name, {})])}) = .*allowed"):
             critical_epsilon(MIXTURE, rule)
 
 
-@pytest.mark.parametrize("name", VALUES.keys() - {"attack", "factor", "steps"})
+@pytest.mark.parametrize("name", VALUES.keys() - {"attack", "factor", "steps", "surrogate"})
 def test_a_swept_field_is_not_ignored_either(name: str) -> None:
     values = [parameters(LearningRule(), Adversary())[name], VALUES[name]]
-    free: Any = {"normalised": name != "decay_w"}
+    free: Any = {"normalised": name != "decay_w"} | WITH.get(name, {})
     swept: Any = {name: values}
-    with pytest.raises(ValueError, match=rf"({name}|normalised) = .*allowed"):
+    refused = rf"({'|'.join([name, 'normalised', *WITH.get(name, {})])}) = .*allowed"
+    with pytest.raises(ValueError, match=refused):
         integrate_batch(**swept, **free, network=Committee(), alpha=[1.0])
-    with pytest.raises(ValueError, match=rf"({name}|normalised) = .*allowed"):
+    with pytest.raises(ValueError, match=refused):
         sweep(MIXTURE, LearningRule(**free), Adversary(), over={name: values}, network=Committee(), alpha=[1.0])
     found = sweep(MIXTURE, LearningRule(**free), Adversary(0.5), over={name: values}, alpha=[5.0])
     assert found.sizes[name] == 2

@@ -25,6 +25,13 @@ from odeflow.order_parameters.perceptron.own_factor import (
     own_factor,
     own_value,
 )
+from odeflow.order_parameters.perceptron.surrogate_averages import (
+    SurrogateFactor,
+    lane_surrogate_averages,
+    lane_surrogate_factors,
+    surrogate_factor,
+    surrogate_factors,
+)
 from odeflow.order_parameters.perceptron.variant_averages import (
     CLOSED_LINE,
     LINEAR_LOGISTIC,
@@ -44,9 +51,11 @@ __all__ = [
     "Factors",
     "attacked_of",
     "factors_of",
+    "lane_learned",
     "lane_mixed",
     "lane_products",
     "lane_smoothed",
+    "learned",
     "smoothed_factor",
 ]
 
@@ -69,8 +78,12 @@ class Factors(NamedTuple):
     """Whether the loss on examples without attack has a weight."""
 
 
-def factors_of(rule: LearningRule, *, smooth: bool, twice: bool) -> UpdateFactor | Factors | OwnFactor:
+def factors_of(
+    rule: LearningRule, *, smooth: bool, twice: bool
+) -> UpdateFactor | Factors | OwnFactor | SurrogateFactor:
     """Return what a rule's factor is made of: f alone has a type of its own, for which less is compiled."""
+    if rule.surrogate != "none":
+        return surrogate_factor(rule)
     if rule.factor is not None:
         return own_factor(rule.factor, non_robust=rule.update == "non_robust", twice=twice)
     f = update_factor(rule)
@@ -185,25 +198,30 @@ def _sums(factors, k, weight, shift, m, v, D1, attacked, D2, slope, work):
             D2[lane] += 2.0 * weight[lane] * (1.0 - weight[lane]) * sign * product[lane]
 
 
-def lane_mixed(factors, k, weight, shift, m, v, D1, attacked, D2, slope, work):
+def lane_mixed(factors, k, weight, beta, shift, m, v, D1, attacked, D2, slope, work):
     """Set <F>, its part from the attacked example, <F^2> and <F'> in every lane; `work` has `WORK` times as many entries.
 
-    k is that of smoothed labels, `weight` that of the loss without attack, and `shift` what the attack takes from the margin.
+    k is that of smoothed labels, `weight` that of the loss without attack, `beta` that of a surrogate, and `shift` what the attack
+    takes from the margin, which has the mean m after it. With a surrogate the part has the direction of the attack as its sign.
     """
     raise NotImplementedError(f"{factors!r}: this is for compiled code")
 
 
 @overload(lane_mixed)
-def _lane_mixed(factors, k, weight, shift, m, v, D1, attacked, D2, slope, work):
+def _lane_mixed(factors, k, weight, beta, shift, m, v, D1, attacked, D2, slope, work):
     if factors.instance_class is Factors:
-        return lambda factors, k, weight, shift, m, v, D1, attacked, D2, slope, work: _sums(
+        return lambda factors, k, weight, beta, shift, m, v, D1, attacked, D2, slope, work: _sums(  # noqa: ARG005
             factors, k, weight, shift, m, v, D1, attacked, D2, slope, work
         )
     if factors.instance_class is OwnFactor:
-        return lambda factors, k, weight, shift, m, v, D1, attacked, D2, slope, work: lane_own_averages(  # noqa: ARG005
+        return lambda factors, k, weight, beta, shift, m, v, D1, attacked, D2, slope, work: lane_own_averages(  # noqa: ARG005
             factors, weight, shift, m, v, D1, attacked, D2, slope
         )
-    return lambda factors, k, weight, shift, m, v, D1, attacked, D2, slope, work: lane_averages(  # noqa: ARG005
+    if factors.instance_class is SurrogateFactor:
+        return lambda factors, k, weight, beta, shift, m, v, D1, attacked, D2, slope, work: lane_surrogate_averages(
+            factors, k, weight, beta, shift, m, v, D1, attacked, D2, slope, work
+        )
+    return lambda factors, k, weight, beta, shift, m, v, D1, attacked, D2, slope, work: lane_averages(  # noqa: ARG005
         factors, m, v, D1, D2, slope, work
     )
 
@@ -215,7 +233,7 @@ def attacked_of(factors, D1, attacked):
 
 @overload(attacked_of, inline="always")
 def _attacked_of(factors, D1, attacked):
-    if factors.instance_class in (Factors, OwnFactor):
+    if factors.instance_class in (Factors, OwnFactor, SurrogateFactor):
         return lambda factors, D1, attacked: attacked  # noqa: ARG005
     return lambda factors, D1, attacked: D1  # noqa: ARG005
 
@@ -254,3 +272,65 @@ def _smoothed_factor(factors, k, u):
     if factors.instance_class is OwnFactor:
         return lambda factors, k, u: own_value(factors, u)  # noqa: ARG005
     return lambda factors, k, u: factor(factors.f, u) - (k * factor(factors.slope, u) if factors.smooth else 0.0)
+
+
+def lane_learned(factors, numbers, shift, margin, attacked, total, work):
+    """Set A and F in every lane, of margins after the attack; `work` has ten times as many entries.
+
+    The rows of `numbers` are k, the weight of the loss without attack and beta, each the same in all lanes.
+    """
+    raise NotImplementedError(f"{factors!r}: this is for compiled code")
+
+
+@overload(lane_learned)
+def _lane_learned(factors, numbers, shift, margin, attacked, total, work):
+    if factors.instance_class is SurrogateFactor:
+
+        def both(factors, numbers, shift, margin, attacked, total, work):
+            clean = work[8]
+            for lane in range(LANES):
+                clean[lane] = margin[lane] + shift[lane]
+            lane_surrogate_factors(factors, numbers[0], numbers[1], numbers[2], shift, clean, total, attacked, work)
+
+        return both
+
+    def mixed(factors, numbers, shift, margin, attacked, total, work):
+        k, weight = numbers[0, 0], numbers[1, 0]
+        f, clean, rest = work[0], work[1], work[2]
+        lane_smoothed(factors, k, margin, f, rest)
+        for lane in range(LANES):
+            attacked[lane] = (1.0 - weight) * f[lane]
+            total[lane] = attacked[lane]
+        if weight > 0.0:
+            for lane in range(LANES):
+                clean[lane] = margin[lane] + shift[lane]
+            lane_smoothed(factors, k, clean, f, rest)
+            for lane in range(LANES):
+                total[lane] += weight * f[lane]
+
+    return mixed
+
+
+def learned(factors, k, weight, beta, shift, margin):
+    """Return A and F of a margin after the attack."""
+    raise NotImplementedError(f"{factors!r}: this is for compiled code")
+
+
+@overload(learned)
+def _learned(factors, k, weight, beta, shift, margin):
+    if factors.instance_class is SurrogateFactor:
+
+        def both(factors, k, weight, beta, shift, margin):
+            F, A = surrogate_factors(factors, k, weight, beta, shift, margin + shift)
+            return A, F
+
+        return both
+
+    def mixed(factors, k, weight, beta, shift, margin):
+        attacked = (1.0 - weight) * smoothed_factor(factors, k, margin)
+        total = attacked
+        if weight > 0.0:
+            total += weight * smoothed_factor(factors, k, margin + shift)
+        return attacked, total
+
+    return mixed

@@ -17,7 +17,7 @@ from odeflow.numerics.compilation import LANES, inlined, is_set, kept
 from odeflow.numerics.course import course_at, piece_at
 from odeflow.numerics.elementary import log
 from odeflow.numerics.random_streams import box_muller, from_table, uniform
-from odeflow.order_parameters.perceptron.mixed_averages import lane_smoothed, smoothed_factor
+from odeflow.order_parameters.perceptron.mixed_averages import lane_learned, learned
 from odeflow.order_parameters.perceptron.variants import CONSTANTS, Kind, lane_search, load_search
 
 __all__ = ["Example", "Step", "direct", "reduced"]
@@ -47,6 +47,7 @@ class Example(NamedTuple):
     smoothed: float
     """k of the factor f - k g'."""
     clean_weight: float
+    beta: float
     kind: Kind
 
 
@@ -76,19 +77,21 @@ def _chi_squared(normal, u, d, c):
 def reduced(states, first, last, N, example, step, search, course, start, steps, stop, out):
     """Fill the rows first <= run < last of out, in two coordinates."""
     kind = example.kind
-    half_rho, kappa = example.half_rho, example.clean_weight
+    half_rho = example.half_rho
     epsilon, eta_w, eta_b = example.epsilon, step.eta_w, step.eta_b
     is_random = example.levels.size > 0 or example.fraction < 1.0
     state = np.ones((4, LANES), np.uint64)
     u = np.zeros((_LABEL + 1, LANES))
-    rows = np.zeros((27, LANES))  # of one array, so that the compiler knows that they do not overlap
+    rows = np.zeros((26, LANES))  # of one array, so that the compiler knows that they do not overlap
     z_w, z_perp, chi2, R, b, Q = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
     sign, tau, size, sqrt_v, shift = rows[6], rows[7], rows[8], rows[9], rows[10]
     length, cos, sin = rows[11], rows[12], rows[13]
     # projections of an example on w/|w| and on what of B is orthogonal to it; where the attack goes, and how far it moves x
     xi_1, xi_2, toward_1, toward_2, reach = rows[14], rows[15], rows[16], rows[17], rows[18]
     sum_1, sum_2, spread, pull = rows[19], rows[20], rows[21], rows[22]
-    margin, f, f_plain, work = rows[23], rows[24], rows[25], rows[26]
+    margin, attacked, total = rows[23], rows[24], rows[25]
+    numbers, work = np.empty((3, LANES)), np.zeros((10, LANES))
+    numbers[0], numbers[1], numbers[2] = example.smoothed, example.clean_weight, example.beta
     accepted = np.zeros(LANES, np.bool_)
     scale, constants, searched = np.ones(LANES), np.zeros(CONSTANTS * LANES), np.zeros(6 * LANES)
     load_search(search, constants, searched)
@@ -151,16 +154,11 @@ def reduced(states, first, last, N, example, step, search, course, start, steps,
                         xi_2[lane] = sign[lane] * half_rho * sin[lane] + sqrt_v[lane] * z_perp[lane]
                         shift[lane] = size[lane] * reach[lane]
                         margin[lane] = tau[lane] * (length[lane] * xi_1[lane] - b[lane]) - shift[lane]
-                    lane_smoothed(kind.factors, example.smoothed, margin, f, work)
-                    if kappa > 0.0:
-                        for lane in range(LANES):
-                            margin[lane] += shift[lane]
-                        lane_smoothed(kind.factors, example.smoothed, margin, f_plain, work)
+                    lane_learned(kind.factors, numbers, shift, margin, attacked, total, work)
                     for lane in range(LANES):
-                        attacked = (1.0 - kappa) * f[lane]
-                        delta = tau[lane] * (attacked + kappa * f_plain[lane])
-                        sum_1[lane] += delta * xi_1[lane] - attacked * size[lane] * toward_1[lane]
-                        sum_2[lane] += delta * xi_2[lane] - attacked * size[lane] * toward_2[lane]
+                        delta = tau[lane] * total[lane]
+                        sum_1[lane] += delta * xi_1[lane] - attacked[lane] * size[lane] * toward_1[lane]
+                        sum_2[lane] += delta * xi_2[lane] - attacked[lane] * size[lane] * toward_2[lane]
                         spread[lane] += (delta * sqrt_v[lane]) ** 2
                         pull[lane] += delta
                 # c ~ chi^2 with N - 2 degrees of freedom
@@ -290,10 +288,8 @@ def direct(states, first, last, N, example, step, search, course, start, steps, 
                     # The attack moves xi by -tau epsilon w/|w|, and so x by -tau epsilon |w|; if blind, by -tau epsilon B.
                     shift = size * (R if kind.blind else length)
                     margin = tau * (dot(w, xi) - b) - shift
-                    attacked = tau * (1.0 - kappa) * smoothed_factor(kind.factors, example.smoothed, margin)
-                    delta = attacked
-                    if kappa > 0.0:
-                        delta += tau * kappa * smoothed_factor(kind.factors, example.smoothed, margin + shift)
+                    attacked, whole = learned(kind.factors, example.smoothed, kappa, example.beta, shift, margin)
+                    delta = tau * whole
                     if item == 0:
                         for i in range(N):
                             total[i] = delta * xi[i]

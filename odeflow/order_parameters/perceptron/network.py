@@ -59,11 +59,18 @@ class Perceptron(Network):
             raise ValueError(
                 f"decay_w = {rule.decay_w!r}: allowed is 0 with normalised weights, whose length does not decay"
             )
-        grows = (rule.activation, rule.loss) == ("linear", "squared")
+        if rule.surrogate == "trades":
+            for name, plain in (("attack", "fgsm"), ("clean_weight", 0.0)):
+                if getattr(adversary, name) != plain:
+                    raise ValueError(
+                        f"{name} = {getattr(adversary, name)!r} with surrogate = 'trades': allowed is {plain!r}, because its attack is "
+                        "on the outputs' difference, and the loss on the example as it is has the weight 1"
+                    )
+        grows = rule.activation == "linear" and (rule.loss == "squared" or rule.surrogate != "none")
         if grows and isinstance(adversary.law, Continuous) and not adversary.law.has_mean_square:
             raise ValueError(
                 f"law = {adversary.law!r} has no finite mean square: allowed is one that has, because the update grows with "
-                "the size of the attack for activation = 'linear' with loss = 'squared'"
+                "the size of the attack for activation = 'linear' with loss = 'squared' or a surrogate"
             )
 
     def check_points(self, rule: LearningRule, adversary: Adversary, points: Points) -> None:
@@ -74,6 +81,10 @@ class Perceptron(Network):
         if rule.loss not in ("squared", "logistic") or rule.activation == "sign" or rule.factor is not None:
             kind = ", ".join(f"{name} = {getattr(rule, name)!r}" for name in ("loss", "activation", "factor"))
             only["smoothing"] = points["smoothing"] == 0, f"0 with {kind}"
+        if rule.surrogate == "none":
+            only["beta"] = points["beta"] == 0, "0 with surrogate = 'none'"
+        if rule.surrogate == "trades":
+            only["clean_weight"] = points["clean_weight"] == 0, "0 with surrogate = 'trades'"
         for name, (good, allowed) in only.items():
             if not np.all(good):
                 raise ValueError(f"{name} = {float(points[name][~good][0])!r}: allowed is {allowed}")
@@ -225,7 +236,7 @@ class Perceptron(Network):
         example = monte_carlo.Example(
             mixture.p, mixture.rho / 2, mixture.v1 + noise, mixture.v2 + noise,
             largest(adversary.epsilon), adversary.epsilon_ratio, adversary.fraction, levels, factors,
-            rule.label_noise, float(smoothed_share(rule.loss, rule.smoothing)), adversary.clean_weight,
+            rule.label_noise, float(smoothed_share(rule.loss, rule.smoothing)), adversary.clean_weight, rule.beta,
             kind_of(rule, adversary, parameters(rule, adversary)),
         )  # fmt: skip
         step = monte_carlo.Step(largest(rule.eta_w), largest(rule.eta_b), rule.decay_w, rule.decay_b, int(rule.batch))

@@ -6,7 +6,7 @@ The examples are in groups that are attacked alike, of a cluster c and a label :
 derivatives by m are Gaussian averages with Hermite polynomials, :math:`\partial_m^k \langle f\rangle =
 v^{-k/2} \langle f\,\mathrm{He}_k((u-m)/\sqrt v)\rangle`; those by v follow from the heat equation, :math:`\partial_v =
 \tfrac12 \partial_m^2`. Exact as N grows; the averages are converged to rounding. Where the loss on examples without attack has a
-weight, or the learning rates follow the state, the Jacobian is by differences, with errors of about 1e-10.
+weight, the loss has a surrogate, or the learning rates follow the state, the Jacobian is by differences, with errors of about 1e-10.
 """
 
 from __future__ import annotations
@@ -82,11 +82,14 @@ def unchecked_rates(
     for group in _groups(mixture, rule, adversary):
         share, cluster, tau, variance, _ = group
         m, v, shift, of_B = _law(R, b, Q, mixture, adversary, group)
-        attacked, attacked_slope, _, _ = _averages(rule, m, v)
-        clean, clean_slope, _, _ = _averages(rule, m + shift, v) if kappa else (attacked, attacked_slope, 0, 0)
-        attacked = (1 - kappa) * attacked
-        D1, slope = attacked + kappa * clean, (1 - kappa) * attacked_slope + kappa * clean_slope
-        D2 = _averages(rule, m, v, power=2, shift=shift, clean_weight=kappa)[0]
+        if rule.surrogate == "none":
+            attacked, attacked_slope, _, _ = _averages(rule, m, v)
+            clean, clean_slope, _, _ = _averages(rule, m + shift, v) if kappa else (attacked, attacked_slope, 0, 0)
+            attacked = (1 - kappa) * attacked
+            D1, slope = attacked + kappa * clean, (1 - kappa) * attacked_slope + kappa * clean_slope
+            D2 = _averages(rule, m, v, power=2, shift=shift, clean_weight=kappa)[0]
+        else:
+            D1, attacked, D2, slope = _surrogate_averages(rule, m + shift, v, shift, kappa)
         signed = tau * cluster * mixture.rho / 2
         along_B = along_B + share * (signed * D1 - of_B * attacked + variance * R * slope)
         along_w = along_w + share * (signed * R * D1 - shift * attacked + variance * Q * slope)
@@ -163,7 +166,7 @@ def unchecked_jacobian(
     if _is_seed(rule, adversary):
         return _seed_jacobian(R, b, mixture, rule, adversary)
     n = 2 if rule.normalised else 3
-    if adversary.clean_weight or rule.steps != "constant":
+    if adversary.clean_weight or rule.surrogate != "none" or rule.steps != "constant":
         return _differences(R, b, Q, mixture, rule, adversary)
     root = np.sqrt(Q)
     along_B, along_w, squares, pull = (np.zeros((*R.shape, 3)) for _ in range(4))  # derivatives by R, b, Q
@@ -320,25 +323,42 @@ def _averages(
     """
     from odeflow.order_parameters.perceptron.variant_averages import plain_factor
 
-    m, s = m[..., None], np.sqrt(v)[..., None]
-    shift = np.broadcast_to(shift, m.shape[:-1])[..., None]
+    shift = np.broadcast_to(shift, m.shape)[..., None]
     places = np.array(_BREAKS)
     if rule.factor is not None:
         places = np.concatenate([2 * rule.factor.scale * places, rule.factor.kinks])
-    breaks = np.broadcast_to(places, (*m.shape[:-1], places.size))
-    edges = np.concatenate([m + s * np.array(_SIGMAS), breaks, *([breaks - shift] if clean_weight else [])], -1)
-    edges = np.sort(np.clip(edges, m + s * _SIGMAS[0], m + s * _SIGMAS[-1]), axis=-1)
-    low, half = edges[..., :-1, None], np.diff(edges, axis=-1)[..., None] / 2
-    u = low + half * (1 + _NODES)
-    t = (u - m[..., None]) / s[..., None]
-    density = np.exp(-t * t / 2) / math.sqrt(2 * math.pi) / s[..., None] * half * _WEIGHTS
+    u, t, density = _quadrature(m, v, [places, *([places - shift] if clean_weight else [])])
     factor = plain_factor(rule, u)
     if clean_weight:
         factor = (1 - clean_weight) * factor + clean_weight * plain_factor(rule, u + shift[..., None])
     weighted = density * factor**power
     hermite = (np.ones_like(t), t, t * t - 1, t * (t * t - 3))
-    s = s[..., 0]
-    return tuple(np.sum(weighted * H, axis=(-2, -1)) / s**k for k, H in enumerate(hermite))
+    return tuple(np.sum(weighted * H, axis=(-2, -1)) / np.sqrt(v) ** k for k, H in enumerate(hermite))
+
+
+def _surrogate_averages(
+    rule: LearningRule, m: Array, v: Array, shift: Array, clean_weight: float
+) -> tuple[Array, Array, Array, Array]:
+    """Return <F>, <A>, <F^2> and <F'> for margins u ~ N(m, v) before the attack."""
+    from odeflow.order_parameters.perceptron.surrogate_averages import plain_surrogate_factors
+
+    a, places = shift[..., None], np.array(_BREAKS)
+    u, t, density = _quadrature(m, v, [places, places - a, places + a])
+    F, A = plain_surrogate_factors(rule, u, a[..., None], clean_weight)
+    D1, part, D2, slope = (np.sum(density * f, axis=(-2, -1)) for f in (F, A, F * F, F * t))
+    return D1, part, D2, slope / np.sqrt(v)
+
+
+def _quadrature(m: Array, v: Array, places: list[Array]) -> tuple[Array, Array, Array]:
+    """Return nodes between some places, the same in units of the standard deviation from m, and their weights for N(m, v)."""
+    m, s = m[..., None], np.sqrt(v)[..., None]
+    breaks = [np.broadcast_to(place, (*m.shape[:-1], place.shape[-1])) for place in places]
+    edges = np.concatenate([m + s * np.array(_SIGMAS), *breaks], -1)
+    edges = np.sort(np.clip(edges, m + s * _SIGMAS[0], m + s * _SIGMAS[-1]), axis=-1)
+    low, half = edges[..., :-1, None], np.diff(edges, axis=-1)[..., None] / 2
+    u = low + half * (1 + _NODES)
+    t = (u - m[..., None]) / s[..., None]
+    return u, t, np.exp(-t * t / 2) / math.sqrt(2 * math.pi) / s[..., None] * half * _WEIGHTS
 
 
 def _seed_rates(

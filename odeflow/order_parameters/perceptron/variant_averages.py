@@ -33,13 +33,16 @@ __all__ = [
     "UpdateFactor",
     "averages",
     "below",
+    "erf_and_slope",
     "factor",
     "lane_averages",
     "lane_factors",
     "law_scales",
+    "logistic",
     "output_slope",
     "plain_factor",
     "smoothed_share",
+    "tanh_and_slope",
     "update_factor",
 ]
 
@@ -175,7 +178,7 @@ def plain_factor(rule: LearningRule, u: npt.NDArray[np.float64]) -> npt.NDArray[
 
 
 @inlined
-def _erf_and_slope(u):
+def erf_and_slope(u):
     """Return 1 - erf(u), erf(u) and g'(u) = (2/sqrt(pi)) exp(-u^2)."""
     gauss = exp(-u * u)
     tail = gauss * erfcx(abs(u))
@@ -184,7 +187,7 @@ def _erf_and_slope(u):
 
 
 @inlined
-def _tanh_and_slope(u):
+def tanh_and_slope(u):
     """Return 1 - tanh(u), tanh(u) and its derivative, without cancellation."""
     small = exp(-2.0 * abs(u))
     lower = 2.0 * small / (1.0 + small)
@@ -193,7 +196,7 @@ def _tanh_and_slope(u):
 
 
 @inlined
-def _logistic(s):
+def logistic(s):
     """Return 1 / (1 + e^s)."""
     small = exp(-abs(s))
     return (small if s >= 0 else 1.0) / (1.0 + small)
@@ -201,31 +204,31 @@ def _logistic(s):
 
 @inlined
 def _erf_squared(u):
-    upper, _, slope = _erf_and_slope(u)
+    upper, _, slope = erf_and_slope(u)
     return upper * slope
 
 
 @inlined
 def _tanh_squared(u):
-    upper, _, slope = _tanh_and_slope(u)
+    upper, _, slope = tanh_and_slope(u)
     return upper * slope
 
 
 @inlined
 def _tanh_slope(u):
-    return _tanh_and_slope(u)[2]
+    return tanh_and_slope(u)[2]
 
 
 @inlined
 def _erf_logistic(u):
-    _, g, slope = _erf_and_slope(u)
-    return slope * _logistic(g)
+    _, g, slope = erf_and_slope(u)
+    return slope * logistic(g)
 
 
 @inlined
 def _tanh_logistic(u):
-    _, g, slope = _tanh_and_slope(u)
-    return slope * _logistic(g)
+    _, g, slope = tanh_and_slope(u)
+    return slope * logistic(g)
 
 
 @inlined
@@ -236,7 +239,7 @@ def factor(how, u):
     if how.family == CLOSED_LINE:
         return how.a + how.c * u
     if how.family == CLOSED_SLOPE:
-        return _erf_and_slope(u)[2]
+        return erf_and_slope(u)[2]
     if how.family == CLOSED_ERF or how.function == _ERF_SQUARED:
         return _erf_squared(u)
     if how.function == _TANH_SQUARED:
@@ -244,7 +247,7 @@ def factor(how, u):
     if how.function == _TANH_SLOPE:
         return _tanh_slope(u)
     if how.function == LINEAR_LOGISTIC:
-        return _logistic(u)
+        return logistic(u)
     if how.function == _ERF_LOGISTIC:
         return _erf_logistic(u)
     return _tanh_logistic(u)
@@ -258,7 +261,7 @@ def lane_factors(how, u, out):
             out[lane] = how.a + how.c * u[lane]
     elif how.family == CLOSED_SLOPE:
         for lane in range(LANES):
-            out[lane] = _erf_and_slope(u[lane])[2]
+            out[lane] = erf_and_slope(u[lane])[2]
     elif how.family == CLOSED_ERF or how.function == _ERF_SQUARED:
         for lane in range(LANES):
             out[lane] = _erf_squared(u[lane])
@@ -270,7 +273,7 @@ def lane_factors(how, u, out):
             out[lane] = _tanh_slope(u[lane])
     elif how.function == LINEAR_LOGISTIC:
         for lane in range(LANES):
-            out[lane] = _logistic(u[lane])
+            out[lane] = logistic(u[lane])
     elif how.function == _ERF_LOGISTIC:
         for lane in range(LANES):
             out[lane] = _erf_logistic(u[lane])

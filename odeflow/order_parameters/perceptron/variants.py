@@ -14,7 +14,8 @@ and :math:`\delta = \tau F(u)`, the averages :math:`D_1 = \langle F\rangle`, :ma
     \langle \delta^2 v\rangle &= \langle v D_2 \rangle
 
 where the outer averages are over clusters, labels and sizes of the attack, and a blind attack has :math:`\varepsilon` for
-:math:`\varepsilon R/\sqrt Q`. With batches of n examples
+:math:`\varepsilon R/\sqrt Q`. With a surrogate, :math:`\tilde D_1 = \langle A\rangle` of
+`odeflow.order_parameters.perceptron.surrogate_averages`. With batches of n examples
 
 .. math::
     dR/d\alpha = \eta_w (\langle\delta\,\tilde\xi\cdot B\rangle - \lambda_w R), \qquad
@@ -44,13 +45,14 @@ if TYPE_CHECKING:
     from odeflow.model import Adversary, LearningRule
     from odeflow.order_parameters.base import Points
     from odeflow.order_parameters.perceptron.own_factor import OwnFactor
+    from odeflow.order_parameters.perceptron.surrogate_averages import SurrogateFactor
     from odeflow.order_parameters.perceptron.variant_averages import UpdateFactor
 
 __all__ = ["CONSTANTS", "PARAMETERS", "Constant", "Kind", "VariantModel", "kind_of", "lane_search", "load_search"]
 
 PARAMETERS = (
     "p", "rho", "v1", "v2", "eta_w", "eta_b", "epsilon", "second_order", "fraction", "decay_w", "decay_b", "batch",
-    "label_noise", "input_noise", "smoothing", "epsilon_ratio", "clean_weight", "R0", "b0", "Q0",
+    "label_noise", "input_noise", "smoothing", "beta", "epsilon_ratio", "clean_weight", "R0", "b0", "Q0",
 )  # fmt: skip
 """Columns of `VariantModel.parameters`."""
 
@@ -59,8 +61,8 @@ _R, _B, _Q = range(3)  # rows of the state; without _Q for normalised weights
 # rows of constants: the parameters; the scratch space and the sums over groups of examples, with rows of their own
 (
     _HALF_RHO, _EPSILON, _RATIO, _FRACTION, _ETA_W, _ETA_W_SQUARED, _ETA_B, _DECAY_W, _DECAY_B, _P, _V1, _V2,
-    _LABEL_NOISE, _SMOOTHED, _CLEAN_WEIGHT, _NOISE, _SCRATCH,
-) = range(17)  # fmt: skip
+    _LABEL_NOISE, _SMOOTHED, _CLEAN_WEIGHT, _BETA, _NOISE, _SCRATCH,
+) = range(18)  # fmt: skip
 _MEAN, _VARIANCE, _OF_B, _SHIFT, _SHARE, _D1, _ATTACKED, _D2, _SLOPE, _WORK = range(10)  # of the scratch space
 _SUMS = _SCRATCH + _WORK + WORK
 _ALONG_B, _ALONG_W, _SQUARES, _PULL, _BY_R, _BY_Q, _SCALE = range(7)  # of the sums
@@ -72,7 +74,7 @@ _DISTANCE = STEPS.index("polyak")
 class Kind(NamedTuple):
     """What all trajectories of a batch have in common. What only some have does not change the others' numbers."""
 
-    factors: UpdateFactor | Factors | OwnFactor
+    factors: UpdateFactor | Factors | OwnFactor | SurrogateFactor
     """What the update's factor is made of."""
     normalised: bool
     """Variables R, b if True, else R, b, Q."""
@@ -127,7 +129,7 @@ def _load(system, index, lane, constants, y):
     def load(system, index, lane, constants, y):
         (
             p, rho, v1, v2, eta_w, eta_b, epsilon, second_order, fraction, decay_w, decay_b, batch,
-            label_noise, input_noise, smoothing, epsilon_ratio, clean_weight, R0, b0, Q0,
+            label_noise, input_noise, smoothing, beta, epsilon_ratio, clean_weight, R0, b0, Q0,
         ) = system.parameters[index]  # fmt: skip
         constants[_HALF_RHO * LANES + lane] = rho / 2
         constants[_RATIO * LANES + lane] = epsilon_ratio
@@ -144,6 +146,7 @@ def _load(system, index, lane, constants, y):
         constants[_LABEL_NOISE * LANES + lane] = label_noise
         constants[_SMOOTHED * LANES + lane] = smoothing if system.kind.squared else 0.5 * smoothing
         constants[_CLEAN_WEIGHT * LANES + lane] = clean_weight
+        constants[_BETA * LANES + lane] = beta
         y[_R * LANES + lane] = R0
         y[_B * LANES + lane] = b0
         if not system.kind.normalised:
@@ -214,6 +217,7 @@ def _derivative(system, constants, y, dydt):
         work = scratch[_WORK:]
         k = constants[_SMOOTHED * LANES : (_SMOOTHED + 1) * LANES]
         weight = constants[_CLEAN_WEIGHT * LANES : (_CLEAN_WEIGHT + 1) * LANES]
+        beta = constants[_BETA * LANES : (_BETA + 1) * LANES]
         sums = constants[_SUMS * LANES : CONSTANTS * LANES].reshape(CONSTANTS - _SUMS, LANES)
         along_B, along_w, squares, pull = sums[_ALONG_B], sums[_ALONG_W], sums[_SQUARES], sums[_PULL]
         by_R, by_Q, scale = sums[_BY_R], sums[_BY_Q], sums[_SCALE]
@@ -239,7 +243,7 @@ def _derivative(system, constants, y, dydt):
                     shift[lane] = size * (R if kind.blind else root)
                     m[lane] = agree * half_rho * R - shift[lane] - tau * b
                     v[lane] = constants[(_V1 + cluster) * LANES + lane] * Q
-                lane_mixed(kind.factors, k, weight, shift, m, v, D1, attacked, D2, slope, work)
+                lane_mixed(kind.factors, k, weight, beta, shift, m, v, D1, attacked, D2, slope, work)
                 for lane in range(LANES):
                     R = y[_R * LANES + lane]
                     Q = 1.0 if kind.normalised else max(y[_Q * LANES + lane], 1e-300)
