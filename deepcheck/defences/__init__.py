@@ -4,7 +4,24 @@ import deepcheck._torch  # noqa: F401
 from deepcheck.defences.base import Adaptive, Defence
 from deepcheck.defences.bit_depth import BitDepth
 from deepcheck.defences.gaussian_noise import GaussianNoise
+from deepcheck.defences.jpeg import JPEG
+from deepcheck.defences.median import Median
+from deepcheck.defences.noise_ensemble import NoiseEnsemble
 from deepcheck.defences.registry import DEFENCES
+from deepcheck.defences.resize_pad import ResizePad
 from deepcheck.defences.wrappers import BPDA, EOT, Behind
 
-__all__ = ["BPDA", "DEFENCES", "EOT", "Adaptive", "Behind", "BitDepth", "Defence", "GaussianNoise"]
+__all__ = [
+    "BPDA",
+    "DEFENCES",
+    "EOT",
+    "JPEG",
+    "Adaptive",
+    "Behind",
+    "BitDepth",
+    "Defence",
+    "GaussianNoise",
+    "Median",
+    "NoiseEnsemble",
+    "ResizePad",
+]
