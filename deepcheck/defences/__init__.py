@@ -6,13 +6,18 @@ from deepcheck.defences.bit_depth import BitDepth
 from deepcheck.defences.defense_gan import DefenseGAN
 from deepcheck.defences.gaussian_noise import GaussianNoise
 from deepcheck.defences.on_manifold import OnManifold
+from deepcheck.defences.jpeg import JPEG
+from deepcheck.defences.median import Median
+from deepcheck.defences.noise_ensemble import NoiseEnsemble
 from deepcheck.defences.registry import DEFENCES
+from deepcheck.defences.resize_pad import ResizePad
 from deepcheck.defences.wrappers import BPDA, EOT, Behind
 
 __all__ = [
     "BPDA",
     "DEFENCES",
     "EOT",
+    "JPEG",
     "Adaptive",
     "Behind",
     "BitDepth",
@@ -20,4 +25,8 @@ __all__ = [
     "DefenseGAN",
     "GaussianNoise",
     "OnManifold",
+    "GaussianNoise",
+    "Median",
+    "NoiseEnsemble",
+    "ResizePad",
 ]

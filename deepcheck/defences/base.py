@@ -32,9 +32,9 @@ class Defence(nn.Module, ABC):
         Of a random one: from the same seed it draws the same numbers, call after call on batches of the same sizes.
     """
 
-    random: ClassVar[bool] = False
+    random: bool = False
     """Whether the same images give other logits in the next call."""
-    has_gradient: ClassVar[bool] = True
+    has_gradient: bool = True
     """Whether the logits have a useful gradient by the images."""
 
     def __init__(self, net: Model, *, seed: int = 0) -> None:

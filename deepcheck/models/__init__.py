@@ -19,6 +19,7 @@ from deepcheck.models.convolutional import conv_leaky, conv_small, conv_threshol
 from deepcheck.models.ensemble import Ensemble
 from deepcheck.models.linear import linear
 from deepcheck.models.network import Network
+from deepcheck.models.noise import Noise, checked_noise
 from deepcheck.models.normalisation import Normalisation, checked_channels
 from deepcheck.models.residual import preact_resnet18, resnet_ccat, wrn28_10
 from odeflow.model import checked_count
@@ -50,6 +51,7 @@ def build(
     generator: torch.Generator | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    noise: Sequence[float] | None = None,
     **options: int,
 ) -> Network:
     """Return a network with random weights, on the CPU, in training mode.
@@ -84,6 +86,10 @@ def build(
     mean, std
         What is subtracted from each channel of the images, which are in [0, 1], and by what it is divided; one number
         per channel, std > 0. If one of them is given, the other is 0 or 1. None: no normalisation.
+    noise
+        Standard deviations, >= 0, of Gaussian noise before the first convolution and before each of the others, in training
+        and at test: [0.2, 0.1], say; of the linear classifier the first goes to the image. A network that has it is random; see
+        `deepcheck.models.noise`. Its seed is drawn after the weights. None: no noise.
     **options
         See the table; whole numbers >= 1.
 
@@ -107,11 +113,13 @@ def build(
         raise ValueError(f"name = {name!r} is unknown{_guess(name, NAMES)}: allowed is one of {', '.join(NAMES)}")
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f"generator = {generator!r} is of the wrong type: allowed is a torch.Generator, or None")
-    network = _without_weights(name, num_classes, in_shape, mean, std, options)
+    network = _without_weights(name, num_classes, in_shape, mean, std, noise, options)
     if generator is None:
         generator = _fresh_generator()
     for module in (network.body, network.head):
         _initialise(module.to_empty(device="cpu"), generator)
+    if network.noise is not None:
+        network.noise.reseed(int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device)))
     return network
 
 
@@ -121,6 +129,7 @@ def _without_weights(
     in_shape: Sequence[int],
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    noise: Sequence[float] | None,
     options: dict[str, int],
 ) -> Network:
     """Return a network whose body and head are on the meta device: they have shapes and take no memory."""
@@ -137,7 +146,10 @@ def _without_weights(
         body, d = make_body(shape, **options)
         head = nn.Linear(d, num_classes)
     spec = {"name": name, "num_classes": num_classes, "in_shape": list(shape), **options, "mean": mean, "std": std}
-    return Network(spec, normalisation, body, head)
+    if noise is None:
+        return Network(spec, normalisation, body, head)
+    first, inner = spec["noise"] = checked_noise(noise)
+    return Network(spec, normalisation, body, head, Noise(first, inner))
 
 
 def from_spec(spec: Mapping[str, Any]) -> Network:
@@ -179,13 +191,13 @@ def shapes_of(spec: Mapping[str, Any], *, tensors: int) -> dict[str, torch.Size]
             return {f"_members.{k}.{name}": shape for k, one in enumerate(found) for name, shape in one.items()}
         arguments = dict(spec)
         name, num_classes, in_shape = (arguments.pop(key) for key in ("name", "num_classes", "in_shape"))
-        mean, std = (arguments.pop(key, None) for key in ("mean", "std"))
+        mean, std, noise = (arguments.pop(key, None) for key in ("mean", "std", "noise"))
         if name not in NAMES:
             raise ValueError(f"name = {name!r} is unknown")
         for key in ("blocks", "depth"):
             if checked_count(key, arguments.get(key, 1), 1) > tensors:
                 raise ValueError(f"{key} = {arguments[key]} for {tensors} tensors")
-        network = _without_weights(name, num_classes, in_shape, mean, std, arguments)
+        network = _without_weights(name, num_classes, in_shape, mean, std, noise, arguments)
     except KeyError as error:
         raise ValueError(f"{error.args[0]} is missing") from None
     except (TypeError, RuntimeError, OverflowError, RecursionError) as error:
@@ -240,7 +252,7 @@ def _checked_options(given: dict[str, int], make_body: Callable[..., Any], name:
     options = {
         parameter.name: parameter.default for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY
     }
-    allowed = (*options, "mean", "std", "generator")
+    allowed = (*options, "mean", "std", "noise", "generator")
     for option, value in given.items():
         if option not in options:
             raise TypeError(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from deepcheck.models.noise import Noise
+
 __all__ = ["Network"]
 
 
@@ -23,9 +25,21 @@ class Network(nn.Module):
         From these to features, shape (n, d).
     head
         From features to logits, shape (n, num_classes).
+    noise
+        What adds noise before the layers; None: nothing does.
     """
 
-    def __init__(self, spec: dict[str, Any], normalisation: nn.Module, body: nn.Module, head: nn.Linear) -> None:
+    noise: Noise | None
+    """What adds noise before the layers, so that the network is random; or None."""
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        normalisation: nn.Module,
+        body: nn.Module,
+        head: nn.Linear,
+        noise: Noise | None = None,
+    ) -> None:
         super().__init__()
         self._spec = copy.deepcopy(spec)
         channels, height, width = spec["in_shape"]
@@ -34,6 +48,9 @@ class Network(nn.Module):
         self.normalisation = normalisation
         self.body = body
         self.head = head
+        self.noise = noise
+        if noise is not None:
+            noise.put_into(body, head)
 
     @property
     def spec(self) -> dict[str, Any]:

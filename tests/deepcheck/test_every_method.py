@@ -78,7 +78,7 @@ class Batch:
         self.noise = torch.Generator().manual_seed(0)
         one = short(name, model="preact_resnet18", width=2, batch_size=n, learning_rate=0.05)  # with batch norm
         network = one.method.network(
-            lambda: models.build("preact_resnet18", 10, (1, 8, 8), generator=source, channels=2)
+            lambda **more: models.build("preact_resnet18", 10, (1, 8, 8), generator=source, channels=2, **more)
         )
         self.learner = Learner(one, network.to(device).train(), self.noise, Group())
 

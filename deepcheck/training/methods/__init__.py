@@ -18,6 +18,7 @@ from deepcheck.training.methods.non_robust_at import NonRobustAT
 from deepcheck.training.methods.random_at import RandomAT
 from deepcheck.training.methods.ig_norm import IGNorm
 from deepcheck.training.methods.ig_sum_norm import IGSumNorm
+from deepcheck.training.methods.noise_layers import NoiseLayers
 from deepcheck.training.methods.standard import Standard
 from deepcheck.training.methods.trades import Trades
 from deepcheck.training.methods.vertex_mixup import VertexMixup
@@ -40,5 +41,6 @@ METHODS: dict[str, type[Method]] = {
     "llr": LLR,
     "ig_norm": IGNorm,
     "ig_sum_norm": IGSumNorm,
+    "noise_layers": NoiseLayers,
 }
 """All training methods by name."""
