@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from deepcheck.attacks.spatial.sampling import checked_pictures
+from deepcheck.corruptions.filters import along
 from odeflow.model import checked_count
 
 __all__ = ["CHROMINANCE", "LUMINANCE", "jpeg", "quantisation"]
@@ -127,9 +128,8 @@ def _cosines() -> Tensor:
 
 
 def _both(blocks: Tensor, matrix: Tensor) -> Tensor:
-    """Return matrix B matrix^T for every block B: sums in a fixed order, so that no result depends on the other blocks."""
-    rows = sum(matrix[:, k, None] * blocks[..., k, None, :] for k in range(8))
-    return sum(matrix[:, k] * rows[..., k, None] for k in range(8))  # type: ignore[return-value, index]
+    """Return matrix B matrix^T for every block B."""
+    return along(along(blocks, matrix, -2), matrix, -1)
 
 
 def _extended(x: Tensor, multiple: int) -> Tensor:
