@@ -13,6 +13,7 @@ import tyro
 
 from deepcheck.checks import CheckpointError
 from deepcheck.commands.attack_flags import DEFAULT, command_of, named_attack
+from deepcheck.commands.corrupt import Corrupt
 from deepcheck.commands.distal import Distal
 from deepcheck.commands.evaluate import Evaluate
 from deepcheck.commands.explain import Explain
@@ -29,7 +30,7 @@ from odeflow.provenance import SaveError, package_version
 
 __all__ = ["main"]
 
-COMMANDS = ("train", "export", "attack", "evaluate", "distal", "explain", "generator", "methods")
+COMMANDS = ("train", "export", "attack", "evaluate", "distal", "corrupt", "explain", "generator", "methods")
 
 EXAMPLES = {
     "": (
@@ -60,6 +61,12 @@ EXAMPLES = {
         "evaluate runs/mnist_at --out records.nc --plot attacks.pdf",
         "evaluate runs/mnist_at --suite standard --epsilon 0.3 --state state --entry mnist_at.json",
         "evaluate runs/mnist_at --suite linf --examples 200 --steps 200 --restarts 2",
+    ),
+    "corrupt": (
+        "corrupt --list",
+        "corrupt runs/mnist_at --out at.nc --baseline standard.nc",
+        "corrupt runs/mnist_at --corruptions fog contrast brightness --severities 1 3 5 --pictures corrupted.pdf",
+        "corrupt runs/mnist_at --corruptions all --plot corruptions.pdf",
     ),
     "distal": ("distal runs/mnist_at --plot distal.pdf", "distal runs/mnist_at --epsilon 0.3 --count 200"),
     "generator": (
@@ -119,6 +126,7 @@ def types_of(arguments: list[str]) -> Any:
         | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[attack, tyro.conf.subcommand("attack")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Corrupt, tyro.conf.subcommand("corrupt")]
         | Annotated[Distal, tyro.conf.subcommand("distal")]
         | Annotated[Generator, tyro.conf.subcommand("generator", default=generator)]
         | Annotated[Explain, tyro.conf.subcommand("explain")]

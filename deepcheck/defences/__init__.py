@@ -5,10 +5,10 @@ from deepcheck.defences.base import Adaptive, Defence
 from deepcheck.defences.bit_depth import BitDepth
 from deepcheck.defences.defense_gan import DefenseGAN
 from deepcheck.defences.gaussian_noise import GaussianNoise
-from deepcheck.defences.on_manifold import OnManifold
 from deepcheck.defences.jpeg import JPEG
 from deepcheck.defences.median import Median
 from deepcheck.defences.noise_ensemble import NoiseEnsemble
+from deepcheck.defences.on_manifold import OnManifold
 from deepcheck.defences.registry import DEFENCES
 from deepcheck.defences.resize_pad import ResizePad
 from deepcheck.defences.wrappers import BPDA, EOT, Behind
@@ -24,9 +24,8 @@ __all__ = [
     "Defence",
     "DefenseGAN",
     "GaussianNoise",
-    "OnManifold",
-    "GaussianNoise",
     "Median",
     "NoiseEnsemble",
+    "OnManifold",
     "ResizePad",
 ]

@@ -1,6 +1,12 @@
 """Evaluation: attack, record every attacked example, and compute every published number from the records."""
 
 import deepcheck._torch  # noqa: F401
+from deepcheck.evaluation.corrupted import (
+    corrupted_images,
+    corruption_errors,
+    format_corruption_table,
+    mean_corruption_error,
+)
 from deepcheck.evaluation.detection import (
     detection,
     false_positive_rate,
@@ -51,15 +57,19 @@ __all__ = [
     "checked",
     "confidence_attack",
     "confidence_threshold",
+    "corrupted_images",
+    "corruption_errors",
     "curve_area",
     "detection",
     "distal",
     "evaluate",
     "false_positive_rate",
     "format_attack_table",
+    "format_corruption_table",
     "format_summary",
     "joined",
     "looked_at",
+    "mean_corruption_error",
     "negative_confidences",
     "negative_scores",
     "noise_images",

@@ -31,7 +31,7 @@ from odeflow.numerics.memory import check_memory
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["evaluate", "predictions", "record", "split"]
+__all__ = ["evaluate", "images_in", "named_data", "predictions", "record", "split"]
 
 _LOG = logging.getLogger(__name__)
 _RECORD_BYTES = 64  # of an example after a restart
@@ -159,7 +159,7 @@ def evaluate(
         seed=str(seed),
         device=describe(device),
         configuration={
-            "data": {**_named(images, x, y), "examples": examples, "validation": validation},
+            "data": {**named_data(images, x, y), "examples": examples, "validation": validation},
             "attacks": described(planned),
             "search": {"precision": precision, "channels_last": channels_last},
             **({"detectors": {name: repr(one) for name, one in detectors.items()}} if detectors else {}),
@@ -193,7 +193,7 @@ def split(
     """
     checked_count("examples", examples, 1)
     checked_count("validation", validation, 0)
-    count = _count(images)
+    count = images_in(images)
     if examples + validation > count:
         name = images.name if isinstance(images, Images) else "the tensors given"
         raise ValueError(
@@ -322,7 +322,7 @@ def _restart_random(model: Model, seed: int, name: str) -> None:
         model.reseed(stream(seed, f"defence {name}", torch.device("cpu")).initial_seed())
 
 
-def _count(images: Images | Tensors) -> int:
+def images_in(images: Images | Tensors) -> int:
     """Return the number of test images, of the data set or of tensors that are allowed."""
     if isinstance(images, Images):
         return len(images.test_images)
@@ -340,10 +340,10 @@ def _sizes(images: Images | Tensors, examples: int | None, validation: int | Non
     if isinstance(images, Images):
         return 1000 if examples is None else examples, 1000 if validation is None else validation
     apart = 0 if validation is None else checked_count("validation", validation, 0)
-    return _count(images) - apart if examples is None else examples, apart
+    return images_in(images) - apart if examples is None else examples, apart
 
 
-def _named(images: Images | Tensors, x: Tensor, y: Tensor) -> dict[str, str]:
+def named_data(images: Images | Tensors, x: Tensor, y: Tensor) -> dict[str, str]:
     """Return what the images were: a name, or of tensors a digest of what was attacked."""
     if isinstance(images, Images):
         return {"name": images.name}

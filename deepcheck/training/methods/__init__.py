@@ -12,13 +12,13 @@ from deepcheck.training.methods.ccat import CCAT
 from deepcheck.training.methods.cure import CURE
 from deepcheck.training.methods.fast_at import FastAT
 from deepcheck.training.methods.free_at import FreeAT
-from deepcheck.training.methods.interpolated_at import InterpolatedAT
-from deepcheck.training.methods.llr import LLR
-from deepcheck.training.methods.non_robust_at import NonRobustAT
-from deepcheck.training.methods.random_at import RandomAT
 from deepcheck.training.methods.ig_norm import IGNorm
 from deepcheck.training.methods.ig_sum_norm import IGSumNorm
+from deepcheck.training.methods.interpolated_at import InterpolatedAT
+from deepcheck.training.methods.llr import LLR
 from deepcheck.training.methods.noise_layers import NoiseLayers
+from deepcheck.training.methods.non_robust_at import NonRobustAT
+from deepcheck.training.methods.random_at import RandomAT
 from deepcheck.training.methods.standard import Standard
 from deepcheck.training.methods.trades import Trades
 from deepcheck.training.methods.vertex_mixup import VertexMixup

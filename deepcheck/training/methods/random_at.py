@@ -118,7 +118,7 @@ def _of_scipy(name: str, given: tuple[float, ...]) -> Continuous:
     kind = getattr(stats, name, None)
     if not isinstance(kind, stats.rv_continuous):
         allowed = "uniform, discrete, or a continuous distribution of scipy.stats"
-        raise ValueError(f"radius_law = {name!r} is unknown: allowed is {allowed}")
+        raise ValueError(f"radius_law = {name!r} is unknown: allowed is {allowed}")  # noqa: TRY004
     try:
         return Continuous(kind(*given))
     except TypeError as error:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from deepcheck import checkpoint
+from deepcheck.cli import COMMANDS
 from deepcheck.commands import common
 from deepcheck.data import DataError, load
 from deepcheck.training import METHODS
@@ -114,7 +115,7 @@ def owners(setting: str) -> str:
         ("generator --dataset svhn", "dataset = 'svhn' is unknown: allowed is one of mnist, cifar10, digits"),
         (
             "frobnicate",
-            "COMMAND = 'frobnicate' is unknown: allowed is one of train, export, attack, evaluate, distal, generator, methods",
+            f"COMMAND = 'frobnicate' is unknown: allowed is one of {', '.join(COMMANDS)}",
         ),
     ],
 )
