@@ -59,18 +59,18 @@ class Gaussian(Start):
 
 @dataclass(frozen=True)
 class Nearby(Start):
-    """Normal numbers of a deviation that does not depend on epsilon: next to the image, as TRADES starts."""
+    """Normal numbers of a deviation that does not grow with epsilon: next to the image, as TRADES starts."""
 
     deviation: float = 0.001
-    """Standard deviation of each entry, > 0."""
+    """Standard deviation of each entry, > 0; epsilon, where that is less."""
 
     def __post_init__(self) -> None:
         checked_number("deviation", self.deviation, above=0)
 
     def __call__(self, norm: Norm, like: Tensor, epsilon: Epsilon, source: Source) -> Tensor:
         """Draw normal numbers of that deviation."""
-        del norm, epsilon
-        return self.deviation * Draws.of(source, like).normal(like)
+        del norm
+        return min(self.deviation, epsilon) * Draws.of(source, like).normal(like)
 
 
 @dataclass(frozen=True)

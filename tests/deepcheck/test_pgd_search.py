@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deepcheck.attacks.norms import NORMS, LInf
 from deepcheck.attacks.objectives import Objective
 from deepcheck.attacks.pgd import PGD, pgd
-from deepcheck.attacks.starts import Gaussian, OneOf, Start, Tiles, UniformBall, UniformLength, Zero
+from deepcheck.attacks.starts import Gaussian, Nearby, OneOf, Start, Tiles, UniformBall, UniformLength, Zero
 from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.pgd_cases import (
     ATTACKS,
@@ -30,7 +30,7 @@ pytestmark = on_every_device
 
 # --- starts ---
 
-STARTS = [Zero(), UniformBall(), Gaussian(), UniformLength(), Tiles(), OneOf((Zero(), UniformBall()))]
+STARTS = [Zero(), UniformBall(), Gaussian(), Nearby(), UniformLength(), Tiles(), OneOf((Zero(), UniformBall()))]
 
 
 @pytest.mark.parametrize("norm", NORMS)

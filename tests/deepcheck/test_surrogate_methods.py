@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from deepcheck import models
 from deepcheck.attacks import PGD
 from deepcheck.attacks.draws import Draws, keys, mixed
+from deepcheck.attacks.norms import norm as as_norm
 from deepcheck.attacks.starts import Nearby, UniformBall
 from deepcheck.training import METHODS, Method, recipe
 from deepcheck.training.methods.alp import LogitPairing
@@ -392,3 +393,17 @@ def test_published_recipes() -> None:
     assert (one.epsilon, one.attack_steps, one.step_size, one.beta, one.ascent) == (0.031, 10, 0.007, 6.0, "published")
     assert LogitPairing().pairing == 0.5
     assert (VertexMixup().gamma, VertexMixup().label_at_image, VertexMixup().label_at_vertex) == (2.0, 1.0, 0.1)
+
+
+@pytest.mark.parametrize("deviation", [0.0, -0.1, math.nan])
+def test_a_start_nearby_has_a_deviation(deviation: float) -> None:
+    with pytest.raises(ValueError, match=f"deviation = {deviation} is out of range"):
+        Nearby(deviation)
+
+
+def test_a_start_nearby_does_not_grow_with_the_ball() -> None:
+    like = torch.zeros(50, 400, dtype=torch.float64)
+    near, far = (Nearby(0.02)(as_norm("linf"), like, epsilon, generator()) for epsilon in (0.1, 0.3))
+    assert torch.equal(near, far)
+    assert float(near.std()) == pytest.approx(0.02, rel=4 / math.sqrt(2 * near.numel()))  # its standard error, 4 times
+    assert float(near.mean()) == pytest.approx(0, abs=4 * 0.02 / math.sqrt(near.numel()))
