@@ -136,7 +136,7 @@ def test_misuse(net: models.Network, tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_the_nearest_image_of_the_other_class_is_found(norm: str) -> None:
     """On the plane the class changes at (0.5, 0.5). From (0.2, 0.8) that is 0.3 away in L-infinity, 0.42 in L2."""
-    defence = DefenseGAN(first_pixel, generator=Plane(), **SIMPLE)
+    defence = DefenseGAN(first_pixel, generator=Plane(), rate=0.3, **SIMPLE)
     x, y = torch.tensor([0.2, 0.8]).view(1, 1, 1, 2), torch.tensor([0])
     far = 0.3 if norm == "linf" else 0.3 * 2**0.5
     attack = OnManifold(norm, steps=400, rate=0.01, kappa=0.0)
