@@ -27,6 +27,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:^```text\n(.*?)^```\n)?", re.MULT
         "data",
         "deep",
         "attacks",
+        "attributions",
         "warnings",
         "match",
     ],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -195,7 +196,7 @@ class AttributionAttack:
         return min(2.5 / self.steps, 1.0) * epsilon if self.step_size is None else self.step_size
 
     def _batch(
-        self, model: Model, x: Tensor, y: Tensor, epsilon: float, key: Tensor, bar: tqdm[None]
+        self, model: Model, x: Tensor, y: Tensor, epsilon: float, key: Tensor, bar: tqdm[Any]
     ) -> AttributionsAttacked:
         """Attack one batch with all restarts."""
         assert isinstance(self.norm, Norm)
@@ -219,7 +220,7 @@ class AttributionAttack:
         original: Tensor,
         kept_class: Tensor,
         epsilon: float,
-        bar: tqdm[None],
+        bar: tqdm[Any],
     ) -> tuple[Tensor, Tensor]:
         """Return the points of one restart with the fewest pixels shared, and their share."""
         assert isinstance(self.norm, Norm)
@@ -251,12 +252,11 @@ class AttributionAttack:
                 value = torch.where(same, value, -Margin()(logits_of(model, points), kept_class))
             if not value.requires_grad:
                 return torch.zeros_like(z)
-            (gradient,) = torch.autograd.grad(value.sum(), points, allow_unused=True)
-        return torch.zeros_like(z) if gradient is None else gradient.nan_to_num(nan=0.0)
+            found = torch.autograd.grad(value.sum(), points, allow_unused=True, materialize_grads=True)
+        return found[0].nan_to_num(nan=0.0)
 
 
-def _each(function: object, some: Sequence[AttributionsAttacked]) -> AttributionsAttacked:
-    assert callable(function)
+def _each(function: Callable[[list[Tensor]], Tensor], some: Sequence[AttributionsAttacked]) -> AttributionsAttacked:
     return AttributionsAttacked(
         **{one.name: function([getattr(part, one.name) for part in some]) for one in fields(some[0])}
     )

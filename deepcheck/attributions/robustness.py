@@ -166,9 +166,8 @@ def attribution_robustness(
             **(configuration or {}),
         ),
     )
-    for name in result.variables:
-        if name in LONG_NAMES:
-            result[name].attrs.update(long_name=LONG_NAMES[str(name)], units="1")
+    for variable in result.variables.keys() & LONG_NAMES.keys():
+        result[variable].attrs.update(long_name=LONG_NAMES[str(variable)], units="1")
     return result
 
 

@@ -57,10 +57,10 @@ def test_of_a_linear_net_maps_are_its_weights() -> None:
     torch.testing.assert_close(GradientTimesInput()(net, x, y), x * w)
     for rule in ("midpoint", "trapezoid"):
         for steps in (1, 3):
-            exact = IntegratedGradients(steps=steps, rule=rule)  # type: ignore[arg-type]
+            exact = IntegratedGradients(steps=steps, rule=rule)
             torch.testing.assert_close(exact(net, x, y), x * w)
             torch.testing.assert_close(
-                IntegratedGradients(steps=steps, rule=rule, baseline=0.5)(net, x, y),  # type: ignore[arg-type]
+                IntegratedGradients(steps=steps, rule=rule, baseline=0.5)(net, x, y),
                 (x - 0.5) * w,
             )
 
@@ -146,7 +146,7 @@ def test_a_softplus_stands_where_a_relu_stood() -> None:
         def forward(self, u: Tensor) -> Tensor:
             u = u.flatten(1)
             ways = (torch.relu, Tensor.relu, F.relu, nn.ReLU(), nn.LeakyReLU(0.1), lambda v: F.leaky_relu(v, 0.2))
-            return torch.stack([way(u).sum(1) for way in ways], 1)  # type: ignore[operator]
+            return torch.stack([way(u).sum(1) for way in ways], 1)
 
     u = torch.linspace(-3, 3, 7, dtype=torch.float64).view(1, 1, 1, 7)
     soft = F.softplus(u, beta=4.0).sum()
