@@ -31,7 +31,14 @@ class LLR(AttackingMethod, RecordableMethod):
 
     name: Name = field(init=False, default="llr", repr=False)
     recipes: ClassVar = {
-        "mnist": {"epochs": 12, "augmentation": "crop", "padding": 1, "attack_steps": 4, "step_size": 0.15, "ramp": 0.4},
+        "mnist": {
+            "epochs": 12,
+            "augmentation": "crop",
+            "padding": 1,
+            "attack_steps": 4,
+            "step_size": 0.15,
+            "ramp": 0.4,
+        },
         "digits": {"ramp": 0.4},
     }
     violation_weight: float = 4.0
@@ -86,9 +93,7 @@ class LLR(AttackingMethod, RecordableMethod):
         return (loss[:n] + self.violation_weight * g + self.slope_weight * slope.abs()).mean()
 
 
-def least_linear(
-    model: Model, images: Tensor, labels: Tensor, attack: PGD, epsilon: float, key: Tensor
-) -> Tensor:
+def least_linear(model: Model, images: Tensor, labels: Tensor, attack: PGD, epsilon: float, key: Tensor) -> Tensor:
     """Return the points in the ball where the cross-entropy in eval mode is farthest from linear, as the attack finds them."""
     from deepcheck.attacks.base import evaluating, frozen
     from deepcheck.training.second_order import Itself, losses_of, slopes, violation

@@ -104,7 +104,9 @@ def drawn_factors(key: Tensor, levels: Tensor, factors: Tensor) -> Tensor:
     from deepcheck.attacks.draws import Draws, mixed
 
     U = Draws(mixed(key, _STREAM)).uniform(levels.new_empty(len(key)))
-    after = torch.searchsorted(levels, U, right=True).clamp_(max=len(levels) - 1)  # levels[after - 1] <= U < levels[after]
+    after = torch.searchsorted(levels, U, right=True).clamp_(
+        max=len(levels) - 1
+    )  # levels[after - 1] <= U < levels[after]
     share = (U - levels[after - 1]) / (levels[after] - levels[after - 1])
     return torch.lerp(factors[after - 1], factors[after], share)
 
@@ -116,7 +118,7 @@ def _of_scipy(name: str, given: tuple[float, ...]) -> Continuous:
     kind = getattr(stats, name, None)
     if not isinstance(kind, stats.rv_continuous):
         allowed = "uniform, discrete, or a continuous distribution of scipy.stats"
-        raise ValueError(f"radius_law = {name!r} is unknown: allowed is {allowed}")
+        raise ValueError(f"radius_law = {name!r} is unknown: allowed is {allowed}")  # noqa: TRY004
     try:
         return Continuous(kind(*given))
     except TypeError as error:

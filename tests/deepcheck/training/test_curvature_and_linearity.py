@@ -53,11 +53,15 @@ def test_the_curvature_of_a_linear_net_is_that_of_the_softmax(power: int) -> Non
     change = ((((flat + h * z) @ W.T + b).softmax(1) - p) @ W).norm(dim=1) ** power
     expected = F.cross_entropy(flat @ W.T + b, y) + gamma * change.mean()
     torch.testing.assert_close(direction(net, x, y).flatten(1).double(), z, rtol=1e-6, atol=1e-7)
-    torch.testing.assert_close(loss_of(CURE(gamma=gamma, h=h, power=power), net, x, y).double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        loss_of(CURE(gamma=gamma, h=h, power=power), net, x, y).double(), expected, rtol=1e-5, atol=1e-6
+    )
     assert float(change.mean()) > 1e-3
 
 
-@pytest.mark.parametrize("method", [CURE(gamma=5.0, h=2.0), CURE(gamma=5.0, h=2.0, power=2), LLR(epsilon=0.2, attack_steps=3, step_size=0.1)])
+@pytest.mark.parametrize(
+    "method", [CURE(gamma=5.0, h=2.0), CURE(gamma=5.0, h=2.0, power=2), LLR(epsilon=0.2, attack_steps=3, step_size=0.1)]
+)
 def test_the_gradient_by_the_weights_passes_through_that_by_the_images(
     method: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +72,9 @@ def test_the_gradient_by_the_weights_passes_through_that_by_the_images(
     net, (x, y) = smooth(), batch()
     drawn = method.drawn(x, progress=0.9, generator=torch.Generator().manual_seed(2))
     z = direction(net, x, y)
-    moved = least_linear(net, x, y, *(LLR(epsilon=0.2).drawn(x, progress=0.9, generator=torch.Generator())[i] for i in (1, 2, 0)))
+    moved = least_linear(
+        net, x, y, *(LLR(epsilon=0.2).drawn(x, progress=0.9, generator=torch.Generator())[i] for i in (1, 2, 0))
+    )
     monkeypatch.setattr(cure, "direction", lambda *_: z)
     monkeypatch.setattr(llr, "least_linear", lambda *_: moved)
     weights = list(net.parameters())
@@ -153,8 +159,15 @@ def test_the_regulariser_of_linearity_has_its_limits() -> None:
     torch.testing.assert_close(loss_of(LLR(epsilon=0.0, **options), net, x, y), plain)
     torch.testing.assert_close(loss_of(LLR(epsilon=0.2, ramp=0.5, **options), net, x, y, progress=0.0), plain)
     found = float(loss_of(LLR(epsilon=0.2, **options), net, x, y))
-    moved = least_linear(net, x, y, *(LLR(epsilon=0.2, **options).drawn(
-        x, progress=0.9, generator=torch.Generator().manual_seed(2))[i] for i in (1, 2, 0)))
+    moved = least_linear(
+        net,
+        x,
+        y,
+        *(
+            LLR(epsilon=0.2, **options).drawn(x, progress=0.9, generator=torch.Generator().manual_seed(2))[i]
+            for i in (1, 2, 0)
+        ),
+    )
     losses = losses_of(net, y)
     loss, gradient = slopes(losses, x)
     slope = ((moved - x) * gradient).flatten(1).sum(1)

@@ -63,7 +63,10 @@ def test_fast_training_takes_one_step_of_five_quarters(norm: Any, starts: Any) -
             z = torch.minimum(torch.maximum(z + 0.25 * g.sign(), x - 0.2), x + 0.2).clamp(0, 1)
         else:
             far = z - x + 0.25 * F.normalize(g.flatten(1), dim=1).view_as(x)
-            low, high = torch.zeros(len(x)), torch.ones(len(x))  # the share s of clip(s far) that is 0.2 long, by bisection
+            low, high = (
+                torch.zeros(len(x)),
+                torch.ones(len(x)),
+            )  # the share s of clip(s far) that is 0.2 long, by bisection
             for _ in range(60):
                 s = (low + high) / 2
                 length = ((x + s[:, None, None, None] * far).clamp(0, 1) - x).flatten(1).norm(dim=1)
@@ -109,7 +112,9 @@ OVERFITTING: dict[str, Any] = {
 
 
 @pytest.mark.slow
-def test_a_net_that_overfits_its_one_step_is_seen(digits: Images, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_net_that_overfits_its_one_step_is_seen(
+    digits: Images, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Long steps from the image, at a large radius: PGD finds what the fast gradient method does not.
 
     Ending there returns the weights of the best epoch.
@@ -171,7 +176,13 @@ def test_the_share_decides_what_is_called_overfitted() -> None:
     attack = PGD("linf", steps=1, relative_step_size=0.01, start=Zero(), keep="last", stop_when_reached=False)
     for share, verdict in ((0.5, 1.0), (0.0, 0.0)):
         seen = seen_overfitting(
-            net, x, y, attack, epsilon=0.2, share=share, generator=torch.Generator().manual_seed(0)  # type: ignore[arg-type]
+            net,
+            x,
+            y,
+            attack,
+            epsilon=0.2,
+            share=share,
+            generator=torch.Generator().manual_seed(0),  # type: ignore[arg-type]
         )
         assert seen["trained_attack_accuracy"] == 1.0
         assert seen["pgd_accuracy"] < 0.5
@@ -212,9 +223,7 @@ def test_free_training_moves_weights_and_images_by_one_gradient(norm: Any) -> No
             learner.step(net, x, y, 0.5)
             d = d.detach().requires_grad_()
             parameters = list(own.parameters())
-            *by_weights, by_d = torch.autograd.grad(
-                F.cross_entropy(own((x + d).clamp(0, 1)), y), [*parameters, d]
-            )
+            *by_weights, by_d = torch.autograd.grad(F.cross_entropy(own((x + d).clamp(0, 1)), y), [*parameters, d])
             with torch.no_grad():
                 for weight, gradient in zip(parameters, by_weights, strict=True):
                     weight -= rate * gradient

@@ -85,14 +85,20 @@ def test_the_theory_takes_the_same_law() -> None:
     ("options", "message"),
     [
         ({"radius_law": "uniform", "law_parameters": (1.0, 0.5)}, "allowed is 0 <= low < high"),
-        ({"radius_law": "uniform", "law_parameters": (1.0,)}, r"law_parameters = \(1.0,\) is not allowed .* two numbers"),
+        (
+            {"radius_law": "uniform", "law_parameters": (1.0,)},
+            r"law_parameters = \(1.0,\) is not allowed .* two numbers",
+        ),
         ({"radius_law": "discrete", "law_parameters": (1.0, 2.0, 0.5)}, "factors, and as many probabilities"),
         ({"radius_law": "discrete", "law_parameters": ()}, "factors, and as many probabilities"),
         ({"radius_law": "discrete", "law_parameters": (1.0, 0.4)}, "probabilities = "),
         ({"radius_law": "gama", "law_parameters": (4.0,)}, "radius_law = 'gama' is unknown"),
         ({"radius_law": "norm", "law_parameters": ()}, "allowed is a support in"),
         ({"radius_law": "poisson", "law_parameters": (1.0,)}, "radius_law = 'poisson' is unknown"),
-        ({"radius_law": "gamma", "law_parameters": ()}, r"law_parameters = \(\) is not allowed with radius_law = gamma"),
+        (
+            {"radius_law": "gamma", "law_parameters": ()},
+            r"law_parameters = \(\) is not allowed with radius_law = gamma",
+        ),
         ({"law_parameters": (float("nan"), 1.0)}, "law_parameters = nan"),
     ],
 )
@@ -108,7 +114,9 @@ def test_what_is_no_law_is_refused(options: dict[str, Any], message: str) -> Non
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-@pytest.mark.parametrize("start", [UniformBall(), Gaussian(), UniformLength(), Tiles(), OneOf((Tiles(), UniformBall()))])
+@pytest.mark.parametrize(
+    "start", [UniformBall(), Gaussian(), UniformLength(), Tiles(), OneOf((Tiles(), UniformBall()))]
+)
 def test_every_example_has_an_attack_of_its_own_radius(norm: str, start: Any) -> None:
     """The images are those of attacks one by one, each with its radius and its step, and with the same random numbers."""
     net, x, y = near(6, edges=True)
