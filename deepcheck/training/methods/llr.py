@@ -24,9 +24,9 @@ class LLR(AttackingMethod, RecordableMethod):
     """Local linearity regularisation: a loss that is nearly linear in the ball (Qin et al., NeurIPS 2019).
 
     The cross-entropy, and lambda g(d) + mu |<d, grad l(x)>|, g(d) = |l(x + d) - l(x) - <d, grad l(x)>|, at the d in the ball
-    that PGD on g finds. d is found in eval mode; images and moved images then go through the net together in
-    train mode. There a net with batch norm has gradients by an image to which the losses of the whole batch add: a share 1/n of
-    them, about.
+    that PGD on g finds. d is found in eval mode; images and moved images then go
+    through the net together in train mode. There a net with batch norm has gradients by an image to which the losses of the
+    whole batch add: a share 1/n of them, about.
     """
 
     name: Name = field(init=False, default="llr", repr=False)
