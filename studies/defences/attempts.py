@@ -7,33 +7,49 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import xarray as xr
 from torch import Tensor, nn
 
 from deepcheck.attacks import registry
 from deepcheck.attacks.in_order import InOrder
 from deepcheck.attacks.minimal.base import WithinBudget
 from deepcheck.data import Images, load
+from deepcheck.defences.on_manifold import OnManifold
 from deepcheck.defences.registry import DEFENCES
 from deepcheck.evaluation.run import stream
 from deepcheck.evaluation.standard import standard_attack
 from deepcheck.evaluation.suites import effort
 from deepcheck.training import Recipe
 from studies.common.images import place
-from studies.common.kept import digest_of, kept
+from studies.common.kept import digest_of, kept, made_here, own_folder
 from studies.common.nets import fingerprint, kept_training
 from studies.common.sources import digest
 from studies.defences.measure import SEED, Probability, attacked, clean
 from studies.defences.plan import Case, Setting, Subject, cases
 
-__all__ = ["attack_of", "defended", "effort_of", "few", "modules_of", "net_name", "of_subject", "test_images", "trained"]
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = [
+    "attack_of",
+    "defended",
+    "effort_of",
+    "few",
+    "modules_of",
+    "net_name",
+    "of_subject",
+    "test_images",
+    "trained",
+]
 
 _LOG = logging.getLogger(__name__)
+_OWN = {"on_manifold": OnManifold}
+"""Attacks that belong to one defence, and are in no registry."""
 _OBJECTIVES = {"probability": Probability()}
 """Objectives that the plan names, and that are of this study alone."""
 
@@ -69,11 +85,24 @@ def trained(subject: Subject, setting: Setting, folder: Path) -> nn.Module:
     return kept_training(recipe, few(setting), folder, name, device=str(place())).network
 
 
-def defended(subject: Subject, network: nn.Module) -> nn.Module:
-    """Return what is attacked: the net of a subject, or its defence around it."""
+def defended(subject: Subject, network: nn.Module, setting: Setting, folder: Path) -> nn.Module:
+    """Return what is attacked: the net of a subject, or its defence around it. A generator is kept in the folder."""
     if subject.defence is None:
         return network
-    return DEFENCES[subject.defence](network, **subject.options)
+    options = dict(subject.options)
+    if subject.defence == "defense_gan":
+        options["generator"] = generator_of(setting, folder)
+    return DEFENCES[subject.defence](network, **options)
+
+
+def generator_of(setting: Setting, folder: Path) -> nn.Module:
+    """Return the generator of a data set, which is trained once and kept in the folder."""
+    from deepcheck.generators import RECIPES, train_generator
+
+    recipe, images = replace(RECIPES[setting.dataset], **setting.generator), _loaded(setting.dataset)
+    settings = repr(recipe), digest_of(images.train_images)
+    own = own_folder(folder, made_here("generator", settings, train_generator.__module__))
+    return train_generator(recipe, images, out=own, resume=True, device=str(place())).generator
 
 
 def attack_of(case: Case) -> Any:
@@ -81,6 +110,8 @@ def attack_of(case: Case) -> Any:
     if case.maker == "standard":
         return standard_attack("linf", **case.options)
     options = {key: _OBJECTIVES.get(one, one) if key == "objective" else one for key, one in case.options.items()}
+    if case.maker in _OWN:
+        return _OWN[case.maker]("linf", **options)
     return registry.within_budget(registry.make(case.maker, "linf", **options))
 
 
@@ -119,11 +150,18 @@ def of_subject(
     some
         Attacks; None: all.
     """
-    model = defended(subject, network).eval()
+    model = defended(subject, network, setting, folder).eval()
     x, y = test_images(setting, setting.efforts[subject.effort].images)
     code = () if subject.defence is None else digest(type(model).__module__)
     who = fingerprint(model), subject.defence, dict(subject.options), code
     known = kept(folder, f"{subject.name}_clean", (who, digest_of(x, y)), clean, model, x, y)
+    if find_spec("deepcheck.evaluation.corrupted"):
+        from studies.defences.corrupted import corrupted
+
+        settings = who, digest_of(x, y), setting.corruptions
+        known = known.merge(
+            kept(folder, f"{subject.name}_corrupted", settings, corrupted, model, setting.corruptions, x, y)
+        )
     known = known.assign_coords(
         subject=subject.name, title=subject.title, source=subject.source, images=len(x), random=is_random(model)
     )

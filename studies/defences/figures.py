@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepcheck.plot_attacks import Pictures, plot_attacked
 from odeflow.plot import label_panels, legend_above, looks, new_figure, style
 from odeflow.plot.layout import add_title
+from studies.common.names import name_points
 from studies.defences.found import Found
 from studies.defences.plan import COLUMNS
 
 if TYPE_CHECKING:
     import xarray as xr
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["figures", "gaps"]
@@ -75,15 +75,45 @@ def gaps(data: xr.Dataset) -> Figure:
 
 
 def _corruptions(data: xr.Dataset) -> Figure:
-    """Draw the errors under each corruption, and their mean over the accuracy that attacks leave."""
-    raise NotImplementedError
+    """Draw the error under each natural corruption, the mean over severities, and all of them over what attacks leave."""
+    one = data.isel(subject=np.argsort(data.mean_corruption_error.values, kind="stable")[::-1])
+    shown = one.corrupted.mean("example").transpose("subject", "corruption").values
+    count = one.sizes["subject"]
+    figure, axes = new_figure(1, 2, width="double", height=max(1.2 + 0.19 * count, 3.4))
+    axes[0, 0].get_gridspec().set_width_ratios([1.35, 1])
+    table, plane = axes[0]
+    drawn = table.imshow(
+        100 * shown, cmap="magma_r", vmin=0, vmax=max(float(100 * shown.max()), 1.0), aspect="auto", origin="lower"
+    )
+    table.set_yticks(np.arange(count), one.title.values.tolist())
+    names = [str(name).replace("_", " ") for name in one.corruption.values]
+    table.set_xticks(np.arange(len(names)), names, rotation=90)
+    table.tick_params(length=0, which="both")
+    table.minorticks_off()
+    figure.colorbar(drawn, ax=table, location="top", shrink=0.8, pad=0.02, label="error under a corruption, %")
+    plane.errorbar(
+        one.adaptive, one.mean_corruption_error, xerr=one.adaptive_se, yerr=one.mean_corruption_error_se, fmt="o", markersize=4,
+        elinewidth=0.8, color="C0", zorder=3,
+    )  # fmt: skip
+    high = float(one.mean_corruption_error.max())
+    plane.set(
+        xlabel="robust accuracy, adaptive attack", ylabel="mean error under corruptions", xlim=(-0.06, 1.3), ylim=(0, 1.15 * high),
+    )  # fmt: skip
+    plane.set_xticks(np.arange(0, 1.1, 0.25))
+    label_panels(axes.flat)
+    figure.draw_without_rendering()  # now it is known where the points are
+    name_points(figure, plane, one.adaptive.values, one.mean_corruption_error.values, one.title.values.tolist())
+    return figure  # type: ignore[no-any-return]
 
 
 def _pictures(data: xr.Dataset, class_names: Sequence[str]) -> dict[str, Figure]:
     """Return pictures of what the attack makes of each subject that leaves fewest images, so many on a page."""
 
     def pictures(one: xr.Dataset, kind: str) -> Pictures:
-        names = f"{kind}image" if kind else "image", *(f"{kind or 'image_'}{name}" for name in ("prediction", "confidence"))
+        names = (
+            f"{kind}image" if kind else "image",
+            *(f"{kind or 'image_'}{name}" for name in ("prediction", "confidence")),
+        )
         return Pictures(*(one[name].values for name in names))
 
     names = [str(name) for name in data.subject.values]

@@ -90,6 +90,10 @@ def summarised(data: xr.Dataset) -> xr.Dataset:
     gaps = [one.lost("claimed", "adaptive") for one in every]
     numbers |= {"gap": [gap for gap, _ in gaps], "gap_se": [error for _, error in gaps]}
     numbers["worst_attack"] = [one.worst() for one in every]
+    if "corrupted" in data:
+        of_image = data.corrupted.mean("corruption")
+        numbers["mean_corruption_error"] = of_image.mean("example").values
+        numbers["mean_corruption_error_se"] = (of_image.std("example", ddof=1) / np.sqrt(data.images)).values
     left = np.full(data.sizes["row"], np.nan)
     for one in every:
         own = np.flatnonzero(data.against.values == one.name)
@@ -136,8 +140,7 @@ def described(data: xr.Dataset) -> xr.Dataset:
         "image_prediction": "predicted class of the attacked image",
         "image_confidence": "confidence in that class",
         "corruption": "natural corruption",
-        "severity": "severity of the corruption, 1 to 5",
-        "corruption_error": "error on corrupted test images",
+        "corrupted": "share of the five severities in which the corrupted test image is misclassified",
         "mean_corruption_error": "mean error over corruptions and severities",
         "mean_corruption_error_se": "its standard error over images",
     }
@@ -158,8 +161,10 @@ def table(data: xr.Dataset) -> str:
     """Return the accuracies of each subject, and below them what each attack has left."""
     lines = noted(data)
     lines += [
-        f"accuracies in %, L-infinity, epsilon = {data.attrs['epsilon']:g}; gap: claimed less adaptive, +- its standard error; "
-        "corrupted: mean error under natural corruptions",
+        (
+            f"accuracies in %, L-infinity, epsilon = {data.attrs['epsilon']:g}; gap: claimed less adaptive, +- its standard error; "
+            "corrupted: mean error under natural corruptions"
+        ),
         _HEAD,
     ]
     for one in (data.sel(subject=name) for name in data.subject.values):

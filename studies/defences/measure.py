@@ -5,6 +5,7 @@ Nothing here imports an attack or a defence: what is kept of one does not depend
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,8 @@ def attacked(model: Model, attack: Any, meets: str, epsilon: float, x: Tensor, y
     if meets == "surrogate":
         found = Adaptive(attack)(model, x, y, **options)
     else:
-        followed = model.net if isinstance(model, Defence) and meets == "net" else model
+        # a copy: a net with noise of its own would go on with it
+        followed = copy.deepcopy(model.net) if isinstance(model, Defence) and meets == "net" else model
         found = attack(followed, x, y, **options)
         if isinstance(model, Defence):
             found = judged(found, model, y, BATCH)

@@ -56,8 +56,8 @@ class Subject:
     """Out of DEFENCES, around the net."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of the defence."""
-    adaptive: tuple[Case, ...] | None = None
-    """In the place of the attacks that every other has; None: those."""
+    adaptive: tuple[Case, ...] = ()
+    """Attacks that no other subject meets."""
     effort: Literal["net", "draws", "dear"] = "net"
     """How much one pass costs: that of a net, of many draws, or of an optimisation."""
 
@@ -91,8 +91,10 @@ class Setting:
     training_attack: Mapping[str, Any]
     """Of the recipes whose method has an attack of several steps, where its own changes do not say otherwise."""
     efforts: Mapping[str, Effort]
-    corrupted: int
-    """Test images that are corrupted."""
+    corruptions: str
+    """The benchmark of natural corruptions."""
+    generator: Mapping[str, Any]
+    """Of the recipe of the generator."""
     quick: bool
 
     def recipe_of(self, subject: Subject) -> Recipe:
@@ -153,18 +155,26 @@ def subjects() -> list[Subject]:
             effort="draws",
         ),
         Subject(
+            "noise_layers", "noise layers", "noise_layers", replace(_pgd(20, 1 / 4, meets="net"), title="PGD-20 on one pass"),
+            "gradients of one random pass, as in Liu et al. 2018", defence="noise_ensemble", effort="draws",
+        ),
+        Subject(
             "resize_pad", "resize and pad", "standard", _DEEPFOOL_ON_NET, "Xie et al. 2018", defence="resize_pad", effort="draws",
         ),
         Subject(
-            "defense_gan", "Defense-GAN", "standard", _FGSM_ON_NET, "Samangouei et al. 2018", defence="defense_gan", effort="dear",
+            "defense_gan", "Defense-GAN", "standard", _FGSM_ON_NET, "Samangouei et al. 2018", defence="defense_gan", options={"steps": 100, "restarts": 2}, adaptive=_OF_DEFENSE_GAN, effort="dear",
         ),
     ]  # fmt: skip
 
 
 # --- as they are attacked here ---
 
-_OF_DISTILLATION: tuple[Case, ...] = (Case("adaptive", "C&W", "carlini_wagner", {"steps": 100, "searches": 4, "step_size": 0.05}, images=100),)
+_OF_DISTILLATION: tuple[Case, ...] = (
+    Case("adaptive", "C&W", "carlini_wagner", {"steps": 100, "searches": 4, "step_size": 0.05}, images=100),
+)
 """Beside what every net meets."""
+_OF_DEFENSE_GAN = (Case("adaptive", "on the manifold", "on_manifold", {"steps": 500, "restarts": 2}, "surrogate"),)
+"""Beside BPDA."""
 
 
 def cases(subject: Subject, setting: Setting) -> list[Case]:
@@ -181,7 +191,7 @@ def cases(subject: Subject, setting: Setting) -> list[Case]:
         "adaptive", "PGD on cross-entropy", "pgd",
         {"steps": steps, "relative_step_size": 2.5 / steps, "restarts": max(restarts // 2, 1)}, meets,
     )  # fmt: skip
-    own = [_shorter(one, setting) for one in subject.adaptive or ()]
+    own = [_shorter(one, setting) for one in subject.adaptive]
     return [_shorter(subject.claimed, setting), suite, margin, entropy, *own]
 
 
@@ -219,7 +229,10 @@ def setting_of(dataset: str, *, quick: bool) -> Setting:
     if dataset == "digits":
         changes = {"epochs": 10 if quick else 25, "batch_size": 32}
         attack = {"attack_steps": 4, "step_size": 0.1, "ramp": 0.4}
-        return Setting(dataset, 0.2, 1000, 100, changes, attack, efforts, 100, quick)
-    changes = {"width": None, "epochs": 12, "augmentation": "none"}
-    attack = {"attack_steps": 5, "step_size": 0.12, "ramp": 0.4, "epsilon": 0.3}
-    return Setting(dataset, 0.3, 10_000, 200, changes, attack, efforts, 500, quick)
+        generator = {"steps": 100 if quick else 1000, "every": 100}
+        return Setting(dataset, 0.2, 1000, 100, changes, attack, efforts, "mnist_c", generator, quick)
+    changes = {
+        "model": "conv_small", "width": None, "epochs": 12, "augmentation": "none", "precision": "float32", "learning_rate": 0.05,
+    }  # fmt: skip
+    attack = {"attack_steps": 5, "step_size": 0.12, "ramp": 0.4, "epsilon": 0.3, "first_steps": None}
+    return Setting(dataset, 0.3, 10_000, 200, changes, attack, efforts, "mnist_c", {"steps": 2000}, quick)

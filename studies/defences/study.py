@@ -83,6 +83,6 @@ def outcome_of(data: xr.Dataset, name: str, images: Images, setting: Setting, no
         setting=asdict(setting),
         recipes={subject.name: asdict(setting.recipe_of(subject)) for subject in some},
         efforts={subject.name: [asdict(case) for case in cases(subject, setting)] for subject in some},
-    ) | {"data_set": images.name, "note": note, "epsilon": setting.epsilon, "corrupted": setting.corrupted}  # fmt: skip
+    ) | {"data_set": images.name, "note": note, "epsilon": setting.epsilon}  # fmt: skip
     drawn = figures(data, images.class_names)
     return Outcome(data, drawn, table(data), tuple(claims(data, quick=setting.quick)))
