@@ -52,6 +52,8 @@ class Subject:
     """Where."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Of the method's recipe."""
+    times: float = 1.0
+    """Epochs, in those of adversarial training: more where an epoch is short, or has teacher and student."""
     defence: str | None = None
     """Out of DEFENCES, around the net."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -86,6 +88,7 @@ class Setting:
     epsilon: float
     train_images: int
     validation: int
+    epochs: int
     changes: Mapping[str, Any]
     """Of every recipe."""
     training_attack: Mapping[str, Any]
@@ -101,7 +104,8 @@ class Setting:
         """Return how the net of a subject is trained: the method's own recipe, with the changes that all share."""
         known = {*METHODS[subject.method].settings(), *(one.name for one in fields(Recipe))}
         attack = {name: value for name, value in self.training_attack.items() if name in known}
-        changes = {**self.changes, "validation": self.validation, **attack, **subject.changes}
+        epochs = round(subject.times * self.epochs)
+        changes = {**self.changes, "validation": self.validation, "epochs": epochs, **attack, **subject.changes}
         return recipe(self.dataset, subject.method, **changes)
 
 
@@ -137,15 +141,15 @@ def subjects() -> list[Subject]:
         Subject("vertex_mixup", "vertex mixup", "vertex_mixup", _PGD20, "Lee et al. 2020"),
         Subject("cure", "CURE", "cure", _PGD20, "Moosavi-Dezfooli et al. 2019"),
         Subject("llr", "LLR", "llr", _PGD20, "Qin et al. 2019"),
-        Subject("fast_at", "fast AT", "fast_at", _pgd(50, 1 / 30, restarts=10), "Wong et al. 2020"),
-        Subject("free_at", "free AT", "free_at", _PGD20, "Shafahi et al. 2019"),
+        Subject("fast_at", "fast AT", "fast_at", _pgd(50, 1 / 30, restarts=10), "Wong et al. 2020", times=2),
+        Subject("free_at", "free AT", "free_at", _PGD20, "Shafahi et al. 2019", times=0.5),
         Subject("random_at", "AT, random size", "random_at", _PGD40, "as AT"),
         Subject("non_robust_at", "AT, non-robust only", "non_robust_at", _PGD40, "as AT"),
-        Subject("ig_norm", "IG-NORM", "ig_norm", _PGD40, "Chen et al. 2019"),
-        Subject("ig_sum_norm", "IG-SUM-NORM", "ig_sum_norm", _PGD40, "Chen et al. 2019"),
+        Subject("ig_norm", "IG-NORM", "ig_norm", _PGD40, "Chen et al. 2019", times=0.5),
+        Subject("ig_sum_norm", "IG-SUM-NORM", "ig_sum_norm", _PGD40, "Chen et al. 2019", times=0.5),
         Subject(
             "distillation", "distillation", "distillation", replace(_PROBABILITY, title="PGD-40 on the probability"),
-            "gradients of the softmax in single precision, as in Papernot et al. 2016", adaptive=_OF_DISTILLATION,
+            "gradients of the softmax in single precision, as in Papernot et al. 2016", adaptive=_OF_DISTILLATION, times=2,
         ),
         Subject("bit_depth", "bit depth", "standard", _FGSM_ON_NET, "Xu et al. 2018", defence="bit_depth"),
         Subject("median", "median filter", "standard", _DEEPFOOL_ON_NET, "Xu et al. 2018", defence="median"),
@@ -214,7 +218,7 @@ def _shorter(case: Case, setting: Setting) -> Case:
 _FULL = {
     "net": Effort(300, {"steps": 50, "queries": 1000}, steps=200, restarts=5),
     "draws": Effort(100, {"steps": 15, "queries": 150}, steps=60, restarts=2),
-    "dear": Effort(25, {"steps": 5, "queries": 20}, steps=15, restarts=1),
+    "dear": Effort(40, {"steps": 2, "queries": 10}, steps=20, restarts=1),
 }
 _QUICK = {
     "net": Effort(40, {"steps": 5, "queries": 50}, steps=20, restarts=2),
@@ -227,12 +231,14 @@ def setting_of(dataset: str, *, quick: bool) -> Setting:
     """Return what is done with a data set; the digits may stand in for MNIST."""
     efforts = _QUICK if quick else _FULL
     if dataset == "digits":
-        changes = {"epochs": 10 if quick else 25, "batch_size": 32}
+        changes = {"batch_size": 32}
         attack = {"attack_steps": 4, "step_size": 0.1, "ramp": 0.4}
         generator = {"steps": 100 if quick else 1000, "every": 100}
-        return Setting(dataset, 0.2, 1000, 100, changes, attack, efforts, "mnist_c", generator, quick)
+        return Setting(
+            dataset, 0.2, 1000, 100, 10 if quick else 25, changes, attack, efforts, "mnist_c", generator, quick
+        )
     changes = {
-        "model": "conv_small", "width": None, "epochs": 12, "augmentation": "none", "precision": "float32", "learning_rate": 0.05,
+        "model": "conv_small", "width": None, "augmentation": "none", "precision": "float32", "learning_rate": 0.05,
     }  # fmt: skip
     attack = {"attack_steps": 5, "step_size": 0.12, "ramp": 0.4, "epsilon": 0.3, "first_steps": None}
-    return Setting(dataset, 0.3, 10_000, 200, changes, attack, efforts, "mnist_c", {"steps": 2000}, quick)
+    return Setting(dataset, 0.3, 10_000, 200, 12, changes, attack, efforts, "mnist_c", {"steps": 2000}, quick)
