@@ -237,6 +237,21 @@ def setting_of(dataset: str, *, quick: bool) -> Setting:
         return Setting(
             dataset, 0.2, 1000, 100, 10 if quick else 25, changes, attack, efforts, "mnist_c", generator, quick
         )
+    if dataset == "cifar10":
+        large = {
+            "net": Effort(1000, {"steps": 50, "queries": 2000}, steps=200, restarts=3),
+            "draws": Effort(200, {"steps": 20, "queries": 200}, steps=100, restarts=2),
+        }
+        changes = {
+            "model": "preact_resnet18",
+            "normalised": True,
+            "batch_size": 512,
+            "learning_rate": 0.4,
+            "average": 0.995,
+            "precision": "bfloat16",
+        }
+        attack = {"first_steps": 2}
+        return Setting(dataset, 8 / 255, 50_000, 1000, 30, changes, attack, large, "cifar10_c", {}, quick)
     changes = {
         "model": "conv_small", "width": None, "augmentation": "none", "precision": "float32", "learning_rate": 0.05,
     }  # fmt: skip
