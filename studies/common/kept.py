@@ -120,11 +120,11 @@ def _file(folder: Path, part: Part) -> Path:
     return folder / f"{part.name}_{part.settings[:_DIGITS]}_{part.code[:_DIGITS]}.nc"
 
 
-def made_here(name: str, settings: object, module: str) -> Part:
-    """Return what a part is that this code makes now, of which a module has the function."""
+def made_here(name: str, settings: object, *modules: str, apart: tuple[str, ...] = ()) -> Part:
+    """Return what a part is that this code makes now, of which the modules have the functions; see `digest` for `apart`."""
     key = hashlib.sha256(repr(settings).encode()).hexdigest()
     tree = provenance(name)
-    return Part(name, key, digest(module), tree["git_commit"], tree["git_dirty"], tree["created"])
+    return Part(name, key, digest(*modules, apart=apart), tree["git_commit"], tree["git_dirty"], tree["created"])
 
 
 def own_folder(folder: Path, made: Part) -> Path:

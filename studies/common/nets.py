@@ -25,6 +25,8 @@ __all__ = ["fingerprint", "kept_training", "pair_recipe", "trained"]
 
 STEPS = 5
 """Steps of the training attack."""
+_LISTS = ("deepcheck.training.methods",)
+"""What only lists the methods: a net depends on its own."""
 VALIDATION = {"mnist": 100, "cifar10": 200, "digits": 20}
 """Training images of a pair that are kept apart."""
 
@@ -51,7 +53,8 @@ def kept_training(recipe: Recipe, images: Images, folder: Path, name: str, **opt
     folder
         That of the study.
     name
-        What the net is called. Its own folder is NAME_DIGEST, with the first digits of a digest of code and images.
+        What the net is called. Its own folder is NAME_DIGEST, with the first digits of a digest of code and images; the code is
+        that of the loop and of the recipe's method, and not that of the other methods.
     **options
         As for `deepcheck.training.train`: device, channels_last, progress.
 
@@ -61,7 +64,7 @@ def kept_training(recipe: Recipe, images: Images, folder: Path, name: str, **opt
         If that folder holds a net of another recipe, or half a file.
     """
     data = digest_of(images.train_images, images.train_labels)
-    own = own_folder(folder, made_here(name, data, train.__module__))
+    own = own_folder(folder, made_here(name, data, train.__module__, type(recipe.method).__module__, apart=_LISTS))
     try:
         return train(recipe, images, out=own, resume=True, **options)
     except checkpoint.CheckpointError as error:

@@ -41,45 +41,49 @@ ASIDE = frozenset(
 """Modules that do not change a number."""
 
 
-def digest(module: str, root: Path = ROOT) -> str:
-    """Return a digest of a module and of what it imports of this project: 64 hexadecimal digits.
+def digest(*modules: str, root: Path = ROOT, apart: tuple[str, ...] = ()) -> str:
+    """Return a digest of modules and of what they import of this project: 64 hexadecimal digits.
 
     It is computed once in a process: files that are edited later are not those that run.
 
     Parameters
     ----------
-    module
-        Full name, such as ``studies.collapse.measure``.
+    *modules
+        Full names, such as ``studies.collapse.measure``.
     root
         The folder that holds the packages.
+    apart
+        Modules that are left out, with what they alone import: a list of many things by name, of which one is used whose
+        module is given.
     """
-    return _digest(module, root)
+    return _digest(modules, root, apart)
 
 
 @cache
-def _digest(module: str, root: Path) -> str:
+def _digest(modules: tuple[str, ...], root: Path, apart: tuple[str, ...]) -> str:
     result = hashlib.sha256()
-    for name in sorted(sources(module, root)):
+    for name in sorted(sources(*modules, root=root, apart=apart)):
         result.update(f"{name}\n{_code(name, root)}\n".encode())
     return result.hexdigest()
 
 
-def sources(module: str, root: Path = ROOT) -> dict[str, Path]:
-    """Return the files of a module and of what it imports of this project, by the names of the modules.
+def sources(*modules: str, root: Path = ROOT, apart: tuple[str, ...] = ()) -> dict[str, Path]:
+    """Return the files of modules and of what they import of this project, by the names of the modules.
 
     Raises
     ------
     ValueError
         If there is no such module.
     """
-    if _file(module, root) is None:
-        raise ValueError(f"module = {module!r}: there is no such module in {str(root)!r}")
+    for module in (*modules, *apart):
+        if _file(module, root) is None:
+            raise ValueError(f"module = {module!r}: there is no such module in {str(root)!r}")
     found: dict[str, Path] = {}
-    todo = [module]
+    todo = list(modules)
     while todo:
         name = todo.pop()
         file = _file(name, root)
-        if file is not None and name not in found and name not in ASIDE:
+        if file is not None and name not in found and name not in ASIDE and name not in apart:
             found[name] = file
             todo += _imports(name, root)
     return found

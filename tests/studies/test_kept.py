@@ -143,7 +143,7 @@ def test_the_digest_is_of_the_code_alone(tmp_path: Path) -> None:
     ):
         (tmp_path / str(k) / "odeflow").mkdir(parents=True)
         (tmp_path / str(k) / "odeflow" / "a.py").write_text(text)
-        digests.append(digest("odeflow.a", tmp_path / str(k)))
+        digests.append(digest("odeflow.a", root=tmp_path / str(k)))
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -210,12 +210,12 @@ def test_names_are_followed_to_where_they_are_defined(tmp_path: Path) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert set(sources("studies.one", tmp_path)) == {"studies.one", "odeflow.a"}
-    assert set(sources("studies.two", tmp_path)) == {"studies.two", "odeflow.b", "odeflow.c", "odeflow.d"}
+    assert set(sources("studies.one", root=tmp_path)) == {"studies.one", "odeflow.a"}
+    assert set(sources("studies.two", root=tmp_path)) == {"studies.two", "odeflow.b", "odeflow.c", "odeflow.d"}
     for name in ("studies.three", "studies.four"):
-        assert set(sources(name, tmp_path)) == {name, "odeflow", *(f"odeflow.{letter}" for letter in "abcd")}
+        assert set(sources(name, root=tmp_path)) == {name, "odeflow", *(f"odeflow.{letter}" for letter in "abcd")}
     with pytest.raises(ValueError, match=r"studies\.five"):
-        sources("studies.five", tmp_path)
+        sources("studies.five", root=tmp_path)
 
 
 def test_no_import_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,11 +223,11 @@ def test_no_import_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "odeflow").mkdir()
     (tmp_path / "odeflow" / "a.py").write_text("from odeflow.gone import f\n")
     with pytest.raises(ValueError, match=r"odeflow\.gone"):
-        sources("odeflow.a", tmp_path)
+        sources("odeflow.a", root=tmp_path)
     (tmp_path / "odeflow" / "b.py").write_text("f = 1\n")
     monkeypatch.setattr(code, "ROOT", tmp_path)
     monkeypatch.setattr(code, "import_module", Mock(return_value=SimpleNamespace(__name__="odeflow.b")))
-    assert set(sources("odeflow.a", tmp_path)) == {"odeflow.a", "odeflow.b"}
+    assert set(sources("odeflow.a", root=tmp_path)) == {"odeflow.a", "odeflow.b"}
 
 
 @pytest.mark.parametrize("module", MEASURES)

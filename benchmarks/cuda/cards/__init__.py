@@ -8,7 +8,16 @@ from benchmarks.cuda.card import Card
 
 __all__ = ["NAMES", "card"]
 
-NAMES = ("tests", "speed", "at_cifar10", "ccat_cifar10", "mnist_full", "comparison", "attacks_cifar10")
+NAMES = (
+    "tests",
+    "speed",
+    "at_cifar10",
+    "ccat_cifar10",
+    "mnist_full",
+    "comparison",
+    "attacks_cifar10",
+    "defences_cifar10",
+)
 """Names of the cards, each a file of this folder with a ``CARD``: those that come first are run first."""
 
 
