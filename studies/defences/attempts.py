@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from deepcheck.defences.on_manifold import OnManifold
 from torch import Tensor, nn
 
 from deepcheck.attacks import registry
 from deepcheck.attacks.in_order import InOrder
 from deepcheck.attacks.minimal.base import WithinBudget
 from deepcheck.data import Images, load
+from deepcheck.defences.on_manifold import OnManifold
 from deepcheck.defences.registry import DEFENCES
 from deepcheck.evaluation.run import stream
 from deepcheck.evaluation.standard import standard_attack

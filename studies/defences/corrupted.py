@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
-from deepcheck.evaluation.corrupted import corruption_errors
 from torch import Tensor
 
+from deepcheck.evaluation.corrupted import corruption_errors
 from studies.defences.measure import BATCH, SEED
 
 if TYPE_CHECKING:
