@@ -11,10 +11,12 @@ import torch
 
 from deepcheck import checkpoint
 from deepcheck.attacks import ATTACKS
+from deepcheck.corruptions import CORRUPTIONS
 from deepcheck.evaluation import (
     attack_table,
     checked,
     format_attack_table,
+    format_corruption_table,
     format_summary,
     robust_error,
     standard_error,
@@ -187,7 +189,13 @@ def test_corruptions(net: str, capsys: pytest.CaptureFixture[str]) -> None:
     errors = load_result("a.nc")
     assert errors["error"].shape == (2, 2)
     assert json.loads(errors.attrs["configuration"])["options"]["checkpoint"] == f"net/{LAST}"
-    expected = ["first 40 test images of digits", *format_corruption_table(errors).splitlines(), "a.nc", "a.pdf", "b.png"]
+    expected = [
+        "first 40 test images of digits",
+        *format_corruption_table(errors).splitlines(),
+        "a.nc",
+        "a.pdf",
+        "b.png",
+    ]
     assert capsys.readouterr().out.splitlines() == expected
     assert Path("a.pdf").read_bytes().startswith(b"%PDF")
     assert Path("b.png").read_bytes()[:4] == b"\x89PNG"

@@ -17,7 +17,9 @@ from deepcheck.training.loop import REPORT
 from tests.deepcheck.cli.commands import TRAIN, status_of
 
 
-@pytest.mark.parametrize("arguments", ["--help", "train --help", "attack --help", "evaluate --help", "corrupt --help", "distal -h", ""])
+@pytest.mark.parametrize(
+    "arguments", ["--help", "train --help", "attack --help", "evaluate --help", "corrupt --help", "distal -h", ""]
+)
 def test_help(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(arguments) == 0
     assert "usage: deepcheck" in capsys.readouterr().out

@@ -98,7 +98,10 @@ def owners(setting: str) -> str:
         ("corrupt none --corruptions fgo", "corruption = 'fgo' is unknown (did you mean 'fog'?): allowed is one of"),
         ("corrupt none --severities 1 6", "severity = 6 is out of range: allowed is a whole number from 1 to 5"),
         ("corrupt none --severities 0", "severity = 0 is out of range: allowed is a whole number from 1 to 5"),
-        ("corrupt none --severities 2 2", "severities = [2, 2] is not allowed: one or more out of 1 to 5, each once, are"),
+        (
+            "corrupt none --severities 2 2",
+            "severities = [2, 2] is not allowed: one or more out of 1 to 5, each once, are",
+        ),
         ("corrupt none --baseline b.nc", "'b.nc'"),
         ("corrupt none --pictures a.bmp", "'.bmp': allowed is one of .pdf, .png, .svg"),
         ("distal none --device cpu", "'none' does not exist"),
