@@ -56,7 +56,7 @@ def test_they_are_what_the_net_says_of_the_corrupted_images(errors: xr.Dataset, 
     with torch.no_grad():
         assert errors["clean_error"].item() == float((net(digits.test).argmax(1) != digits.labels).double().mean())
     assert float(errors["error"].sel(severity=5).min()) > errors["clean_error"].item()
-    for name in errors.variables:
+    for name in map(str, errors.variables):
         assert errors[name].attrs["units"] == "1"
         assert errors[name].attrs["long_name"]
     assert errors.attrs["schema"] == "1"

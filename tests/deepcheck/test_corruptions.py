@@ -2,6 +2,7 @@
 
 import colorsys
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ severities = pytest.mark.parametrize("severity", SEVERITIES)
 kinds = pytest.mark.parametrize("kind", ["grey", "colour"])
 
 
-def table(name: str, kind: str) -> tuple[object, ...]:
+def table(name: str, kind: str) -> tuple[Any, ...]:
     return CORRUPTIONS[name].parameters(3 if kind == "colour" else 1)
 
 
@@ -160,7 +161,7 @@ def test_borders_of_a_filter_are_those_of_scipy(border: str, mode: str) -> None:
 @severities
 @kinds
 def test_defocus_spreads_a_point_over_a_disk(kind: str, severity: int) -> None:
-    radius, alias = table("defocus_blur", kind)[severity - 1]  # type: ignore[misc]
+    radius, alias = table("defocus_blur", kind)[severity - 1]
     kernel = disk(radius, alias)
     assert float(kernel.sum()) == pytest.approx(1)
     assert torch.allclose(kernel, kernel.T)
@@ -214,7 +215,7 @@ def test_the_zoom_is_that_of_scipy(factor: float) -> None:
 @severities
 @kinds
 def test_zoom_blur_is_a_mean(kind: str, severity: int) -> None:
-    step, count = table("zoom_blur", kind)[severity - 1]  # type: ignore[misc]
+    step, count = table("zoom_blur", kind)[severity - 1]
     x = pictures(kind, 1, dtype=torch.float64)
     one, other = np.arange(1, 1 + step * count - step / 2, step), 1 + step * np.arange(count)
     np.testing.assert_allclose(one, other)
@@ -243,7 +244,7 @@ def test_frosted_glass_exchanges_neighbours() -> None:
 @kinds
 def test_fog_is_a_height_map_of_a_weight(kind: str) -> None:
     """Where two severities have the same decay, they have the same map: x = 1 becomes (1 + c m) / (1 + c)."""
-    (one, decay), (other, same) = table("fog", kind)[:2]  # type: ignore[misc]
+    (one, decay), (other, same) = table("fog", kind)[:2]
     assert decay == same
     x = pictures(kind, 3, dtype=torch.float64)
     x[..., 0, 0] = 1
@@ -276,7 +277,7 @@ def test_brightness_raises_the_value_of_hsv(severity: int) -> None:
     z = CORRUPTIONS["brightness"](x, severity, draw())
     for before, after in zip(x[0].flatten(1).T.tolist(), z[0].flatten(1).T.tolist(), strict=True):
         h, s, v = colorsys.rgb_to_hsv(*before)
-        assert after == pytest.approx(colorsys.hsv_to_rgb(h, s, min(v + c, 1)), abs=1e-12)  # type: ignore[operator]
+        assert after == pytest.approx(colorsys.hsv_to_rgb(h, s, min(v + c, 1)), abs=1e-12)
     grey = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64).view(1, 1, 1, 3).expand(1, 1, 3, 3)
     raised = CORRUPTIONS["brightness"](grey, severity, draw())[0, 0, 0]
     expected = torch.tensor([0.0, 0.3, 1.0]).double() + table("brightness", "grey")[severity - 1]
@@ -285,7 +286,7 @@ def test_brightness_raises_the_value_of_hsv(severity: int) -> None:
 
 @severities
 def test_saturation_is_that_of_hsv(severity: int) -> None:
-    slope, more = table("saturate", "colour")[severity - 1]  # type: ignore[misc]
+    slope, more = table("saturate", "colour")[severity - 1]
     x = torch.rand(1, 3, 8, 8, generator=draw(), dtype=torch.float64)
     x[..., 0, 0], x[..., 0, 1] = 0, 0.5
     z = CORRUPTIONS["saturate"](x, severity, draw())
@@ -300,7 +301,7 @@ def test_snow_falls_twice_the_second_time_turned(kind: str) -> None:
     for severity in SEVERITIES:
         z = CORRUPTIONS["snow"](black, severity, draw())
         torch.testing.assert_close(z, z.flip(2, 3))
-        white = 0.5 * (1 - table("snow", kind)[severity - 1][6])  # type: ignore[index]
+        white = 0.5 * (1 - table("snow", kind)[severity - 1][6])
         assert float(z.min()) >= white - 1e-12
     none = CORRUPTIONS["snow"].apply(black + 0.2, (-9, 0.1, 1, 0.5, 8, 3, 0.9), Draws.of(draw(), black))
     torch.testing.assert_close(none, 0.9 * (black + 0.2) + 0.1 * (black + 0.8))  # 1.5 x + 0.5
@@ -309,7 +310,7 @@ def test_snow_falls_twice_the_second_time_turned(kind: str) -> None:
 @severities
 @kinds
 def test_frost_is_a_sum(kind: str, severity: int) -> None:
-    weight, most = table("frost", kind)[severity - 1]  # type: ignore[misc]
+    weight, most = table("frost", kind)[severity - 1]
     x = pictures(kind, 2, dtype=torch.float64)
     ice = [
         CORRUPTIONS["frost"].apply(one, (weight, most), Draws.of(draw(), x)) - weight * one
@@ -327,7 +328,7 @@ def test_mud_covers_and_water_shines_through(kind: str) -> None:
         z = CORRUPTIONS["spatter"](x, severity, draw())
         changed = (z != x).any(1)
         assert float(changed.double().mean()) > 0.001
-        if table("spatter", kind)[severity - 1][5]:  # type: ignore[index]
+        if table("spatter", kind)[severity - 1][5]:
             mud = torch.tensor([63, 42, 20]).double()[: x.shape[1], None] / 255
             assert float(changed.double().mean()) < 0.7
             darkest = z.amin(1).flatten(1).argmin(1)
@@ -362,7 +363,7 @@ def test_pixels_are_those_of_pillow(kind: str, severity: int) -> None:
         for plane, expected in zip(before, after, strict=True):
             side = len(plane)
             picture = image.fromarray(np.rint(plane * 255).astype(np.uint8))
-            few = picture.resize((int(side * c),) * 2, image.Resampling.BOX)  # type: ignore[operator]
+            few = picture.resize((int(side * c),) * 2, image.Resampling.BOX)
             seen = np.asarray(few.resize((side, side), image.Resampling.BOX), float)
             assert np.abs(seen - expected).max() <= 1 + 1e-3  # it rounds after each side
 
@@ -372,8 +373,8 @@ def test_quantisation_leaves_so_many_levels(severity: int) -> None:
     x = torch.linspace(0, 1, 28 * 28, dtype=torch.float64).view(1, 1, 28, 28)
     z = CORRUPTIONS["quantize"](x, severity, draw())
     bits = table("quantize", "grey")[severity - 1]
-    assert len(z.unique()) == 2**bits  # type: ignore[operator]
-    assert float((z - x).abs().max()) <= 0.5 / (2**bits - 1) + 1e-12  # type: ignore[operator]
+    assert len(z.unique()) == 2**bits
+    assert float((z - x).abs().max()) <= 0.5 / (2**bits - 1) + 1e-12
 
 
 @severities
@@ -382,7 +383,7 @@ def test_stripes_are_inverted(severity: int) -> None:
     x = pictures("grey", 2, dtype=torch.float64)
     z = CORRUPTIONS["stripe"](x, severity, draw())
     for column in range(28):
-        inverted = column < width or column >= 28 - width  # type: ignore[operator]
+        inverted = column < width or column >= 28 - width
         torch.testing.assert_close(z[..., column], 1 - x[..., column] if inverted else x[..., column])
 
 
