@@ -22,6 +22,10 @@ class LinearGenerator(nn.Module):
         Number of principal components.
     """
 
+    mean: Tensor
+    axes: Tensor
+    sizes: Tensor
+
     def __init__(self, images: Tensor, latent: int) -> None:
         super().__init__()
         self.out_shape, self.latent = tuple(images.shape[1:]), latent
