@@ -41,7 +41,8 @@ class LinearGenerator(nn.Module):
     def projected(self, images: Tensor) -> Tensor:
         """The nearest image that it can make."""
         delta = images.flatten(1) - self.mean
-        return (self.mean + delta @ self.axes.T @ self.axes).view_as(images)
+        nearest: Tensor = (self.mean + delta @ self.axes.T @ self.axes).view_as(images)
+        return nearest
 
 
 @cache
