@@ -36,7 +36,8 @@ class LinearGenerator(nn.Module):
         self.register_buffer("sizes", s[:latent] / len(x) ** 0.5)
 
     def forward(self, z: Tensor) -> Tensor:
-        return (self.mean + (z * self.sizes) @ self.axes).unflatten(1, self.out_shape)
+        rows = self.mean + (z * self.sizes) @ self.axes
+        return rows.view(-1, *self.out_shape)
 
     def projected(self, images: Tensor) -> Tensor:
         """The nearest image that it can make."""
