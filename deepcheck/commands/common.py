@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deepcheck.attacks.base import Model
     from deepcheck.data import Images
 
-__all__ = ["OnImages", "OnNet", "at_most", "load_images", "result_in", "training_threat"]
+__all__ = ["OnImages", "OnNet", "at_most", "load_images", "training_threat"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class OnNet:
         from deepcheck.device import choose
 
         assert self.checkpoint is not None
-        path = result_in(self.checkpoint)
+        path = checkpoint.result_in(self.checkpoint)
         information = checkpoint.read(path)[1]
         device = choose(self.device)
         network = checkpoint.load_model(path, device=device)
@@ -129,17 +129,6 @@ class OnImages(OnNet):
     """Precision of the search for adversarial examples; the net says in float32 what it makes of them."""
     channels_last: bool = False
     """Give the net images with the channels last in memory in the search: faster on a GPU."""
-
-
-def result_in(path: Path) -> Path:
-    """Return the checkpoint with the result of a training in a folder: the best, else the last, else its shards."""
-    from deepcheck.checkpoint import shards_in
-    from deepcheck.training.checkpointing import BEST, LAST
-
-    if not path.is_dir():
-        return path
-    default = path if shards_in(path) else path / LAST
-    return next((path / name for name in (BEST, LAST) if (path / name).exists()), default)
 
 
 def load_images(dataset: str, data_dir: Path | None) -> Images:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from deepcheck.training.methods.at import AdversarialTraining
 from deepcheck.training.methods.base import AttackingMethod, Method, Name, RecordableMethod
 from deepcheck.training.methods.ccat import CCAT
+from deepcheck.training.methods.distillation import Distillation
 from deepcheck.training.methods.noise_layers import NoiseLayers
 from deepcheck.training.methods.standard import Standard
 
@@ -17,6 +18,7 @@ METHODS: dict[str, type[Method]] = {
     "standard": Standard,
     "at": AdversarialTraining,
     "ccat": CCAT,
+    "distillation": Distillation,
     "noise_layers": NoiseLayers,
 }
 """All training methods by name."""

@@ -40,6 +40,8 @@ class Method(abc.ABC):
     `loss`         from a batch to the loss
     `after_step`   what is done after every step of the optimiser, when gradients are still there
     `replays`      how many steps are taken on each batch
+    `stages`       how many trainings follow each other
+    `next_stage`   what is done between two of them
     =============  ==========================================================================================
 
     Of a method's fields `norm` and `epsilon` say against which perturbations it trains; see `Recipe.threat`.
@@ -125,6 +127,18 @@ class Method(abc.ABC):
     def replays(self) -> int:
         """Return the number of steps on each batch, >= 1: all see the same images, each with a loss of its own."""
         return 1
+
+    def stages(self) -> int:
+        """Return the number of trainings that follow each other, >= 1.
+
+        Each has the same share of the epochs, and the learning rate over the whole schedule, momenta and an average of its
+        own. The result is that of the last one.
+        """
+        return 1
+
+    def next_stage(self, *, network: Network, state: Any) -> None:
+        """Make the network and the state ready for the next stage, in place, before the first step of it."""
+        del network, state
 
 
 @dataclass(frozen=True, kw_only=True)
