@@ -1,4 +1,4 @@
-"""Command line ``deepcheck``: train, export, attack, evaluate, distal, methods. Its flags are generated from dataclasses."""
+"""Command line ``deepcheck``: train, export, attack, evaluate, distal, methods, defences. Its flags are generated from dataclasses."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tyro
 
 from deepcheck.checks import CheckpointError
 from deepcheck.commands.attack_flags import DEFAULT, command_of, named_attack
+from deepcheck.commands.defences import Defences
 from deepcheck.commands.distal import Distal
 from deepcheck.commands.evaluate import Evaluate
 from deepcheck.commands.export import Export
@@ -26,7 +27,7 @@ from odeflow.provenance import SaveError, package_version
 
 __all__ = ["main"]
 
-COMMANDS = ("train", "export", "attack", "evaluate", "distal", "methods")
+COMMANDS = ("train", "export", "attack", "evaluate", "distal", "methods", "defences")
 
 EXAMPLES = {
     "": (
@@ -51,15 +52,18 @@ EXAMPLES = {
         "attack runs/mnist_at --attack square --epsilon 0.3 --queries 500",
         "attack --attack square --help  (the flags of an attack)",
         "attack runs/mnist_at --attack deepfool --norm l2 --epsilon 1 2 --pictures deepfool.pdf",
+        "attack runs/mnist_standard --defence resize_pad --defence-option passes=10",
         "attack --model package.module:factory --dataset cifar10 --epsilon 0.0314",
     ),
     "evaluate": (
         "evaluate runs/mnist_at --out records.nc --plot attacks.pdf",
         "evaluate runs/mnist_at --suite standard --epsilon 0.3 --state state --entry mnist_at.json",
+        "evaluate runs/mnist_standard --defence jpeg --suite standard",
         "evaluate runs/mnist_at --suite linf --examples 200 --steps 200 --restarts 2",
     ),
     "distal": ("distal runs/mnist_at --plot distal.pdf", "distal runs/mnist_at --epsilon 0.3 --count 200"),
     "methods": ("methods",),
+    "defences": ("defences",),
 }
 """What the help of each command ends with."""
 
@@ -107,6 +111,7 @@ def types_of(arguments: list[str]) -> Any:
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Distal, tyro.conf.subcommand("distal")]
         | Annotated[Methods, tyro.conf.subcommand("methods")]
+        | Annotated[Defences, tyro.conf.subcommand("defences")]
     )
 
 

@@ -1,13 +1,13 @@
 """Defences: what wraps a trained net at test time, and the attack that it must be judged by."""
 
 import deepcheck._torch  # noqa: F401
-from deepcheck.defences.base import Adaptive, Defence
+from deepcheck.defences.base import Adaptive, Defence, Oblivious
 from deepcheck.defences.bit_depth import BitDepth
 from deepcheck.defences.gaussian_noise import GaussianNoise
 from deepcheck.defences.jpeg import JPEG
 from deepcheck.defences.median import Median
 from deepcheck.defences.noise_ensemble import NoiseEnsemble
-from deepcheck.defences.registry import DEFENCES
+from deepcheck.defences.registry import DEFENCES, make
 from deepcheck.defences.resize_pad import ResizePad
 from deepcheck.defences.wrappers import BPDA, EOT, Behind
 
@@ -23,5 +23,7 @@ __all__ = [
     "GaussianNoise",
     "Median",
     "NoiseEnsemble",
+    "Oblivious",
     "ResizePad",
+    "make",
 ]

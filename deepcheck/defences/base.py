@@ -16,7 +16,7 @@ from deepcheck.attacks.judged import InPrecision, judged
 from deepcheck.defences.wrappers import EOT
 from odeflow.model import checked_count
 
-__all__ = ["Adaptive", "Defence"]
+__all__ = ["Adaptive", "Defence", "Oblivious"]
 
 
 class Defence(nn.Module, ABC):
@@ -100,6 +100,15 @@ class Adaptive:
         """What the attack maximises, if it says so."""
         return getattr(self.attack, "objective", "")
 
+    @property
+    def effort(self) -> str:
+        """Of attacks in order all their names, as one: what each leaves, the defence was not asked."""
+        return " + ".join(name for name, _ in self.attack.attacks) if isinstance(self.attack, InOrder) else ""
+
+    def followed(self, model: Defence) -> Model:
+        """Return what the attack follows: the surrogate of the defence."""
+        return model.surrogate()
+
     def __call__(
         self,
         model: Model,
@@ -124,9 +133,21 @@ class Adaptive:
             raise TypeError(f"model is of the wrong type {type(model).__name__}: allowed is a Defence")
         attack = _patient(self.attack) if model.random else self.attack
         found = attack(
-            model.surrogate(), images, labels, epsilon=epsilon, generator=generator, batch_size=batch_size, **options
+            self.followed(model), images, labels, epsilon=epsilon, generator=generator, batch_size=batch_size, **options
         )
         return judged(found, model, labels, batch_size)
+
+
+@dataclass(frozen=True)
+class Oblivious(Adaptive):
+    """An attack that does not know of the defence: it follows the net behind it, and the defence is the judge.
+
+    What many articles claimed by. It measures nothing of what a defence is worth against an attack that knows of it.
+    """
+
+    def followed(self, model: Defence) -> Model:
+        """Return what the attack follows: the net behind the defence."""
+        return model.net
 
 
 def _patient(attack: Attack) -> Attack:

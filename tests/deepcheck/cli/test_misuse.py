@@ -81,6 +81,19 @@ def owners(setting: str) -> str:
         ("evaluate none --suite standard --norms l2 l2", "norms = ['l2', 'l2'] is not allowed: one or more of linf"),
         ("evaluate none --suite standard --entry a.txt", "'.txt': allowed is"),
         ("attack none --attack deepfool --option overshoot=0", "overshoot = 0.0 is out of range"),
+        ("attack none --defence jpg", "defence = 'jpg' is unknown (did you mean 'jpeg'?): allowed is one of bit_depth"),
+        (
+            "attack none --defence jpeg --defence-option q=3",
+            "option of jpeg = 'q' is unknown: allowed is one of quality",
+        ),
+        ("attack none --defence jpeg --defence-option quality=0", "quality = 0 is out of range: allowed is a whole"),
+        ("attack none --oblivious", "oblivious = True without --defence is not allowed: it goes with one"),
+        ("evaluate none --defence-option a=1", "defence_option = ('a=1',) without --defence is not allowed"),
+        (f"{TRAIN} --method distillation --temperature 0", "temperature = 0.0 is out of range: allowed is a finite"),
+        (
+            f"{TRAIN} --method distillation --patience 3",
+            "patience = 3 with method = 'distillation' is not allowed: its",
+        ),
         ("attack none --out nowhere/a.nc", "path = 'nowhere/a.nc': the folder"),
         ("attack none --out a.txt", "'.txt': allowed is one of .nc, .zarr"),
         ("attack none --steps 0", "steps = 0 is out of range: allowed is a whole number >= 1"),
@@ -100,7 +113,7 @@ def owners(setting: str) -> str:
         ("attack none --bounds 0", "--bounds has no value"),
         (
             "frobnicate",
-            "COMMAND = 'frobnicate' is unknown: allowed is one of train, export, attack, evaluate, distal, methods",
+            "COMMAND = 'frobnicate' is unknown: allowed is one of train, export, attack, evaluate, distal",
         ),
     ],
 )
