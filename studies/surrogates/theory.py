@@ -32,7 +32,7 @@ def errors(state: xr.Dataset, sizes: Array) -> Array:
     return np.asarray(adversarial_error(np.clip(R, -1, 1)[..., None], b[..., None], MIXTURE, sizes), np.float64)
 
 
-def _start(rule: LearningRule) -> dict[str, float]:
+def _start(rule: LearningRule) -> dict[str, Any]:
     return {} if rule.normalised else {"Q0": _Q0}
 
 

@@ -208,7 +208,7 @@ def test_an_ensemble_of_passes_is_random_where_its_net_is_and_less_so_with_more(
 
 def test_by_name() -> None:
     net = models.build("linear", 10, (1, 8, 8))
-    assert make("jpeg", net, quality=30).quality == 30  # type: ignore[attr-defined]
+    assert make("jpeg", net, quality=30).quality == 30
     with pytest.raises(ValueError, match="option of jpeg = 'q' is unknown"):
         make("jpeg", net, q=3)
     defence = BitDepth(net)

@@ -161,7 +161,7 @@ def test_pairing_the_outputs_of_a_line_is_a_decay_of_its_weights(surrogate: Any,
     )
     for method in ("reduced", "direct"):
         one, other = (
-            simulate(MIXTURE, rule, Adversary(size), N=40, alpha=[2.0], runs=4, rng=1, method=method)  # type: ignore[arg-type]
+            simulate(MIXTURE, rule, Adversary(size), N=40, alpha=[2.0], runs=4, rng=1, method=method)
             for rule, size in zip(rules, (0.7, plain), strict=True)
         )
         np.testing.assert_allclose(one.R, other.R, rtol=1e-9)
@@ -186,7 +186,7 @@ def test_noise_on_the_input_is_learning_from_wider_classes() -> None:
     assert np.all(noisy.adversarial_error < wider.adversarial_error - 0.01)
     for method in ("reduced", "direct"):
         one, other = (
-            simulate(mixture, learner, Adversary(0.3), N=20, alpha=[3.0], runs=8, rng=1, method=method)  # type: ignore[arg-type]
+            simulate(mixture, learner, Adversary(0.3), N=20, alpha=[3.0], runs=8, rng=1, method=method)
             for mixture, learner in ((MIXTURE, rule), (wide, LearningRule(0.6, 0.5)))
         )
         np.testing.assert_allclose(one.R, other.R, rtol=1e-9)

@@ -45,8 +45,9 @@ def test_nets_differ_in_their_method_alone(name: str, kind: str) -> None:
     assert replace(one, method=standard.method) == standard
     assert one.method.name == LEARNERS[name].method
     if LEARNERS[name].attacked:
-        attack = one.method.settings()
-        assert (attack["norm"], attack["epsilon"]) == ("l2", PLAN.epsilon)
+        assert one.threat == ("l2", PLAN.epsilon)
+        assert vars(one.method)["norm"] == "l2"
+        assert vars(one.method)["epsilon"] == PLAN.epsilon
 
 
 @pytest.mark.parametrize("rule", RULES)
