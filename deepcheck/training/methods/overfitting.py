@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from deepcheck.attacks.base import Model
     from deepcheck.attacks.pgd import PGD
-    from deepcheck.models import Network
 
 __all__ = ["overfitted", "seen_overfitting"]
 
@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def seen_overfitting(
-    network: Network,
+    model: Model,
     images: Tensor,
     labels: Tensor,
     attack: PGD,
@@ -35,7 +35,7 @@ def seen_overfitting(
 
     Parameters
     ----------
-    network
+    model
         In eval mode.
     images, labels
         Shape (n, C, H, W) in [0, 1], and (n,): images that it was not trained on.
@@ -56,7 +56,7 @@ def seen_overfitting(
     from deepcheck.attacks.pgd import PGD
 
     def accuracy(one: PGD) -> float:
-        prediction = one(network, images, labels, epsilon=epsilon, generator=generator).prediction[0]
+        prediction = one(model, images, labels, epsilon=epsilon, generator=generator).prediction[0]
         return float((prediction == labels).double().mean())
 
     own, other = accuracy(attack), accuracy(PGD(attack.norm, steps=10, relative_step_size=0.25))

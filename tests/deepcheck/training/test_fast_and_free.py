@@ -82,7 +82,7 @@ def test_on_a_linear_net_one_step_from_the_image_is_the_worst() -> None:
     f = net(x).diff(dim=1).squeeze(1) * (2 * y - 1)
     worst = F.softplus(epsilon * net.w.abs().sum() - f).mean()
     for options in ({"starts": "image", "relative_step": 1.0}, {"relative_step": 2.0}):
-        method = FastAT(epsilon=epsilon, **options)  # type: ignore[arg-type]
+        method = FastAT(epsilon=epsilon, **options)
         loss = method.loss(net, x, y, progress=0.0, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(loss, worst.float(), rtol=1e-5, atol=1e-6)
     loss = FastAT(epsilon=epsilon).loss(net, x, y, progress=0.0, generator=torch.Generator().manual_seed(0))
@@ -180,7 +180,7 @@ def test_the_share_decides_what_is_called_overfitted() -> None:
             attack,
             epsilon=0.2,
             share=share,
-            generator=torch.Generator().manual_seed(0),  # type: ignore[arg-type]
+            generator=torch.Generator().manual_seed(0),
         )
         assert seen["trained_attack_accuracy"] == 1.0
         assert seen["pgd_accuracy"] < 0.5
@@ -224,7 +224,7 @@ def test_free_training_moves_weights_and_images_by_one_gradient(norm: Any) -> No
             *by_weights, by_d = torch.autograd.grad(F.cross_entropy(own((x + d).clamp(0, 1)), y), [*parameters, d])
             with torch.no_grad():
                 for weight, gradient in zip(parameters, by_weights, strict=True):
-                    weight -= rate * gradient
+                    weight.sub_(gradient, alpha=rate)
                 if norm == "linf":
                     d = (d + epsilon * by_d.sign()).clamp(-epsilon, epsilon)
                 else:
