@@ -216,9 +216,9 @@ def _shorter(case: Case, setting: Setting) -> Case:
 
 
 _FULL = {
-    "net": Effort(300, {"steps": 50, "queries": 1000}, steps=200, restarts=5),
+    "net": Effort(250, {"steps": 25, "queries": 1000}, steps=200, restarts=5),
     "draws": Effort(100, {"steps": 15, "queries": 150}, steps=60, restarts=2),
-    "dear": Effort(40, {"steps": 2, "queries": 10}, steps=20, restarts=1),
+    "dear": Effort(30, {"steps": 2, "queries": 10}, steps=20, restarts=1),
 }
 _QUICK = {
     "net": Effort(40, {"steps": 5, "queries": 50}, steps=20, restarts=2),
