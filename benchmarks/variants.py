@@ -20,6 +20,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "non-robust updates (quadrature)": {"update": "non_robust"},
     "logistic, linear (quadrature)": {"loss": "logistic", "activation": "linear"},
     "squared, tanh (quadrature)": {"activation": "tanh"},
+    "clean and attacked (quadrature, 2 margins)": {"clean_weight": 0.5},
+    "TRADES (quadrature, 2 margins)": {"surrogate": "trades", "beta": 2.0},
+    "pairing, clean and attacked (quadrature, 2 margins)": {"surrogate": "pairing", "beta": 0.5, "clean_weight": 0.5},
     "epsilon uniform (closed form, 32 attacks)": {"law": Uniform(0.5, 1.5)},
 }
 

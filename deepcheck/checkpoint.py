@@ -28,18 +28,23 @@ from odeflow.model import checked_count
 from odeflow.provenance import write_bytes
 
 __all__ = [
+    "BEST",
+    "LAST",
     "CheckpointError",
     "check_finite",
     "load_into",
     "load_model",
     "read",
     "read_tensors",
+    "result_in",
     "shards_in",
     "write",
     "write_shards",
 ]
 
 _VERSION = 1
+LAST, BEST = "last.safetensors", "best.safetensors"
+"""Names of the files that a training leaves in its folder."""
 MODEL = "model."
 """Prefix of the names of a network's tensors."""
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -131,6 +136,14 @@ def write_shards(
 def shards_in(folder: Path) -> list[Path]:
     """Return the files in a folder that have the name of a shard."""
     return sorted(folder.glob(SHARD.format("*", "*")))
+
+
+def result_in(path: Path) -> Path:
+    """Return the checkpoint with the result of a training in a folder: the best, else the last, else its shards."""
+    if not path.is_dir():
+        return path
+    default = path if shards_in(path) else path / LAST
+    return next((path / name for name in (BEST, LAST) if (path / name).exists()), default)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

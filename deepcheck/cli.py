@@ -14,6 +14,7 @@ import tyro
 from deepcheck.checks import CheckpointError
 from deepcheck.commands.attack_flags import DEFAULT, command_of, named_attack
 from deepcheck.commands.corrupt import Corrupt
+from deepcheck.commands.defences import Defences
 from deepcheck.commands.distal import Distal
 from deepcheck.commands.evaluate import Evaluate
 from deepcheck.commands.explain import Explain
@@ -30,7 +31,18 @@ from odeflow.provenance import SaveError, package_version
 
 __all__ = ["main"]
 
-COMMANDS = ("train", "export", "attack", "evaluate", "distal", "corrupt", "explain", "generator", "methods")
+COMMANDS = (
+    "train",
+    "export",
+    "attack",
+    "evaluate",
+    "corrupt",
+    "distal",
+    "explain",
+    "generator",
+    "methods",
+    "defences",
+)
 
 EXAMPLES = {
     "": (
@@ -55,11 +67,13 @@ EXAMPLES = {
         "attack runs/mnist_at --attack square --epsilon 0.3 --queries 500",
         "attack --attack square --help  (the flags of an attack)",
         "attack runs/mnist_at --attack deepfool --norm l2 --epsilon 1 2 --pictures deepfool.pdf",
+        "attack runs/mnist_standard --defence resize_pad --defence-option passes=10",
         "attack --model package.module:factory --dataset cifar10 --epsilon 0.0314",
     ),
     "evaluate": (
         "evaluate runs/mnist_at --out records.nc --plot attacks.pdf",
         "evaluate runs/mnist_at --suite standard --epsilon 0.3 --state state --entry mnist_at.json",
+        "evaluate runs/mnist_standard --defence jpeg --suite standard",
         "evaluate runs/mnist_at --suite linf --examples 200 --steps 200 --restarts 2",
     ),
     "corrupt": (
@@ -79,6 +93,7 @@ EXAMPLES = {
         "explain runs/mnist_at --map saliency --k 50 --examples 500 --steps 100 --restarts 2 --out maps.nc",
     ),
     "methods": ("methods",),
+    "defences": ("defences",),
 }
 """What the help of each command ends with."""
 
@@ -131,6 +146,7 @@ def types_of(arguments: list[str]) -> Any:
         | Annotated[Generator, tyro.conf.subcommand("generator", default=generator)]
         | Annotated[Explain, tyro.conf.subcommand("explain")]
         | Annotated[Methods, tyro.conf.subcommand("methods")]
+        | Annotated[Defences, tyro.conf.subcommand("defences")]
     )
 
 

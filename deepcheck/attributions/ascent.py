@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deepcheck.attacks.base import Examples
+from deepcheck.attacks.calls import logits_of
 from deepcheck.attacks.pgd import PGD
 from deepcheck.attacks.points import Points
 from deepcheck.attributions.maps import explained, integrated
@@ -53,7 +54,7 @@ class PathAscent(PGD):
             paths = integrated(model, x, z, y, steps=self.path_steps, of="loss", create_graph=True)
             value = self.path_weight * path_size(paths)
             if self.loss_weight:
-                value = value + self.loss_weight * explained(model(z).float(), y, "loss")
+                value = value + self.loss_weight * explained(logits_of(model, z), y, "loss")
             (gradient,) = torch.autograd.grad(value.sum(), z)
         z.requires_grad_(False)
         nothing = value.new_zeros(len(x), 2)  # of the logits nobody asks

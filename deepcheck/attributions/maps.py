@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from deepcheck.attacks.base import Model, checked_images, checked_logits, evaluating, frozen, plain
+from deepcheck.attacks.calls import logits_of
 from deepcheck.attacks.gradients import NO_GRADIENT
 from deepcheck.attacks.objectives import CrossEntropy
 from deepcheck.checks import checked_choice
@@ -61,7 +62,7 @@ def gradient(model: Model, points: Tensor, classes: Tensor, of: str, *, create_g
     """
     with torch.enable_grad():
         z = points if points.requires_grad else points.detach().requires_grad_()
-        F = explained(model(z).float() if z.dtype is torch.float32 else model(z), classes, of)
+        F = explained(logits_of(model, z), classes, of)
         found = torch.autograd.grad(F.sum(), z, create_graph=create_graph, allow_unused=True) if F.requires_grad else ()
     if not found or found[0] is None:
         raise ValueError(NO_GRADIENT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import logging
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deepcheck.checks import checked_choice
-from deepcheck.commands.common import OnImages, at_most, load_images, training_threat
+from deepcheck.commands.common import OnImages, at_most, followed, load_images, options_in, training_threat
 from odeflow.provenance import check_target
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class Attack(OnImages):
         epsilons = self._epsilons(about, dataset)
         images = load_images(dataset, self.data_dir)
         attack = registry.within_budget(made)  # one that has to be prepared is so by `evaluate`, on training images
-        planned = {f"{self.attack}_{self.norm}": Planned(attack, epsilons)}
+        planned = self.against({f"{self.attack}_{self.norm}": Planned(attack, epsilons)})
         if cannot_cross(planned):
             logging.getLogger(__name__).warning(
                 "the steps of %s are too short together to cross the ball: robustness will seem larger than it is",
@@ -80,8 +79,12 @@ class Attack(OnImages):
             )
         examples = at_most(self.examples, len(images.test_images), images.name)
         (x, y), _ = split(images, min(examples, _LOOKED_AT), 0, device)
-        for one in looked_at(network, x, y, batch_size=self.batch_size):
-            if one.name != "few-classes":  # which is said of the standard evaluation
+        answered = {"few-classes"} | ({"random-net"} if self.defence and not self.oblivious else set())
+        looked = network if self.oblivious else followed(network)
+        for one in looked_at(looked, x, y, batch_size=self.batch_size):
+            if (
+                one.name not in answered
+            ):  # EOT is the answer to a random one; the other is said of the standard evaluation
                 logging.getLogger(__name__).warning("warning  %s", one)
         records = evaluate(
             network,
@@ -168,15 +171,7 @@ class Attack(OnImages):
         common = {field.name for field in dataclasses.fields(Attack)}
         own = {field.name: field.default for field in dataclasses.fields(self) if field.name not in common}
         given = {name: getattr(self, name) for name, default in own.items() if getattr(self, name) != default}
-        for text in self.option:
-            name, equals, value = text.partition("=")
-            if not equals or name in given:
-                raise ValueError(f"option = {text!r} is not allowed: NAME=VALUE is, each name once")
-            try:
-                given[name] = ast.literal_eval(value)
-            except (ValueError, SyntaxError):
-                given[name] = value
-        return given
+        return options_in("option", self.option, given)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 
     from deepcheck.attacks.base import Model
     from deepcheck.data import Images
+    from deepcheck.evaluation import Planned
 
-__all__ = ["OnImages", "OnNet", "at_most", "load_images", "result_in", "training_threat"]
+__all__ = ["OnImages", "OnNet", "at_most", "followed", "load_images", "options_in", "training_threat"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class OnNet:
         from deepcheck.device import choose
 
         assert self.checkpoint is not None
-        path = result_in(self.checkpoint)
+        path = checkpoint.result_in(self.checkpoint)
         information = checkpoint.read(path)[1]
         device = choose(self.device)
         network = checkpoint.load_model(path, device=device)
@@ -129,17 +131,65 @@ class OnImages(OnNet):
     """Precision of the search for adversarial examples; the net says in float32 what it makes of them."""
     channels_last: bool = False
     """Give the net images with the channels last in memory in the search: faster on a GPU."""
+    defence: str | None = None
+    """A defence at test time around the net, see deepcheck defences. The attacks are then those that know of it."""
+    defence_option: tuple[str, ...] = ()
+    """Options of the defence, each as NAME=VALUE, say passes=10."""
+    oblivious: bool = False
+    """With --defence: attacks that do not know of it, as many articles claimed by: they follow the net behind it."""
+
+    def network(self) -> tuple[Model, str, torch.device, dict[str, Any]]:
+        """Return the net, in its defence if there is one, the name of its data set, the device, and what is known of the net."""
+        if self.defence is None:
+            for name in ("defence_option", "oblivious"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{name} = {getattr(self, name)} without --defence is not allowed: it goes with one"
+                    )
+            return super().network()
+        from deepcheck.defences import registry
+
+        options = options_in("defence_option", self.defence_option)
+        registry.make(self.defence, lambda x: x, seed=self.seed, **options)  # bad input is refused before any work
+        net, dataset, device, about = super().network()
+        used = registry.options_of(self.defence) | options
+        about = about | {"defence": {"name": self.defence, **used, "oblivious": self.oblivious}}
+        return registry.make(self.defence, net, seed=self.seed, **options), dataset, device, about
+
+    def against(self, planned: dict[str, Planned]) -> dict[str, Planned]:
+        """Return the attacks as the defence must be judged by, or as they do not know of it; without a defence as they are."""
+        from deepcheck.evaluation import adaptive, oblivious
+
+        if self.defence is None:
+            return planned
+        return oblivious(planned) if self.oblivious else adaptive(planned)
 
 
-def result_in(path: Path) -> Path:
-    """Return the checkpoint with the result of a training in a folder: the best, else the last, else its shards."""
-    from deepcheck.checkpoint import shards_in
-    from deepcheck.training.checkpointing import BEST, LAST
+def followed(model: Model) -> Model:
+    """Return what attacks follow: the surrogate of a defence, else the net itself."""
+    from deepcheck.defences import Defence
 
-    if not path.is_dir():
-        return path
-    default = path if shards_in(path) else path / LAST
-    return next((path / name for name in (BEST, LAST) if (path / name).exists()), default)
+    return model.surrogate() if isinstance(model, Defence) else model
+
+
+def options_in(name: str, texts: tuple[str, ...], given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return options that are given as NAME=VALUE, beside others.
+
+    Raises
+    ------
+    ValueError
+        If one is something else, or there already.
+    """
+    options = dict(given or {})
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or key in options:
+            raise ValueError(f"{name} = {text!r} is not allowed: NAME=VALUE is, each name once")
+        try:
+            options[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[key] = value
+    return options
 
 
 def load_images(dataset: str, data_dir: Path | None) -> Images:

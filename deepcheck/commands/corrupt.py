@@ -48,7 +48,8 @@ class Corrupt(OnNet):
         """Run the command."""
         from deepcheck import corruptions
         from deepcheck.corruptions.base import checked_severities
-        from deepcheck.evaluation import corruption_errors, format_corruption_table, mean_corruption_error
+        from deepcheck.evaluation import corruption_errors, format_corruption_table
+        from deepcheck.evaluation.corrupted import checked_baseline
         from odeflow.plot import FORMATS, save_figure
         from odeflow.provenance import load
 
@@ -64,7 +65,9 @@ class Corrupt(OnNet):
         baseline = None if self.baseline is None else load(self.baseline)
         network, dataset, device, about = self.network()
         images = load_images(dataset, self.data_dir)
-        corruptions.chosen(names, images.shape[0])
+        found = corruptions.chosen(names, images.shape[0])
+        if baseline is not None:
+            checked_baseline(baseline, found, self.severities)
         examples = at_most(self.examples, len(images.test_images), images.name)
         errors = corruption_errors(
             network,
@@ -77,8 +80,6 @@ class Corrupt(OnNet):
             batch_size=self.batch_size,
             configuration=about,
         )
-        if baseline is not None:
-            mean_corruption_error(errors, baseline)  # one that does not fit is refused before anything is printed
         lines = [f"first {examples} test images of {images.name}", format_corruption_table(errors, baseline)]
         self.finish(errors, "\n".join(lines))
         if self.plot is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepcheck.commands.common import OnImages, at_most, load_images
+from deepcheck.commands.common import OnImages, at_most, followed, load_images
 from odeflow.model import checked_count, checked_number
 from odeflow.provenance import check_target
 
@@ -79,7 +79,7 @@ class Evaluate(OnImages):
         threats = evaluation.THREATS[images.name]
         steps = 1000 if self.steps is None else self.steps
         effort = {"steps": steps, "restarts": 5 if self.restarts is None else self.restarts, "queries": self.queries}
-        planned = evaluation.planned_suite(self.suite, threats, **effort)
+        planned = self.against(evaluation.planned_suite(self.suite, threats, **effort))
         count = len(images.test_images)
         examples = at_most(self.examples, count // 2, images.name)
         validation = min(1000, count - examples) if self.validation is None else self.validation
@@ -95,8 +95,9 @@ class Evaluate(OnImages):
         sizes: dict[str, Any] = {"examples": examples, "validation": validation, "keep_images": self.keep_images}
         search: dict[str, Any] = {"precision": self.precision, "channels_last": self.channels_last}
         records = evaluation.evaluate(network, images, planned, **sizes, **search, **common)
+        attacked = network if self.oblivious else followed(network)
         checks = evaluation.sanity_checks(
-            network,
+            attacked,
             x[:200],
             y[:200],
             epsilon=threats.linf[0],
@@ -105,7 +106,7 @@ class Evaluate(OnImages):
             records=records,
         )
         noise = evaluation.distal(
-            network, images.shape, epsilon=threats.linf[0], count=examples, steps=steps, restarts=2, **common
+            followed(network), images.shape, epsilon=threats.linf[0], count=examples, steps=steps, restarts=2, **common
         )
         failed = [check for check in checks if not check.passed]
         table = evaluation.attack_table(records)
@@ -158,9 +159,13 @@ class Evaluate(OnImages):
         planned = evaluation.planned_suite("standard", images.name, **options)
         if self.epsilon is not None:
             planned = {name: evaluation.Planned(one.attack, (self.epsilon,)) for name, one in planned.items()}
+        planned = self.against(planned)
         examples = at_most(self.examples, len(images.test_images), images.name)
         (x, y), _ = split(images, min(examples, 200), 0, device)
-        warned = evaluation.looked_at(network, x, y, batch_size=self.batch_size)
+        looked = network if self.oblivious else followed(network)
+        warned = evaluation.looked_at(looked, x, y, batch_size=self.batch_size)
+        if self.defence and not self.oblivious:  # EOT is the answer to a random one
+            warned = [one for one in warned if one.name != "random-net"]
         for one in warned:
             logging.getLogger(__name__).warning("warning  %s", one)
         records = evaluation.evaluate(

@@ -8,8 +8,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from deepcheck.commands.common import result_in
-
 __all__ = ["Export"]
 
 
@@ -38,11 +36,11 @@ class Export:
         from odeflow.model import checked_count
 
         most = checked_count("most", self.most, 1) * 2**20
-        if result_in(self.out).is_file() and result_in(self.out) != self.out:
+        if checkpoint.result_in(self.out).is_file() and checkpoint.result_in(self.out) != self.out:
             raise ValueError(
                 f"out = {str(self.out)!r} holds a training, which would go before the weights: allowed is another folder"
             )
-        path = result_in(self.checkpoint)
+        path = checkpoint.result_in(self.checkpoint)
         _, information = checkpoint.read(path)
         network = checkpoint.load_model(path)
         files = checkpoint.write_shards(

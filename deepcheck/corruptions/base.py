@@ -82,6 +82,8 @@ class Corruption(abc.ABC):
 
     group: ClassVar[str]
     """noise, blur, weather, digital or geometric."""
+    random: ClassVar[bool] = True
+    """Whether other random numbers give other images."""
     grey: ClassVar[tuple[Any, ...] | None]
     """The five parameters for grey images. None: there is no such corruption of grey images."""
     colour: ClassVar[tuple[Any, ...]]
@@ -120,9 +122,9 @@ class Corruption(abc.ABC):
         parameter = parameters[checked_severity(severity) - 1]
         draws = Draws.of(source, images)
         with torch.no_grad():
-            wide = images.detach().to(images.dtype if images.dtype == torch.float64 else torch.float32)
-            corrupted = self.apply(wide, parameter, draws)
-            return corrupted.clamp(0, 1).to(images.dtype, copy=corrupted is wide)
+            wide = images.to(torch.promote_types(images.dtype, torch.float32)).contiguous()
+            corrupted = self.apply(wide, parameter, draws) if len(images) else wide
+            return corrupted.clamp(0, 1).to(images.dtype)  # clamp makes a new tensor
 
     @abc.abstractmethod
     def apply(self, images: Tensor, parameter: Any, draws: Draws) -> Tensor:

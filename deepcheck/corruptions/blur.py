@@ -21,6 +21,7 @@ class GaussianBlur(Corruption):
     """Gaussian blur of standard deviation c pixels."""
 
     group = "blur"
+    random = False
     grey = (1, 2, 3, 4, 6)
     colour = (0.4, 0.6, 0.7, 0.8, 1)
 
@@ -72,6 +73,7 @@ class DefocusBlur(Corruption):
     """Defocus: every point becomes a disk of radius c[0] pixels, with an edge blurred by c[1]."""
 
     group = "blur"
+    random = False
     grey = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))
     colour = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))
 
@@ -101,6 +103,7 @@ class ZoomBlur(Corruption):
     """Zoom blur: the mean of the image and of c[1] enlarged ones, by the factors 1, 1 + c[0], 1 + 2 c[0], ..."""
 
     group = "blur"
+    random = False
     grey = ((0.01, 12), (0.01, 16), (0.02, 11), (0.02, 13), (0.03, 11))
     colour = ((0.01, 7), (0.01, 12), (0.01, 16), (0.01, 21), (0.01, 26))
 

@@ -17,6 +17,7 @@ class Contrast(Corruption):
     """Contrast: differences from the mean, image by image and channel by channel, are multiplied by c."""
 
     group = "digital"
+    random = False
     grey = (0.4, 0.3, 0.2, 0.1, 0.05)
     colour = (0.75, 0.5, 0.4, 0.3, 0.15)
 
@@ -31,6 +32,7 @@ class Saturate(Corruption):
     """Saturation: that of HSV becomes c[0] S + c[1], within [0, 1]. Grey pixels have the hue 0, red."""
 
     group = "digital"
+    random = False
     grey = None
     colour = ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2))
 
@@ -50,6 +52,7 @@ class JpegCompression(Corruption):
     """JPEG of quality c, with chrominances of half the resolution."""
 
     group = "digital"
+    random = False
     grey = (25, 18, 15, 10, 7)
     colour = (80, 65, 58, 50, 40)
 
@@ -63,6 +66,7 @@ class Pixelate(Corruption):
     """Fewer pixels: int(c side) of them along each side, each the mean of those around its middle."""
 
     group = "digital"
+    random = False
     grey = (0.6, 0.5, 0.4, 0.3, 0.25)
     colour = (0.95, 0.9, 0.85, 0.75, 0.65)
 
@@ -80,6 +84,7 @@ class Quantize(Corruption):
     """Fewer grey levels: of c bits."""
 
     group = "digital"
+    random = False
     grey = colour = (5, 4, 3, 2, 1)
     colour_from = OURS
 

@@ -57,6 +57,7 @@ class Scale(Corruption):
     """A smaller picture: shrunk to c of its size."""
 
     group = "geometric"
+    random = False
     grey = (0.9, 0.8, 0.7, 0.6, 0.5)
     colour = grey
     colour_from = OURS

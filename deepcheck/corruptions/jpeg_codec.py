@@ -85,7 +85,7 @@ def jpeg(images: Tensor, quality: int, *, subsample: bool = True) -> Tensor:
     channels = images.shape[1]
     if channels not in (1, 3):
         raise ValueError(f"images of shape {tuple(images.shape)} are not allowed: 1 channel (grey) or 3 (colours) are")
-    wide = images.to(images.dtype if images.dtype == torch.float64 else torch.float32)
+    wide = images.to(torch.promote_types(images.dtype, torch.float32))
     x = (wide * _LEVELS).round()
     luminance = quantisation(LUMINANCE, quality).to(x)
     if channels == 1:

@@ -24,6 +24,7 @@ class Stripe(Corruption):
     """Stripes: the first and the last c columns are inverted."""
 
     group = "digital"
+    random = False
     grey = colour = (1, 3, 5, 7, 9)
     grey_from, colour_from = "MNIST-C 4, else ours", OURS
     published = 4
@@ -91,6 +92,7 @@ class CannyEdges(Corruption):
     """Edges in the place of the picture, by Canny's detector: the image fades, and a share c of edges stays."""
 
     group = "digital"
+    random = False
     grey = colour = (0.2, 0.4, 0.6, 0.8, 1.0)
     grey_from, colour_from = "MNIST-C 5, else ours", OURS
     published = 5

@@ -26,6 +26,7 @@ class Brightness(Corruption):
     """Brightness: the largest channel of each pixel (the value V of HSV) is raised by c, the others in proportion."""
 
     group = "weather"
+    random = False
     grey = (0.1, 0.2, 0.3, 0.4, 0.5)
     colour = (0.05, 0.1, 0.15, 0.2, 0.3)
     published = 5

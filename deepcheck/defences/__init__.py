@@ -1,7 +1,7 @@
 """Defences: what wraps a trained net at test time, and the attack that it must be judged by."""
 
 import deepcheck._torch  # noqa: F401
-from deepcheck.defences.base import Adaptive, Defence
+from deepcheck.defences.base import Adaptive, Defence, Oblivious
 from deepcheck.defences.bit_depth import BitDepth
 from deepcheck.defences.defense_gan import DefenseGAN
 from deepcheck.defences.gaussian_noise import GaussianNoise
@@ -9,7 +9,7 @@ from deepcheck.defences.jpeg import JPEG
 from deepcheck.defences.median import Median
 from deepcheck.defences.noise_ensemble import NoiseEnsemble
 from deepcheck.defences.on_manifold import OnManifold
-from deepcheck.defences.registry import DEFENCES
+from deepcheck.defences.registry import DEFENCES, make
 from deepcheck.defences.resize_pad import ResizePad
 from deepcheck.defences.wrappers import BPDA, EOT, Behind
 
@@ -26,6 +26,8 @@ __all__ = [
     "GaussianNoise",
     "Median",
     "NoiseEnsemble",
+    "Oblivious",
     "OnManifold",
     "ResizePad",
+    "make",
 ]

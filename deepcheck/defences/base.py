@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from deepcheck.attacks.base import Attack, Attacked, Model
-from deepcheck.attacks.judged import judged
+from deepcheck.attacks.base import Attack, Attacked, BudgetAttack, Model
+from deepcheck.attacks.in_order import InOrder
+from deepcheck.attacks.judged import InPrecision, judged
 from deepcheck.defences.wrappers import EOT
 from odeflow.model import checked_count
 
-__all__ = ["Adaptive", "Defence"]
+__all__ = ["Adaptive", "Defence", "Oblivious"]
 
 
 class Defence(nn.Module, ABC):
@@ -82,7 +83,8 @@ class Adaptive:
 
     The images are those that the attack finds on `Defence.surrogate`: the best of all its restarts. Prediction and confidence
     are what the defence then says of them, in one call, so that there is one restart in the result. A random defence is not
-    asked again until it fails.
+    asked again until it fails, and an attack on it does not stop at the first draw that is wrong, which may be luck: where it has
+    `stop_when_reached`, that is False.
     """
 
     attack: Attack
@@ -97,6 +99,15 @@ class Adaptive:
     def objective(self) -> object:
         """What the attack maximises, if it says so."""
         return getattr(self.attack, "objective", "")
+
+    @property
+    def effort(self) -> str:
+        """Of attacks in order all their names, as one: what each leaves, the defence was not asked."""
+        return " + ".join(name for name, _ in self.attack.attacks) if isinstance(self.attack, InOrder) else ""
+
+    def followed(self, model: Defence) -> Model:
+        """Return what the attack follows: the surrogate of the defence."""
+        return model.surrogate()
 
     def __call__(
         self,
@@ -120,7 +131,29 @@ class Adaptive:
         """
         if not isinstance(model, Defence):
             raise TypeError(f"model is of the wrong type {type(model).__name__}: allowed is a Defence")
-        found = self.attack(
-            model.surrogate(), images, labels, epsilon=epsilon, generator=generator, batch_size=batch_size, **options
+        attack = _patient(self.attack) if model.random else self.attack
+        found = attack(
+            self.followed(model), images, labels, epsilon=epsilon, generator=generator, batch_size=batch_size, **options
         )
         return judged(found, model, labels, batch_size)
+
+
+@dataclass(frozen=True)
+class Oblivious(Adaptive):
+    """An attack that does not know of the defence: it follows the net behind it, and the defence is the judge.
+
+    What many articles claimed by. It measures nothing of what a defence is worth against an attack that knows of it.
+    """
+
+    def followed(self, model: Defence) -> Model:
+        """Return what the attack follows: the net behind the defence."""
+        return model.net
+
+
+def _patient(attack: Attack) -> Attack:
+    """Return an attack that goes on with what is wrong already: the attack, those in it, or all of those in order."""
+    if isinstance(attack, InOrder):
+        return replace(attack, attacks=tuple((name, _patient(one)) for name, one in attack.attacks))
+    if isinstance(attack, InPrecision):
+        return replace(attack, attack=_patient(attack.attack))
+    return replace(attack, stop_when_reached=False) if isinstance(attack, BudgetAttack) else attack

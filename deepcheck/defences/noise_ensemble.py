@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack
 
-import torch
 from torch import Tensor
 
 from deepcheck.attacks.base import Model
-from deepcheck.attacks.draws import Draws, keys, mixed
-from deepcheck.defences.base import Defence
-from deepcheck.defences.wrappers import EOT, mean_of_draws
+from deepcheck.attacks.draws import Draws
+from deepcheck.defences.passes import RandomPasses
 from deepcheck.models.noise import noises_in
-from odeflow.model import checked_count
 
 __all__ = ["NoiseEnsemble"]
 
 
-class NoiseEnsemble(Defence):
+class NoiseEnsemble(RandomPasses):
     r"""The mean over several passes of a net with noise layers, each with noise of its own.
 
     Random self-ensemble (Liu et al., ECCV 2018): the class probabilities are :math:`\frac1T \sum_t p(x; \xi_t)`, where
@@ -37,26 +33,15 @@ class NoiseEnsemble(Defence):
     """
 
     def __init__(self, net: Model, *, passes: int = 10, seed: int = 0) -> None:
-        super().__init__(net, seed=seed)
-        self.passes = checked_count("passes", passes, 1)
+        super().__init__(net, passes=passes, seed=seed)
         self.random = bool(noises_in(net))
 
-    def surrogate(self) -> Model:
-        """Return the mean over as many calls as make about 30 passes (EOT), or the net itself where nothing is random."""
-        return EOT(self, draws=math.ceil(30 / self.passes)) if self.random else self
+    def one_pass(self, images: Tensor, draws: Draws) -> Tensor:
+        """Return the logits of one pass with the noise of these streams in all layers, shape (n, K)."""
+        with ExitStack() as stack:
+            for noise in noises_in(self.net):
+                stack.enter_context(noise.drawn_from(draws))
+            return self.net(images)
 
     def _logits(self, images: Tensor) -> Tensor:
-        noises = noises_in(self.net)
-        if not noises:
-            return self.net(images)
-        source = self.generator(torch.device("cpu"))  # whose seeds are the same on every device
-        indices = torch.arange(len(images), device=images.device)
-
-        def draw() -> Tensor:
-            key = keys(source, indices)
-            with ExitStack() as stack:
-                for number, noise in enumerate(noises):
-                    stack.enter_context(noise.drawn_from(Draws(mixed(key, number))))
-                return self.net(images)
-
-        return mean_of_draws(draw, self.passes)
+        return super()._logits(images) if self.random else self.net(images)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from deepcheck.attacks.base import Model
 from deepcheck.attacks.calls import logits_of
+from deepcheck.checks import checked_choice
 from odeflow.model import checked_count
 
 __all__ = ["BPDA", "EOT", "Behind", "mean_of_draws"]
@@ -19,7 +21,8 @@ class EOT(nn.Module):
     r"""Expectation over transformation (Athalye et al., ICML 2018): the mean of a random model over several draws.
 
     Its logits are :math:`\log \frac1T \sum_t p^{(t)}_k(x)` with the class probabilities :math:`p^{(t)}` of the t-th call, so
-    that their softmax is the mean probability, and their gradient the gradient of it. Approximate: T draws stand for all.
+    that their softmax is the mean probability, and their gradient the gradient of it; or the mean of the logits, to whose gradient
+    calls that are sure contribute as much as others. Approximate: T draws stand for all.
 
     Parameters
     ----------
@@ -27,15 +30,22 @@ class EOT(nn.Module):
         A random function from images to logits.
     draws
         Calls T that are averaged, >= 1.
+    mean
+        What is averaged: probabilities or logits.
     """
 
-    def __init__(self, model: Model, draws: int = 30) -> None:
+    def __init__(
+        self, model: Model, draws: int = 30, *, mean: Literal["probabilities", "logits"] = "probabilities"
+    ) -> None:
         super().__init__()
         self.model = model
         self.draws = checked_count("draws", draws, 1)
+        self.mean = checked_choice("mean", mean, ("probabilities", "logits"))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, shape (n, K)."""
+        if self.mean == "logits":
+            return torch.stack([logits_of(self.model, images) for _ in range(self.draws)]).mean(0)
         return mean_of_draws(lambda: logits_of(self.model, images), self.draws)
 
 

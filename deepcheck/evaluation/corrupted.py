@@ -27,7 +27,13 @@ from odeflow.provenance import provenance
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["corrupted_images", "corruption_errors", "format_corruption_table", "mean_corruption_error"]
+__all__ = [
+    "checked_baseline",
+    "corrupted_images",
+    "corruption_errors",
+    "format_corruption_table",
+    "mean_corruption_error",
+]
 
 _LOG = logging.getLogger(__name__)
 SCHEMA = "1"
@@ -222,7 +228,9 @@ def mean_corruption_error(errors: xr.Dataset, baseline: xr.Dataset | None = None
         **_mean("mean_error", by_corruption, wrong),
     }
     if baseline is not None:
-        base = _matching(baseline, errors)
+        base = checked_baseline(baseline, texts(errors, "corruption"), errors["severity"].values.tolist())
+        if "label" in base and not np.array_equal(base["label"].values, errors["label"].values):
+            raise ValueError("baseline is of other images: allowed is one of the same, in the same order")
         measure = base["error"].mean("severity")
         perfect = [str(name) for name in measure["corruption"].values[measure.values == 0]]
         if perfect:
@@ -293,16 +301,14 @@ def _checked(errors: object, name: str, variables: Iterable[str]) -> xr.Dataset:
     return errors
 
 
-def _matching(baseline: object, errors: xr.Dataset) -> xr.Dataset:
-    """Return the baseline at the corruptions and severities of the errors."""
+def checked_baseline(baseline: object, corruptions: Sequence[str], severities: Sequence[int]) -> xr.Dataset:
+    """Return a baseline at some corruptions and severities; raises as `mean_corruption_error` if it lacks one."""
     base = _checked(baseline, "baseline", ("error", "clean_error"))
-    for name in ("corruption", "severity"):
-        lacking = [str(one) for one in errors[name].values if one not in base[name].values]
+    for name, wanted in (("corruption", corruptions), ("severity", severities)):
+        lacking = [str(one) for one in wanted if one not in base[name].values]
         if lacking:
             raise ValueError(f"baseline lacks the {name} {', '.join(lacking)}: allowed is one that has all of them")
-    if "label" in base and not np.array_equal(base["label"].values, errors["label"].values):
-        raise ValueError("baseline is of other images: allowed is one of the same, in the same order")
-    return base.sel(corruption=errors["corruption"].values, severity=errors["severity"].values)
+    return base.sel(corruption=list(corruptions), severity=list(severities))
 
 
 def _mean(name: str, values: xr.DataArray, each: xr.DataArray) -> dict[str, Any]:

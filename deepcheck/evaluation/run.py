@@ -25,6 +25,7 @@ from deepcheck.evaluation.predicted import predictions
 from deepcheck.evaluation.records import AttackRecord, assemble
 from deepcheck.evaluation.scores import IMAGES, with_images, with_score
 from deepcheck.evaluation.suites import Planned, described, effort
+from deepcheck.models.noise import noises_in
 from odeflow.model import checked_count
 from odeflow.numerics.memory import check_memory
 
@@ -63,7 +64,7 @@ def evaluate(
     ----------
     model
         A function from images to logits, on `device`. A module is put into eval mode, and back afterwards. A random
-        `Defence` is given a seed of its own for each attack.
+        `Defence`, or net with noise layers, is given a seed of its own for each attack.
     images
         The data set, of which test images alone are used. Or a pair of tensors (x, y): pixels in [0, 1], shape (n, ...),
         and labels, shape (n,), int64.
@@ -291,6 +292,10 @@ def _ready(
     batch_size: int,
 ) -> Attack:
     """Return an attack that can be run: one that has to be prepared is so on the first training images."""
+    if isinstance(attack, Adaptive) and isinstance(attack.attack, PreparedAttack) and isinstance(model, Defence):
+        _restart_random(model, seed, f"prepare {name}")
+        followed = attack.followed(model)
+        return replace(attack, attack=_ready(attack.attack, name, followed, images, epsilons, seed, device, batch_size))
     if not isinstance(attack, PreparedAttack):
         return attack
     if not isinstance(images, Images):
@@ -317,9 +322,12 @@ def _searching(attack: Attack, precision: Precision, *, channels_last: bool) -> 
 
 
 def _restart_random(model: Model, seed: int, name: str) -> None:
-    """Give a random defence a stream of its own for each attack, so that its draws do not depend on the others."""
+    """Give a random defence, or net, a stream of its own for each attack, so that its draws do not depend on the others."""
+    own = stream(seed, f"defence {name}", torch.device("cpu")).initial_seed()
     if isinstance(model, Defence):
-        model.reseed(stream(seed, f"defence {name}", torch.device("cpu")).initial_seed())
+        model.reseed(own)
+    for one in noises_in(model):
+        one.reseed(own)
 
 
 def images_in(images: Images | Tensors) -> int:

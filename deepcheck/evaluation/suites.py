@@ -14,7 +14,7 @@ from deepcheck.attacks.pgd import PGD, targeted_pgd, whole_steps
 from deepcheck.attacks.square import Square
 from deepcheck.attacks.starts import Gaussian, OneOf, UniformBall, UniformLength, Zero
 from deepcheck.checks import checked_choice
-from deepcheck.defences.base import Adaptive
+from deepcheck.defences.base import Adaptive, Oblivious
 from deepcheck.evaluation.standard import CUSTOMARY, standard_attack
 from odeflow.model import checked_count
 
@@ -25,6 +25,7 @@ __all__ = [
     "Threats",
     "adaptive",
     "confidence_attack",
+    "oblivious",
     "planned_suite",
     "standard_suite",
     "suite",
@@ -327,6 +328,11 @@ def planned_suite(name: str, threats: Threats | str, **options: Any) -> dict[str
 def adaptive(planned: Mapping[str, Planned]) -> dict[str, Planned]:
     """Return the same attacks as those that a `Defence` must be judged by: see `Adaptive`."""
     return {f"adaptive_{name}": Planned(Adaptive(one.attack), one.epsilons) for name, one in planned.items()}
+
+
+def oblivious(planned: Mapping[str, Planned]) -> dict[str, Planned]:
+    """Return the same attacks as ones that do not know of the `Defence` that they are run on: see `Oblivious`."""
+    return {f"oblivious_{name}": Planned(Oblivious(one.attack), one.epsilons) for name, one in planned.items()}
 
 
 _COUNTS = (("step", "steps"), ("draw", "draws"), ("query", "queries"))

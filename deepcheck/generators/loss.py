@@ -27,7 +27,8 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, made: Ten
     between = torch.lerp(real, made, t.view(-1, *[1] * (real.ndim - 1))).detach().requires_grad_()
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-        return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+        sizes: Tensor = gradient.flatten(1).norm(dim=1)
+        return (sizes - 1).square().mean()
 
 
 def critic_loss(

@@ -144,8 +144,9 @@ def _initialise(network: nn.Module, generator: torch.Generator) -> None:
     network.to_empty(device=generator.device)
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            transposed = isinstance(layer, nn.ConvTranspose2d)
-            fan_in = layer.weight[:, 0].numel() / math.prod(layer.stride) if transposed else layer.weight[0].numel()
+            fan_in: float = layer.weight[0].numel()
+            if isinstance(layer, nn.ConvTranspose2d):
+                fan_in = layer.weight[:, 0].numel() / math.prod(layer.stride)
             bound = 1 / math.sqrt(fan_in)
             for parameter in layer.parameters():
                 parameter.uniform_(-bound, bound, generator=generator)

@@ -245,7 +245,7 @@ class _Run:
 
     def _descend(self, name: str, loss: Tensor) -> None:
         self.optimisers[name].zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimisers[name].step()
 
     def _parts(self) -> dict[str, Generator | Critic]:

@@ -22,7 +22,7 @@ from deepcheck.models.network import Network
 from deepcheck.models.noise import Noise, checked_noise
 from deepcheck.models.normalisation import Normalisation, checked_channels
 from deepcheck.models.residual import preact_resnet18, resnet_ccat, wrn28_10
-from odeflow.model import checked_count
+from odeflow.model import checked_count, checked_number
 
 __all__ = ["NAMES", "Ensemble", "Network", "build", "from_spec", "shapes_of"]
 
@@ -52,6 +52,7 @@ def build(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     noise: Sequence[float] | None = None,
+    scale: float | None = None,
     **options: int,
 ) -> Network:
     """Return a network with random weights, on the CPU, in training mode.
@@ -90,6 +91,8 @@ def build(
         Standard deviations, >= 0, of Gaussian noise before the first convolution and before each of the others, in training
         and at test: [0.2, 0.1], say; of the linear classifier the first goes to the image. A network that has it is random; see
         `deepcheck.models.noise`. Its seed is drawn after the weights. None: no noise.
+    scale
+        What the logits are multiplied by, > 0, as by a temperature that goes away after training. None: 1.
     **options
         See the table; whole numbers >= 1.
 
@@ -113,7 +116,7 @@ def build(
         raise ValueError(f"name = {name!r} is unknown{_guess(name, NAMES)}: allowed is one of {', '.join(NAMES)}")
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f"generator = {generator!r} is of the wrong type: allowed is a torch.Generator, or None")
-    network = _without_weights(name, num_classes, in_shape, mean, std, noise, options)
+    network = _without_weights(name, num_classes, in_shape, mean, std, noise, scale, options)
     if generator is None:
         generator = _fresh_generator()
     for module in (network.body, network.head):
@@ -130,6 +133,7 @@ def _without_weights(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     noise: Sequence[float] | None,
+    scale: float | None,
     options: dict[str, int],
 ) -> Network:
     """Return a network whose body and head are on the meta device: they have shapes and take no memory."""
@@ -145,7 +149,16 @@ def _without_weights(
     with torch.device("meta"):  # no weights yet: PyTorch would draw them from the global random numbers
         body, d = make_body(shape, **options)
         head = nn.Linear(d, num_classes)
-    spec = {"name": name, "num_classes": num_classes, "in_shape": list(shape), **options, "mean": mean, "std": std}
+    spec: dict[str, Any] = {
+        "name": name,
+        "num_classes": num_classes,
+        "in_shape": list(shape),
+        **options,
+        "mean": mean,
+        "std": std,
+    }
+    if scale is not None:
+        spec["scale"] = checked_number("scale", scale, above=0)
     if noise is None:
         return Network(spec, normalisation, body, head)
     first, inner = spec["noise"] = checked_noise(noise)
@@ -191,13 +204,13 @@ def shapes_of(spec: Mapping[str, Any], *, tensors: int) -> dict[str, torch.Size]
             return {f"_members.{k}.{name}": shape for k, one in enumerate(found) for name, shape in one.items()}
         arguments = dict(spec)
         name, num_classes, in_shape = (arguments.pop(key) for key in ("name", "num_classes", "in_shape"))
-        mean, std, noise = (arguments.pop(key, None) for key in ("mean", "std", "noise"))
+        mean, std, noise, scale = (arguments.pop(key, None) for key in ("mean", "std", "noise", "scale"))
         if name not in NAMES:
             raise ValueError(f"name = {name!r} is unknown")
         for key in ("blocks", "depth"):
             if checked_count(key, arguments.get(key, 1), 1) > tensors:
                 raise ValueError(f"{key} = {arguments[key]} for {tensors} tensors")
-        network = _without_weights(name, num_classes, in_shape, mean, std, noise, arguments)
+        network = _without_weights(name, num_classes, in_shape, mean, std, noise, scale, arguments)
     except KeyError as error:
         raise ValueError(f"{error.args[0]} is missing") from None
     except (TypeError, RuntimeError, OverflowError, RecursionError) as error:
@@ -252,7 +265,7 @@ def _checked_options(given: dict[str, int], make_body: Callable[..., Any], name:
     options = {
         parameter.name: parameter.default for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY
     }
-    allowed = (*options, "mean", "std", "noise", "generator")
+    allowed = (*options, "mean", "std", "noise", "scale", "generator")
     for option, value in given.items():
         if option not in options:
             raise TypeError(

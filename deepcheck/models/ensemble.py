@@ -36,7 +36,7 @@ class Ensemble(Network):
                 f"members for {len(kinds)} kinds of images and classes: allowed are networks, one at least, for one kind"
             )
         self.in_shape = members[0].in_shape
-        self.noise = None  # of its own: each member has its
+        self.noise = self.scale = None  # of its own: each member has its
         self._members = nn.ModuleList(members)
 
     @property

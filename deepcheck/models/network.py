@@ -13,7 +13,7 @@ __all__ = ["Network"]
 
 
 class Network(nn.Module):
-    """A network as `build` returns it: logits = head(features(x)), features = body(normalisation(x)).
+    """A network as `build` returns it: logits = scale head(features(x)), features = body(normalisation(x)).
 
     Parameters
     ----------
@@ -48,6 +48,8 @@ class Network(nn.Module):
         self.normalisation = normalisation
         self.body = body
         self.head = head
+        self.scale: float | None = spec.get("scale")
+        """What the logits of the head are multiplied by; None: nothing."""
         self.noise = noise
         if noise is not None:
             noise.put_into(body, head)
@@ -103,7 +105,7 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, shape (n, num_classes), for images `x`; see `features`."""
         logits: Tensor = self.head(self.features(x))
-        return logits
+        return logits if self.scale is None else self.scale * logits
 
     if TYPE_CHECKING:
 

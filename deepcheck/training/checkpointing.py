@@ -18,7 +18,7 @@ from deepcheck.training.step import Learner
 
 __all__ = ["BEST", "LAST", "REPORT", "check_same", "drawn_on_gpu", "packed", "progress_of", "unpack"]
 
-LAST, BEST, REPORT = "last.safetensors", "best.safetensors", "training.json"
+LAST, BEST, REPORT = checkpoint.LAST, checkpoint.BEST, "training.json"
 CURRENT, STATE, OPTIMISER, GENERATOR = "current.", "method.", "optimiser.", "generator."
 """Prefixes of tensors: weights that are not the result, because it is an average; what the method remembers; momenta;
 and sources of random numbers. The result's are those of any network, `checkpoint.MODEL`."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from dataclasses import asdict, dataclass
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def train(
     """
     if seconds is not None:
         checked_number("seconds", seconds, above=0)
-    end = time.perf_counter() + (inf if seconds is None else seconds)
+    end = time.perf_counter() + (math.inf if seconds is None else seconds)
     place = parallel.place(choose(device))
     group = parallel.group(place)
     out = Path(out)
@@ -326,6 +326,7 @@ class _Run:
             _LOG.warning("%s has random numbers of a GPU, which are drawn on the CPU now: there are new ones", path)
         if drawn_on_gpu(tensors) or self.group.rank:  # the checkpoint has the random numbers of the first process
             generators = {"order": self.order}
+        self._find_stage()
         unpack(tensors, self.learner, generators, path)
         if "noise" not in generators:
             self._reseed()
@@ -340,6 +341,7 @@ class _Run:
             torch.randperm(self.count, generator=self.order)
         self._reseed()
         self._learn(network)
+        self._find_stage()
         self._count_average()
         self.restarted = [*self.restarted, self.epoch]
         # in their new precision they are the best so far: the former best are elsewhere
@@ -348,9 +350,19 @@ class _Run:
     def _reseed(self) -> None:
         self.noise.manual_seed(self.noise.initial_seed() + self.epoch)
 
+    def _find_stage(self) -> None:
+        """Set the stage of the method to that of the last step that is done; the next step may be the first of another."""
+        done, whole = self.epoch * self.steps * self.recipe.method.replays(), self._all_steps()
+        self.learner.stage = max(done - 1, 0) * self.recipe.method.stages() // whole
+
     def _count_average(self) -> None:
         if self.learner.average is not None:
-            self.learner.average.steps = self.epoch * self.steps * self.recipe.method.replays()
+            before = math.ceil(self.learner.stage * self._all_steps() / self.recipe.method.stages())
+            self.learner.average.steps = self.epoch * self.steps * self.recipe.method.replays() - before
+
+    def _all_steps(self) -> int:
+        """Return the number of steps of the whole training."""
+        return self.recipe.epochs * self.steps * self.recipe.method.replays()
 
 
 def _moments(images: Images, count: int) -> dict[str, list[float]]:

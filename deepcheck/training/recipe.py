@@ -96,6 +96,10 @@ class Recipe:
         for name in ("patience", "width"):
             if getattr(self, name) is not None:
                 checked_count(name, getattr(self, name), 1)
+        if self.patience is not None and self.method.stages() > 1:
+            raise ValueError(
+                f"patience = {self.patience} with method = {self.method.name!r} is not allowed: its stages go to their end"
+            )
         checked_number("learning_rate", self.learning_rate, above=0)
         for name in ("momentum", "average"):
             checked_number(name, getattr(self, name), least=0, below=1)

@@ -21,7 +21,7 @@ def uncompiled(model: Model) -> Model:
     """Return the net of a compiled one, which has no second derivatives; any other model as it is."""
     net = getattr(model, "_orig_mod", model)
     assert isinstance(net, nn.Module) or net is model
-    return net  # type: ignore[no-any-return]
+    return net
 
 
 def losses_of(model: Model, labels: Tensor) -> Losses:

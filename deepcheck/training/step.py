@@ -49,8 +49,8 @@ class Learner:
         self.state = self.method.start(network, batch_size=recipe.batch_size // group.size, generator=noise)
         if self.state is not None:
             self.state.to(self.device)
-        self.optimiser = _optimiser(recipe, network)
-        self.average = Average(network, recipe.average) if recipe.average else None
+        self.stage = 0
+        self._begin()
         self._rate = SCHEDULES[recipe.schedule]
         self._graphs = graphs and isinstance(self.method, RecordableMethod)
         self._captured: Captured | None = None
@@ -84,8 +84,13 @@ class Learner:
         progress
             Share of the training that is over, in [0, 1).
         """
+        stage, share = divmod(progress * self.method.stages(), 1)
+        if stage > self.stage:
+            self.stage = int(stage)
+            self.method.next_stage(network=self.network, state=self.state)
+            self._begin()
         for parameters in self.optimiser.param_groups:
-            parameters["lr"] = self.recipe.learning_rate * self._rate(progress)
+            parameters["lr"] = self.recipe.learning_rate * self._rate(share)
         loss = (self._played if self._graphs else self._taken)(model, images, labels, progress)
         self.group.average_gradients(self.network)
         self.optimiser.step()
@@ -93,6 +98,11 @@ class Learner:
         if self.average is not None:
             self.average.update(self.network)
         return loss
+
+    def _begin(self) -> None:
+        """Begin a stage with the weights that the network has: no momenta, and nothing to average."""
+        self.optimiser = _optimiser(self.recipe, self.network)
+        self.average = Average(self.network, self.recipe.average) if self.recipe.average else None
 
     def _taken(self, model: Model, images: Tensor, labels: Tensor, progress: float) -> Tensor:
         """Return the loss, and leave its gradients in the parameters."""

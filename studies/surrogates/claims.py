@@ -29,11 +29,11 @@ def claims(data: xr.Dataset, plan: Plan) -> Iterator[Claim]:
     """Yield the claims; their tolerances were set before the nets were trained."""
     allowance = 3 / plan.N  # terms of order 1/N
     yield contest(
-        f"runs at N = {plan.N} are on the lines of the theory at alpha = 100, within 4 standard errors and 3/N",
-        lambda lines: _on(data.runs, lines, allowance),
-        data.theory,
+        f"R, b and Q of runs at N = {plan.N} are those of the theory at alpha = 100, within 4 standard errors and 3/N",
+        lambda state: _on(data.run_state, state, allowance),
+        data.state,
         rival="the theory without what is each learner's own",
-        against=data.without,
+        against=data.state_without,
     )
     paired = data.pairing
     yield contest(
@@ -75,7 +75,7 @@ def _errors(data: xr.Dataset, who: str) -> np.ndarray[tuple[int, ...], np.dtype[
 
 
 def _on(runs: xr.DataArray, lines: xr.DataArray, allowance: float) -> tuple[str, bool]:
-    share = float(allowed_share(runs, lines, allowance).max())
+    share = float(allowed_share(runs, lines, allowance).max())  # the greatest over all rules, learners and variables
     return f"off by {share:.2f} of that at most", share <= 1
 
 

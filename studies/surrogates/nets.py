@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,13 +31,14 @@ def recipe_of(plan: Plan, nets: Nets, name: str, seed: int) -> Recipe:
     A method's own recipe for the images is left aside: it may have another net, other epochs or another radius.
     """
     learner = LEARNERS[name]
+    model: Any = nets.model
     kind = METHODS[learner.method]
     fields = dict(learner.fields)
     if issubclass(kind, AttackingMethod):
         step = 2.5 * plan.epsilon / plan.attack_steps
         fields |= {"norm": "l2", "epsilon": plan.epsilon, "attack_steps": plan.attack_steps, "step_size": step}
     return replace(
-        recipe(plan.images, "standard"), method=kind(**fields), model=nets.model, epochs=nets.epochs, batch_size=32,
+        recipe(plan.images, "standard"), method=kind(**fields), model=model, epochs=nets.epochs, batch_size=32,
         learning_rate=nets.learning_rate, average=0.0, weight_decay=0.0, validation=plan.validation, test_norm="l2",
         test_epsilon=plan.epsilon, seed=SEED + seed,
     )  # fmt: skip

@@ -99,11 +99,11 @@ class Plan:
 
 PLANS = {
     False: Plan(
-        "mnist", "MNIST 3 against 7", 1.0, 4_000, 100, 500,
+        "mnist", "MNIST 3 against 7", 1.5, 4_000, 100, 500,
         {"linear": Nets("linear", 3, 6, 0.05), "convolutional": Nets("conv_small", 2, 6, 0.02)}, 5, 20, 1000, 100, 20,
     ),
     True: Plan(
-        "digits", "scikit-learn's digits, 3 against 7", 0.4, 240, 20, 95,
+        "digits", "scikit-learn's digits, 3 against 7", 0.8, 240, 20, 95,
         {"linear": Nets("linear", 2, 15, 0.05), "convolutional": Nets("conv_small", 1, 15, 0.02)}, 5, 10, 200, 40, 6,
     ),
 }  # fmt: skip

@@ -36,6 +36,7 @@ def run(name: str, *, quick: bool = False, folder: Path | None = None) -> Outcom
         {
             "rule": list(RULES), "learner": list(LEARNERS), "alpha": times_of(plan), "size": [0.0, *TESTS],
             "kind": list(plan.nets), "as_what": ["pairing", "decay", "neither"],
+            "variable": ["R", "b", "Q"],
         },
     )  # fmt: skip
     data = _compared(data)
@@ -50,6 +51,9 @@ def run(name: str, *, quick: bool = False, folder: Path | None = None) -> Outcom
         "theory": "adversarial error at the end, in theory",
         "without": "the same without what is the learner's own",
         "runs": "adversarial error of runs at finite N",
+        "state": "order parameters at the end, in theory",
+        "state_without": "the same without what is the learner's own",
+        "run_state": "order parameters of runs at finite N",
         "net": "adversarial error of nets on test images",
         "pairing": "adversarial error of logit pairing of a linear unit, of the decay that it is, and of neither",
         "tau": "Kendall's tau of the orders of two sets of adversarial errors",

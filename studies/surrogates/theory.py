@@ -32,7 +32,7 @@ def errors(state: xr.Dataset, sizes: Array) -> Array:
     return np.asarray(adversarial_error(np.clip(R, -1, 1)[..., None], b[..., None], MIXTURE, sizes), np.float64)
 
 
-def _start(rule: LearningRule) -> dict[str, float]:
+def _start(rule: LearningRule) -> dict[str, Any]:
     return {} if rule.normalised else {"Q0": _Q0}
 
 
@@ -46,19 +46,28 @@ def ranked_by_theory(plan: Plan) -> dict[str, Any]:
     shape = (len(RULES), len(LEARNERS))
     S, plain = np.empty((*shape, alpha.size, sizes.size)), np.empty((*shape, sizes.size))
     runs = np.empty((*shape, sizes.size, plan.runs))
+    state, plain_state = np.ones((*shape, 3)), np.ones((*shape, 3))  # of normalised weights Q = 1
+    run_state = np.ones((*shape, 3, plan.runs))
     for i, rule in enumerate(RULES):
         for j, learner in enumerate(LEARNERS.values()):
             parts = learner.parts(rule)
-            S[i, j] = errors(_line(parts, alpha), sizes)
-            plain[i, j] = errors(_line(learner.without(rule), alpha[-1:]), sizes)[0]
+            line, without = _line(parts, alpha), _line(learner.without(rule), alpha[-1:])
+            S[i, j], plain[i, j] = errors(line, sizes), errors(without, sizes)[0]
             seed = np.random.SeedSequence([SEED, i, j])
             sample = simulate(MIXTURE, *parts, N=plan.N, alpha=alpha[-1:], runs=plan.runs, rng=seed, **_start(parts[0]))
             runs[i, j] = errors(sample.transpose("run", "alpha"), sizes)[:, 0].T
+            for k, name in enumerate(("R", "b", "Q")):
+                if name in line:
+                    state[i, j, k], plain_state[i, j, k] = line[name].values[-1], without[name].values[-1]
+                    run_state[i, j, k] = sample[name].transpose("run", "alpha").values[:, 0]
     return {
         "line": (("rule", "learner", "alpha", "size"), S),
         "theory": (("rule", "learner", "size"), S[:, :, -1]),
         "without": (("rule", "learner", "size"), plain),
         "runs": (("rule", "learner", "size", "run"), runs),
+        "state": (("rule", "learner", "variable"), state),
+        "state_without": (("rule", "learner", "variable"), plain_state),
+        "run_state": (("rule", "learner", "variable", "run"), run_state),
     }
 
 

@@ -22,6 +22,10 @@ class LinearGenerator(nn.Module):
         Number of principal components.
     """
 
+    mean: Tensor
+    axes: Tensor
+    sizes: Tensor
+
     def __init__(self, images: Tensor, latent: int) -> None:
         super().__init__()
         self.out_shape, self.latent = tuple(images.shape[1:]), latent
@@ -32,12 +36,14 @@ class LinearGenerator(nn.Module):
         self.register_buffer("sizes", s[:latent] / len(x) ** 0.5)
 
     def forward(self, z: Tensor) -> Tensor:
-        return (self.mean + (z * self.sizes) @ self.axes).unflatten(1, self.out_shape)
+        rows = self.mean + (z * self.sizes) @ self.axes
+        return rows.view(-1, *self.out_shape)
 
     def projected(self, images: Tensor) -> Tensor:
         """The nearest image that it can make."""
         delta = images.flatten(1) - self.mean
-        return (self.mean + delta @ self.axes.T @ self.axes).view_as(images)
+        nearest: Tensor = (self.mean + delta @ self.axes.T @ self.axes).view_as(images)
+        return nearest
 
 
 @cache

@@ -126,6 +126,18 @@ def test_maps_do_not_depend_on_the_batch_and_leave_all_as_it_was(name: str) -> N
     assert kind(net, x[:0], y[:0]).shape == (0, *x.shape[1:])
 
 
+def test_a_net_that_overwrites_its_images_changes_none() -> None:
+    net, x, y = digits()
+
+    def careless(z: Tensor) -> Tensor:
+        return net(z.mul_(0.5))
+
+    before = x.clone()
+    expected = Saliency()(lambda z: net(0.5 * z), x, y)
+    torch.testing.assert_close(Saliency()(careless, x, y), expected)
+    assert torch.equal(x, before)
+
+
 def test_pixels_are_sums_over_channels() -> None:
     maps = torch.tensor([[[[1.0, -2.0]], [[-3.0, 0.5]]]])
     assert pixel_sizes(maps).tolist() == [[4.0, 2.5]]

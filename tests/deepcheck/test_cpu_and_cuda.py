@@ -175,7 +175,8 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def built(name: str) -> models.Network:
-    return models.build(name, 10, (1, 8, 8), generator=generator(), mean=[0.3], std=[0.3], **NETS[name])
+    options: dict[str, Any] = NETS[name]
+    return models.build(name, 10, (1, 8, 8), generator=generator(), mean=[0.3], std=[0.3], **options)
 
 
 def digits(n: int = 24) -> tuple[Tensor, Tensor]:

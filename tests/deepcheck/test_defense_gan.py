@@ -117,7 +117,8 @@ def test_misuse(net: models.Network, tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(CheckpointError, match=re.escape(message)):
         DefenseGAN(net)
     G = linear_generator()
-    for option, value in {"steps": 0, "restarts": 0, "rate": 0.0, "momentum": 1.0}.items():
+    wrong: dict[str, Any] = {"steps": 0, "restarts": 0, "rate": 0.0, "momentum": 1.0}
+    for option, value in wrong.items():
         with pytest.raises(ValueError, match=f"{option} = {value} is out of range"):
             DefenseGAN(net, generator=G, **{option: value})
     with pytest.raises(TypeError, match="generator is of the wrong type int"):
@@ -191,6 +192,7 @@ def test_the_attack_is_on_a_defense_gan_alone(net: models.Network, digits: Digit
         OnManifold(steps=1)(net, digits.test[:2], digits.labels[:2], epsilon=0.1, generator=draw())
     with pytest.raises(ValueError, match="objective = cross_entropy is not allowed: margin or targeted_margin is"):
         OnManifold(objective="cross_entropy")
-    for option, value in {"steps": 0, "rate": 0.0, "weight": 0.0, "kappa": -1.0, "spread": -1.0}.items():
+    wrong: dict[str, Any] = {"steps": 0, "rate": 0.0, "weight": 0.0, "kappa": -1.0, "spread": -1.0}
+    for option, value in wrong.items():
         with pytest.raises(ValueError, match=f"{option} = {value} is out of range"):
             OnManifold(**{option: value})

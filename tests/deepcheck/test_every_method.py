@@ -284,7 +284,10 @@ def test_what_a_method_remembers_is_in_the_checkpoint(digits: Images, tmp_path: 
     delta = kept["free_at"]["delta"]
     assert delta.shape == (32, 1, 8, 8)
     assert float(delta.abs().max()) == pytest.approx(FEW["epsilon"])
-    assert {name for name, tensors in kept.items() if tensors} == {"teacher", "free_at"}
+    assert {name for name in MORE if kept[name]} == {"teacher"}
+    for name in ALL:  # of every method all that it remembers, and nothing else
+        state = Batch(name, here()).learner.state
+        assert bool(kept[name]) is (state is not None and bool(state.state_dict())), name
 
 
 def test_a_teacher_is_the_average_of_the_weights() -> None:

@@ -43,7 +43,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def net(classes: int = 10, name: str = "conv_small", **options: int) -> models.Network:
+def net(classes: int = 10, name: str = "conv_small", **options: Any) -> models.Network:
     return models.build(name, classes, (1, 8, 8), generator=generator(), mean=[0.3], std=[0.5], **options).eval()
 
 

@@ -43,7 +43,7 @@ class Given(Start):
 
     delta: Tensor
 
-    def __call__(self, norm: Norm, like: Tensor, epsilon: float, source: Source) -> Tensor:
+    def __call__(self, norm: Norm, like: Tensor, epsilon: float | Tensor, source: Source) -> Tensor:
         del norm, epsilon, source
         assert self.delta.shape == like.shape
         return self.delta.to(like)

@@ -10,6 +10,7 @@ from deepcheck.training.methods.at import AdversarialTraining
 from deepcheck.training.methods.base import AttackingMethod, Method, Name, RampedMethod, RecordableMethod
 from deepcheck.training.methods.ccat import CCAT
 from deepcheck.training.methods.cure import CURE
+from deepcheck.training.methods.distillation import Distillation
 from deepcheck.training.methods.fast_at import FastAT
 from deepcheck.training.methods.free_at import FreeAT
 from deepcheck.training.methods.ig_norm import IGNorm
@@ -41,6 +42,7 @@ METHODS: dict[str, type[Method]] = {
     "llr": LLR,
     "ig_norm": IGNorm,
     "ig_sum_norm": IGSumNorm,
+    "distillation": Distillation,
     "noise_layers": NoiseLayers,
 }
 """All training methods by name."""

@@ -45,6 +45,8 @@ class Method(abc.ABC):
     `after_epoch`  what the history says of an epoch, beside loss and accuracies
     `ends`         whether the training is over before its last epoch
     `keeps_best`   whether the result is the best network, and not the last
+    `stages`       how many trainings follow each other
+    `next_stage`   what is done between two of them
     =============  ==========================================================================================
 
     Of a method's fields `norm` and `epsilon` say against which perturbations it trains; see `Recipe.threat`.
@@ -159,6 +161,18 @@ class Method(abc.ABC):
     def keeps_best(self) -> bool:
         """Whether the result is the network of the epoch with the best robust accuracy on the images kept apart."""
         return False
+
+    def stages(self) -> int:
+        """Return the number of trainings that follow each other, >= 1.
+
+        Each has the same share of the epochs, and the learning rate over the whole schedule, momenta and an average of its
+        own. The result is that of the last one.
+        """
+        return 1
+
+    def next_stage(self, *, network: Network, state: Any) -> None:
+        """Make the network and the state ready for the next stage, in place, before the first step of it."""
+        del network, state
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,8 @@ class CURE(RecordableMethod):
         x = torch.cat([images, images + h * direction(net, images, labels)])
         loss, gradient = losses_and_gradients(losses_of(net, torch.cat([labels, labels])), x)
         change = torch.linalg.vector_norm((gradient[n:] - gradient[:n]).flatten(1), dim=1)  # its slope at 0 is 0
-        return loss[:n].mean() + self.gamma * (change**self.power).mean()
+        regulariser: Tensor = (change**self.power).mean()
+        return loss[:n].mean() + self.gamma * regulariser
 
 
 def direction(model: Model, images: Tensor, labels: Tensor) -> Tensor:

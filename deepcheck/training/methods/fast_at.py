@@ -35,12 +35,13 @@ class FastAT(RecordableMethod):
     name: Name = field(init=False, default="fast_at", repr=False)
     recipes: ClassVar = {
         "mnist": {
-            "width": 2,
-            "epochs": 40,
+            "epochs": 20,
             "augmentation": "crop",
             "padding": 1,
             "epsilon": 0.33,
             "ramp": 0.4,
+            "when_overfitted": "stop",
+            "test_epsilon": 0.3,
         },
         "cifar10": {"epochs": 15},
         "digits": {"ramp": 0.4},

@@ -83,9 +83,8 @@ class LLR(AttackingMethod, RecordableMethod):
 
         from deepcheck.training.second_order import losses_and_gradients, losses_of, uncompiled
 
-        key, attack, epsilon = drawn
         net, n = uncompiled(model), len(images)
-        moved = least_linear(net, images, labels, attack, epsilon, key)
+        moved = least_linear(net, images, labels, *drawn)
         x = torch.cat([images, moved])
         loss, gradient = losses_and_gradients(losses_of(net, torch.cat([labels, labels])), x, count=n)
         slope = ((moved - images) * gradient).flatten(1).sum(1)
@@ -93,7 +92,7 @@ class LLR(AttackingMethod, RecordableMethod):
         return (loss[:n] + self.violation_weight * g + self.slope_weight * slope.abs()).mean()
 
 
-def least_linear(model: Model, images: Tensor, labels: Tensor, attack: PGD, epsilon: float, key: Tensor) -> Tensor:
+def least_linear(model: Model, images: Tensor, labels: Tensor, key: Tensor, attack: PGD, epsilon: float) -> Tensor:
     """Return the points in the ball where the cross-entropy in eval mode is farthest from linear, as the attack finds them."""
     from deepcheck.attacks.base import evaluating, frozen
     from deepcheck.training.second_order import Itself, losses_of, slopes, violation

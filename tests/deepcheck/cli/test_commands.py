@@ -11,10 +11,12 @@ import torch
 
 from deepcheck import checkpoint
 from deepcheck.attacks import ATTACKS
+from deepcheck.corruptions import CORRUPTIONS
 from deepcheck.evaluation import (
     attack_table,
     checked,
     format_attack_table,
+    format_corruption_table,
     format_summary,
     robust_error,
     standard_error,
@@ -198,6 +200,30 @@ def test_distal(net: str, capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert status_of(f"distal {net} --device cpu --count 2 --steps 1 --epsilon 0.05") == 0
     assert "at epsilon = 0.05\n" in capsys.readouterr().out
+
+
+def test_corruptions(net: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("corrupt --list") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["name", *CORRUPTIONS]
+    few = f"corrupt {net} --device cpu --examples 40 --corruptions fog shot_noise --severities 1 5"
+    assert status_of(f"{few} --out a.nc --plot a.pdf --pictures b.png") == 0
+    errors = load_result("a.nc")
+    assert errors["error"].shape == (2, 2)
+    assert json.loads(errors.attrs["configuration"])["options"]["checkpoint"] == f"net/{LAST}"
+    expected = [
+        "first 40 test images of digits",
+        *format_corruption_table(errors).splitlines(),
+        "a.nc",
+        "a.pdf",
+        "b.png",
+    ]
+    assert capsys.readouterr().out.splitlines() == expected
+    assert Path("a.pdf").read_bytes().startswith(b"%PDF")
+    assert Path("b.png").read_bytes()[:4] == b"\x89PNG"
+    assert status_of(f"{few} --baseline a.nc") == 0
+    assert capsys.readouterr().out.splitlines()[-2].startswith("mCE 100.00 +- ")
+    assert status_of(f"corrupt {net} --device cpu --examples 40 --corruptions snow --baseline a.nc") == 2
+    assert "baseline lacks the corruption snow" in capsys.readouterr().err
 
 
 # resuming

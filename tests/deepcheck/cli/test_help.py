@@ -18,7 +18,8 @@ from tests.deepcheck.cli.commands import TRAIN, status_of
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--help", "train --help", "attack --help", "evaluate --help", "distal -h", "explain -h", ""]
+    "arguments",
+    ["--help", "train --help", "attack --help", "evaluate --help", "corrupt --help", "distal -h", "explain -h", ""],
 )
 def test_help(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(arguments) == 0

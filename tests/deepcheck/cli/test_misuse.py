@@ -82,6 +82,19 @@ def owners(setting: str) -> str:
         ("evaluate none --suite standard --norms l2 l2", "norms = ['l2', 'l2'] is not allowed: one or more of linf"),
         ("evaluate none --suite standard --entry a.txt", "'.txt': allowed is"),
         ("attack none --attack deepfool --option overshoot=0", "overshoot = 0.0 is out of range"),
+        ("attack none --defence jpg", "defence = 'jpg' is unknown (did you mean 'jpeg'?): allowed is one of bit_depth"),
+        (
+            "attack none --defence jpeg --defence-option q=3",
+            "option of jpeg = 'q' is unknown: allowed is one of quality",
+        ),
+        ("attack none --defence jpeg --defence-option quality=0", "quality = 0 is out of range: allowed is a whole"),
+        ("attack none --oblivious", "oblivious = True without --defence is not allowed: it goes with one"),
+        ("evaluate none --defence-option a=1", "defence_option = ('a=1',) without --defence is not allowed"),
+        (f"{TRAIN} --method distillation --temperature 0", "temperature = 0.0 is out of range: allowed is a finite"),
+        (
+            f"{TRAIN} --method distillation --patience 3",
+            "patience = 3 with method = 'distillation' is not allowed: its",
+        ),
         ("attack none --out nowhere/a.nc", "path = 'nowhere/a.nc': the folder"),
         ("attack none --out a.txt", "'.txt': allowed is one of .nc, .zarr"),
         ("attack none --steps 0", "steps = 0 is out of range: allowed is a whole number >= 1"),
@@ -95,6 +108,16 @@ def owners(setting: str) -> str:
         ("evaluate none --tpr 0", "tpr = 0.0 is out of range"),
         ("evaluate none --suite all", "suite = 'all' is unknown: allowed is one of standard, wide, gradient, linf"),
         ("evaluate none --plot a.bmp", "'.bmp': allowed is one of .pdf, .png, .svg"),
+        ("corrupt none --device cpu", "'none' does not exist"),
+        ("corrupt none --corruptions fgo", "corruption = 'fgo' is unknown (did you mean 'fog'?): allowed is one of"),
+        ("corrupt none --severities 1 6", "severity = 6 is out of range: allowed is a whole number from 1 to 5"),
+        ("corrupt none --severities 0", "severity = 0 is out of range: allowed is a whole number from 1 to 5"),
+        (
+            "corrupt none --severities 2 2",
+            "severities = [2, 2] is not allowed: one or more out of 1 to 5, each once, are",
+        ),
+        ("corrupt none --baseline b.nc", "'b.nc'"),
+        ("corrupt none --pictures a.bmp", "'.bmp': allowed is one of .pdf, .png, .svg"),
         ("distal none --device cpu", "'none' does not exist"),
         ("distal none --plot a.bmp", "'.bmp': allowed is one of .pdf, .png, .svg"),
         ("attack --epsilon 0.1 none", "epsilon = 'none' is not a number: allowed are numbers"),
@@ -144,6 +167,8 @@ def test_bad_input_is_one_line_and_status_2(arguments: str, message: str, capsys
         ("evaluate net --validation 500", "validation = 500 are more than the 359 test images of digits"),
         ("evaluate net --steps 9", "steps = 9 is out of range: allowed is a whole number >= 10"),
         ("evaluate net --queries 49", "queries = 49 is out of range: allowed is a whole number >= 50"),
+        ("corrupt net --corruptions saturate", "Saturate of grey images is not allowed: it does nothing to them"),
+        ("corrupt net --examples 0", "examples = 0 is out of range: allowed is a whole number >= 1"),
         ("distal net --epsilon 0", "epsilon = 0.0 is out of range: allowed is a finite number > 0"),
         ("distal net --count 0", "count = 0 is out of range: allowed is a whole number >= 1"),
         ("distal net --steps 0", "steps = 0 is out of range: allowed is a whole number >= 1"),
@@ -174,7 +199,7 @@ def test_bad_input_with_a_checkpoint(
 
 
 @pytest.mark.parametrize(
-    "command", ["attack net", "evaluate net", "distal net", f"{TRAIN} --epochs 3 --out net --resume"]
+    "command", ["attack net", "evaluate net", "corrupt net", "distal net", f"{TRAIN} --epochs 3 --out net --resume"]
 )
 def test_a_truncated_checkpoint_is_status_2(command: str, net: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = Path(net, LAST)

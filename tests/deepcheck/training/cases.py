@@ -27,8 +27,11 @@ ATTACK: dict[str, Any] = {"epsilon": 0.1, "attack_steps": 2, "step_size": 0.05}
 
 
 def tiny(method: str = "standard", **changes: Any) -> Recipe:
-    attack = {"test_epsilon": 0.1} if method == "standard" else ATTACK
-    return Recipe(method=METHODS[method]()).changed(**(TINY | attack | changes))
+    kind = METHODS[method]
+    attack = {name: value for name, value in ATTACK.items() if name in kind.settings()}
+    if "epsilon" not in attack:
+        attack["test_epsilon"] = ATTACK["epsilon"]
+    return Recipe(method=kind()).changed(**(TINY | attack | changes))
 
 
 def numbered(n: int = 100, channels: int = 1) -> Images:

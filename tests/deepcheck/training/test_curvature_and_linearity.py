@@ -72,9 +72,7 @@ def test_the_gradient_by_the_weights_passes_through_that_by_the_images(
     net, (x, y) = smooth(), batch()
     drawn = method.drawn(x, progress=0.9, generator=torch.Generator().manual_seed(2))
     z = direction(net, x, y)
-    moved = least_linear(
-        net, x, y, *(LLR(epsilon=0.2).drawn(x, progress=0.9, generator=torch.Generator())[i] for i in (1, 2, 0))
-    )
+    moved = least_linear(net, x, y, *LLR(epsilon=0.2).drawn(x, progress=0.9, generator=torch.Generator()))
     monkeypatch.setattr(cure, "direction", lambda *_: z)
     monkeypatch.setattr(llr, "least_linear", lambda *_: moved)
     weights = list(net.parameters())
@@ -85,11 +83,11 @@ def test_the_gradient_by_the_weights_passes_through_that_by_the_images(
     for sign in (1, -1):
         with torch.no_grad():
             for weight, one in zip(weights, gradient, strict=True):
-                weight += sign * step * one
+                weight.add_(one, alpha=sign * step)
         values.append(float(method.loss_of(net, x, y, *drawn).detach()))
         with torch.no_grad():
             for weight, one in zip(weights, gradient, strict=True):
-                weight -= sign * step * one
+                weight.sub_(one, alpha=sign * step)
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(size, rel=0.02)
 
 
@@ -108,7 +106,7 @@ def test_the_direction_has_length_one_and_is_zero_where_the_loss_is_flat() -> No
     net, (x, y) = smooth(), batch()
     torch.testing.assert_close(direction(net, x, y).flatten(1).norm(dim=1), torch.ones(7))
     with torch.no_grad():
-        net[3].weight.zero_()
+        list(net.parameters())[2].zero_()
     assert not direction(net, x, y).any()
     assert bool(loss_of(CURE(), net, x, y).isfinite())
 
@@ -139,8 +137,7 @@ def test_the_logistic_loss_of_a_linear_net_is_least_linear_at_an_edge(norm: Any)
     m = (net(x).diff(dim=1).squeeze(1) * (2 * y - 1)).detach()
     r = epsilon * float(net.w.detach().norm(p=1.0 if norm == "linf" else 2.0))
     losses = losses_of(net, y)
-    key, attack, radius = method.drawn(x, progress=0.9, generator=torch.Generator().manual_seed(2))
-    moved = least_linear(net, x, y, attack, radius, key)
+    moved = least_linear(net, x, y, *method.drawn(x, progress=0.9, generator=torch.Generator().manual_seed(2)))
     end = net(moved).diff(dim=1).squeeze(1).detach() * (2 * y - 1)
     torch.testing.assert_close((end - m).abs(), torch.full_like(m, r), rtol=1e-3, atol=1e-5)
     g = F.softplus(-end) - F.softplus(-m) + torch.sigmoid(-m) * (end - m)
@@ -159,15 +156,8 @@ def test_the_regulariser_of_linearity_has_its_limits() -> None:
     torch.testing.assert_close(loss_of(LLR(epsilon=0.0, **options), net, x, y), plain)
     torch.testing.assert_close(loss_of(LLR(epsilon=0.2, ramp=0.5, **options), net, x, y, progress=0.0), plain)
     found = float(loss_of(LLR(epsilon=0.2, **options), net, x, y))
-    moved = least_linear(
-        net,
-        x,
-        y,
-        *(
-            LLR(epsilon=0.2, **options).drawn(x, progress=0.9, generator=torch.Generator().manual_seed(2))[i]
-            for i in (1, 2, 0)
-        ),
-    )
+    source = torch.Generator().manual_seed(2)
+    moved = least_linear(net, x, y, *LLR(epsilon=0.2, **options).drawn(x, progress=0.9, generator=source))
     losses = losses_of(net, y)
     loss, gradient = slopes(losses, x)
     slope = ((moved - x) * gradient).flatten(1).sum(1)

@@ -122,8 +122,8 @@ def test_a_net_that_overfits_its_one_step_is_seen_and_the_training_ends(
 ) -> None:
     """A step of epsilon from the image, at a large radius: PGD finds what the fast gradient method does not.
 
-    The accuracy under PGD has collapsed from what it was, that under the one step has not, and the result is the net of an
-    epoch before.
+    The accuracy under PGD has collapsed from what it was, that under the one step has not. The result is the net of the best
+    epoch at the full radius, which the ramp has not reached before the ninth.
     """
     caplog.set_level(logging.WARNING)
     one = recipe("digits", "fast_at", **OVERFITTING, relative_step=1.0, starts="image", when_overfitted="stop")
@@ -133,9 +133,10 @@ def test_a_net_that_overfits_its_one_step_is_seen_and_the_training_ends(
     assert len(trained.history) < 30
     assert [row["overfitted"] for row in trained.history] == [0.0] * len(before) + [1.0]
     assert last["pgd_accuracy"] < 0.5 * last["trained_attack_accuracy"]
-    best = max(before, key=lambda row: row["robust_accuracy"])
-    assert last["pgd_accuracy"] < 0.5 * best["pgd_accuracy"]
-    assert last["trained_attack_accuracy"] > 0.5 * best["trained_attack_accuracy"]
+    best = max(trained.history, key=lambda row: row["robust_accuracy"])
+    assert last["trained_attack_accuracy"] > 0.25  # by chance 0.1, within a standard error of 0.03
+    robust = [row for row in before if row["pgd_accuracy"] > 0.8 * row["trained_attack_accuracy"]]
+    assert last["pgd_accuracy"] < 0.5 * max(row["pgd_accuracy"] for row in robust)  # it was, and has collapsed
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("catastrophic overfitting: at epsilon = 0.2")
     assert json.loads((tmp_path / REPORT).read_bytes())["history"] == trained.history

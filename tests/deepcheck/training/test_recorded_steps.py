@@ -35,6 +35,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "alp": {},
     "interpolated_at": {},
     "vertex_mixup": {"precision": "bfloat16"},
+    "fast_at": {},
+    "random_at": {"augmentation": "crop", "padding": 1},
+    "non_robust_at": {},
+    "cure": {"gamma": 0.1, "ramp": 0.5},
+    "llr": {"average": 0.9},
 }
 
 
@@ -99,12 +104,13 @@ def test_a_training_is_played_back(
     assert reports == [True, False]
 
 
-@pytest.mark.parametrize("name", list(MORE))
+@pytest.mark.parametrize("name", [*MORE, "free_at"])
 def test_a_method_that_cannot_be_recorded_takes_its_steps(
     name: str, digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(METHODS, name, MORE[name])
-    recipe = Recipe(method=MORE[name](), model="linear", epochs=1, batch_size=32, validation=100)
+    for one, kind in MORE.items():
+        monkeypatch.setitem(METHODS, one, kind)
+    recipe = Recipe(method=METHODS[name](), model="linear", epochs=1, batch_size=32, validation=100)
     caplog.set_level(logging.INFO)
     one_by_one = train(recipe, digits, out=tmp_path / "plain", device="cpu")
     assert "cannot be recorded" not in caplog.text
