@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from studies.common.images import place
 from studies.common.kept import digest_of, kept, made_here, own_folder
 from studies.common.nets import fingerprint, kept_training
 from studies.common.sources import digest
+from studies.defences.corrupted import corrupted
 from studies.defences.measure import SEED, Probability, attacked, clean
 from studies.defences.plan import Case, Setting, Subject, cases
 
@@ -155,13 +155,10 @@ def of_subject(
     code = () if subject.defence is None else digest(type(model).__module__)
     who = fingerprint(model), subject.defence, dict(subject.options), code
     known = kept(folder, f"{subject.name}_clean", (who, digest_of(x, y)), clean, model, x, y)
-    if find_spec("deepcheck.evaluation.corrupted"):
-        from studies.defences.corrupted import corrupted
-
-        settings = who, digest_of(x, y), setting.corruptions
-        known = known.merge(
-            kept(folder, f"{subject.name}_corrupted", settings, corrupted, model, setting.corruptions, x, y)
-        )
+    settings = who, digest_of(x, y), setting.corruptions
+    known = known.merge(
+        kept(folder, f"{subject.name}_corrupted", settings, corrupted, model, setting.corruptions, x, y)
+    )
     known = known.assign_coords(
         subject=subject.name, title=subject.title, source=subject.source, images=len(x), random=is_random(model)
     )

@@ -95,9 +95,9 @@ def _corruptions(data: xr.Dataset) -> Figure:
         one.adaptive, one.mean_corruption_error, xerr=one.adaptive_se, yerr=one.mean_corruption_error_se, fmt="o", markersize=4,
         elinewidth=0.8, color="C0", zorder=3,
     )  # fmt: skip
-    high = float(one.mean_corruption_error.max())
+    low, high = float(one.mean_corruption_error.min()), float(one.mean_corruption_error.max())
     plane.set(
-        xlabel="robust accuracy, adaptive attack", ylabel="mean error under corruptions", xlim=(-0.06, 1.3), ylim=(0, 1.15 * high),
+        xlabel="robust accuracy, adaptive attack", ylabel="mean error under corruptions", xlim=(-0.06, 1.3), ylim=(0.8 * low, 1.1 * high),
     )  # fmt: skip
     plane.set_xticks(np.arange(0, 1.1, 0.25))
     label_panels(axes.flat)

@@ -129,7 +129,7 @@ def test_every_method_and_every_defence_takes_part() -> None:
 @pytest.mark.parametrize("dataset", ["digits", "mnist"])
 def test_every_attack_of_the_plan_can_be_made(dataset: str, quick: bool) -> None:
     setting = setting_of(dataset, quick=quick)
-    for subject in subjects():
+    for subject in [one for one in subjects() if one.is_here]:
         own = cases(subject, setting)
         assert [case.column for case in own][:2] == ["claimed", "standard"]
         assert len({case.name for case in own}) == len(own)
@@ -253,7 +253,8 @@ def _data(shares: dict[str, tuple[float, ...]], random: tuple[str, ...] = ()) ->
                 },
             )
         )  # fmt: skip
-    data = xr.merge([xr.concat(known, "subject", data_vars="all"), xr.concat(rows, "row", data_vars="all")])
+    each = len(COLUMNS)
+    data = study.joined([(one, rows[each * k : each * (k + 1)]) for k, one in enumerate(known)])
     return summarised(data).assign_attrs(note="", epsilon=0.3)
 
 
