@@ -120,6 +120,9 @@ def _rounded(plane: Tensor, steps: Tensor) -> Tensor:
     whole = F.pad(plane - 128, (0, -width % _BLOCK, 0, -height % _BLOCK), mode="replicate")
     n, _, rows, columns = whole.shape
     blocks = whole.view(n, rows // _BLOCK, _BLOCK, columns // _BLOCK, _BLOCK).transpose(2, 3)
-    coefficients = (D @ blocks @ D.mT / steps).round() * steps
+    multiples = D @ blocks @ D.mT / steps
+    coefficients = (
+        multiples.sign() * (multiples.abs() + 0.5).floor() * steps
+    )  # halves go away from 0, as in that library
     back = (D.mT @ coefficients @ D).transpose(2, 3).reshape(n, 1, rows, columns)
     return (back + 128).round().clamp(0, 255)[:, :, :height, :width]
