@@ -168,11 +168,16 @@ def of_subject(
         count = min(case.images or len(x), len(x))
         seed = stream(SEED, f"{subject.name} {case.name}").initial_seed()
         met = case.meets, setting.epsilon, digest_of(x[:count], y[:count]), seed
-        settings = who, repr(attack), met, digest(*modules_of(attack))
+        meant = who, repr(attack), met, digest(*modules_of(attack))
         _LOG.info("%s: %s, %d images", subject.name, case.title, count)
         arguments = model, attack, case.meets, setting.epsilon, x[:count], y[:count], seed
-        one = kept(folder, f"{subject.name}_{case.name}", settings, attacked, *arguments)
-        about = {"against": subject.name, "evaluation": case.column, "attack": case.title, "meets": case.meets}
+        one = kept(folder, f"{subject.name}_{case.name}", meant, attacked, *arguments)
+        about: dict[str, Any] = {
+            "against": subject.name,
+            "evaluation": case.column,
+            "attack": case.title,
+            "meets": case.meets,
+        }
         one = one.assign_coords(example=np.arange(count), attacked=count, attack_effort=effort_of(case), **about)
         one["broken"] = one.broken.astype(np.float64)
         found.append(one)

@@ -125,7 +125,7 @@ def _pictures(data: xr.Dataset, class_names: Sequence[str]) -> dict[str, Figure]
         for name in names[page * each : (page + 1) * each]:
             one = Found(data, name)
             places = one.places(*COLUMNS)
-            worst = min(places, key=lambda place, one=one: one.right_after(place).mean())
+            worst = places[int(np.argmin([one.right_after(place).mean() for place in places]))]
             shown[f"{one.title}"] = pictures(one.rows.isel(row=worst), "")
         first = data.sel(subject=names[page * each])
         found[f"pictures_{page + 1}"] = plot_attacked(pictures(first, "clean_"), shown, class_names=class_names)

@@ -47,7 +47,7 @@ class Found:
     def right_after(self, place: int) -> Flags:
         """Return which images are classified correctly as they are, and after the attack of a row too, or were not given to it."""
         row = self.rows.isel(row=place)
-        return self.correct & (row.broken.values[: self.images] != 1)
+        return np.asarray(self.correct & (row.broken.values[: self.images] != 1))
 
     def places(self, *columns: str) -> list[int]:
         """Return the rows of some evaluations."""

@@ -234,6 +234,8 @@ _QUICK = {
 def setting_of(dataset: str, *, quick: bool) -> Setting:
     """Return what is done with a data set; the digits may stand in for MNIST."""
     efforts = _QUICK if quick else _FULL
+    changes: dict[str, Any]
+    attack: dict[str, Any]
     if dataset == "digits":
         changes = {"batch_size": 32}
         attack = {"attack_steps": 4, "step_size": 0.1, "ramp": 0.4}
