@@ -179,7 +179,7 @@ def table(data: xr.Dataset) -> str:
         )
     lines += [
         "",
-        f"{'':22}{'attack':34}{'follows':11}{'images':>7}{'left':>8}{'queries':>9}{'s/image':>9}  effort",
+        f"{'':22}{'attack':40}{'follows':11}{'images':>7}{'left':>8}{'queries':>9}{'s/image':>9}  effort",
     ]
     for name in data.subject.values:
         found = Found(data, str(name))
@@ -188,7 +188,7 @@ def table(data: xr.Dataset) -> str:
             count = int(row.attacked)
             title = f"{row.evaluation.item()}: {row.attack.item()}"
             lines.append(
-                f"{found.title if not place else '':22}{title:34}{row.meets.item():11}{count:7d}"
+                f"{found.title if not place else '':22}{title:40}{row.meets.item():11}{count:7d}"
                 f"{100 * float(row.left):7.1f} {float(np.nanmean(row.queries.values)):9.0f}{float(row.seconds):9.2g}"
                 f"  {row.attack_effort.item()}"
             )
