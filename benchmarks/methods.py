@@ -20,7 +20,13 @@ from deepcheck.training.step import Learner
 __all__ = ["PASSES", "SETTINGS", "Bare", "pairs", "run"]
 
 BATCH = 64
-SETTINGS: dict[str, Any] = {"attack_steps": 7, "epsilon": 0.3, "step_size": 0.1}
+SETTINGS: dict[str, Any] = {
+    "attack_steps": 7,
+    "epsilon": 0.3,
+    "step_size": 0.1,
+    "path_steps": 4,
+    "attack_path_steps": 2,
+}
 """Settings of every method that has such a field; the others have their defaults."""
 NETS: dict[str, tuple[str, tuple[int, int, int], dict[str, Any]]] = {
     "conv_small, MNIST": ("conv_small", (1, 28, 28), {}),
@@ -35,6 +41,8 @@ class Bare:
     net: models.Network
     x: Tensor
     y: Tensor
+    remembered: Any = None
+    """What the method remembers: a teacher, say."""
 
     def attack(self, steps: int, share: float = 1.0) -> None:
         """Take so many forward and backward passes to a share of the images, in eval mode."""
@@ -52,11 +60,50 @@ class Bare:
             self.net(self._some(share)[0])
         self.net.train()
 
-    def learn(self, copies: int = 1) -> None:
-        """Take a forward and backward pass to the weights, in train mode, with so many times the images."""
-        x, y = self.x.repeat(copies, 1, 1, 1), self.y.repeat(copies)
+    def learn(self, copies: int = 1, *, images: bool = False) -> None:
+        """Take a forward and backward pass to the weights, in train mode, with so many times the images; and to these too."""
+        x, y = self.x.repeat(copies, 1, 1, 1).requires_grad_(images), self.y.repeat(copies)
         self.net.zero_grad(set_to_none=True)
         F.cross_entropy(self.net(x), y).backward()
+
+    def learn_gradients(self, count: int) -> None:
+        """Do so with twice the images, and with the gradients by so many times them in the loss: their second derivatives."""
+        n = count * len(self.x)
+        x, y = self.x.repeat(2, 1, 1, 1).requires_grad_(), self.y.repeat(2)
+        self.net.zero_grad(set_to_none=True)
+        losses = F.cross_entropy(self.net(x), y, reduction="none")
+        (gradient,) = torch.autograd.grad(losses[:n].sum(), x, create_graph=True)
+        (losses.mean() + gradient.square().sum()).backward()
+
+    def attack_path(self, midpoints: int, steps: int = 1) -> None:
+        """Take the gradients at so many points between two images, in eval mode, and theirs by the second, so many times."""
+        self.net.eval().requires_grad_(False)
+        for _ in range(steps):
+            z = self.x.detach().requires_grad_()
+            torch.autograd.grad(self._path(z, midpoints), z)
+        self.net.train().requires_grad_(True)
+
+    def learn_path(self, midpoints: int) -> None:
+        """Take those gradients in eval mode, and theirs by the weights."""
+        self.net.eval()
+        self._path(self.x, midpoints).backward()
+        self.net.train()
+
+    def ask_teacher(self) -> None:
+        """Take a forward pass of the net that is remembered."""
+        with torch.no_grad():
+            self.remembered(self.x)
+
+    def _path(self, z: Tensor, midpoints: int) -> Tensor:
+        """Return |IG(0, z)|_1 of the cross-entropy, summed over the images."""
+        total = torch.zeros_like(z)
+        for k in range(midpoints):
+            point = (k + 0.5) / midpoints * z
+            point = point if point.requires_grad else point.requires_grad_()
+            loss = F.cross_entropy(self.net(point), self.y, reduction="sum")
+            total = total + torch.autograd.grad(loss, point, create_graph=True)[0]
+        size: Tensor = (z * total / midpoints).abs().sum()
+        return size
 
     def _some(self, share: float) -> tuple[Tensor, Tensor]:
         n = round(share * len(self.x))
@@ -84,6 +131,37 @@ def _trades(bare: Bare, method: Any) -> None:
     _on_both(bare, method)
 
 
+def _fast(bare: Bare, _: Any) -> None:
+    bare.attack(1)
+    bare.learn()
+
+
+def _cure(bare: Bare, _: Any) -> None:
+    bare.attack(1)  # the direction
+    bare.learn_gradients(2)
+
+
+def _llr(bare: Bare, method: Any) -> None:
+    bare.attack(1 + method.attack_steps)  # the slope at the image, and the steps
+    bare.learn_gradients(1)
+
+
+def _ig_norm(bare: Bare, method: Any) -> None:
+    bare.attack_path(method.attack_path_steps, method.attack_steps)
+    bare.learn()
+    bare.learn_path(method.path_steps)
+
+
+def _ig_sum_norm(bare: Bare, method: Any) -> None:
+    bare.attack(method.attack_steps)
+    _ig_norm(bare, method)
+
+
+def _distillation(bare: Bare, _: Any) -> None:
+    bare.ask_teacher()
+    bare.learn()
+
+
 PASSES: dict[str, Callable[[Bare, Any], None]] = {
     "standard": lambda bare, _: bare.learn(),
     "at": _at,
@@ -92,6 +170,16 @@ PASSES: dict[str, Callable[[Bare, Any], None]] = {
     "alp": _on_both,
     "interpolated_at": _on_both,
     "vertex_mixup": _at,
+    "fast_at": _fast,
+    "free_at": lambda bare, _: bare.learn(images=True),
+    "random_at": _at,
+    "non_robust_at": _at,
+    "cure": _cure,
+    "llr": _llr,
+    "ig_norm": _ig_norm,
+    "ig_sum_norm": _ig_sum_norm,
+    "distillation": _distillation,
+    "noise_layers": lambda bare, _: bare.learn(),
 }
 """For every method the passes of one step, as a function of a `Bare` and of the method with its settings."""
 
@@ -113,7 +201,7 @@ def pairs(name: str, net: str) -> tuple[Callable[[], object], Callable[[], objec
     learner = Learner(recipe, network, generator, Group())
     x = torch.rand((BATCH, *shape), generator=generator)
     y = torch.randint(10, (BATCH,), generator=generator)
-    bare = Bare(network, x, y)
+    bare = Bare(network, x, y, learner.state)
 
     def passes() -> None:
         PASSES[name](bare, one)
