@@ -66,6 +66,7 @@ class Doubled(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net.double()
+        self.in_shape = getattr(net, "in_shape", None)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.as_tensor(self.net(x.double()).float())
@@ -339,12 +340,14 @@ def learnt(method: str) -> Callable[..., dict[str, Tensor]]:
         "average": 0.9,
         "padding": 1,
     }
-    if method != "standard":
-        changes |= {"epsilon": 0.1, "attack_steps": 3, "step_size": 0.05}
+    attack = {"epsilon": 0.1, "attack_steps": 3, "step_size": 0.05}
+    changes |= {key: value for key, value in attack.items() if key in METHODS[method].settings()}
     if (
         method == "vertex_mixup"
     ):  # with 2, one image of the second step has gradients whose signs turn with the last digit
         changes["gamma"] = 1.0
+    if method == "distillation":  # the net is not one whose logits are in units of the temperature
+        changes["temperature"] = 1.0
     options = Recipe(method=METHODS[method]()).changed(augmentation="crop_flip", **changes)
 
     def run(net: Any, x: Tensor, y: Tensor) -> dict[str, Tensor]:
