@@ -324,8 +324,10 @@ def _searching(attack: Attack, precision: Precision, *, channels_last: bool) -> 
 def _restart_random(model: Model, seed: int, name: str) -> None:
     """Give a random defence, or net, a stream of its own for each attack, so that its draws do not depend on the others."""
     own = stream(seed, f"defence {name}", torch.device("cpu")).initial_seed()
-    for one in [*([model] if isinstance(model, Defence) else []), *noises_in(model)]:
-        one.reseed(own)
+    if isinstance(model, Defence):
+        model.reseed(own)
+    for noise in noises_in(model):
+        noise.reseed(own)
 
 
 def _count(images: Images | Tensors) -> int:

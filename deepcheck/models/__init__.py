@@ -149,7 +149,14 @@ def _without_weights(
     with torch.device("meta"):  # no weights yet: PyTorch would draw them from the global random numbers
         body, d = make_body(shape, **options)
         head = nn.Linear(d, num_classes)
-    spec = {"name": name, "num_classes": num_classes, "in_shape": list(shape), **options, "mean": mean, "std": std}
+    spec: dict[str, Any] = {
+        "name": name,
+        "num_classes": num_classes,
+        "in_shape": list(shape),
+        **options,
+        "mean": mean,
+        "std": std,
+    }
     if scale is not None:
         spec["scale"] = checked_number("scale", scale, above=0)
     if noise is None:
