@@ -326,8 +326,8 @@ def _restart_random(model: Model, seed: int, name: str) -> None:
     own = stream(seed, f"defence {name}", torch.device("cpu")).initial_seed()
     if isinstance(model, Defence):
         model.reseed(own)
-    for one in noises_in(model):
-        one.reseed(own)
+    for noise in noises_in(model):
+        noise.reseed(own)
 
 
 def images_in(images: Images | Tensors) -> int:

@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -115,8 +116,9 @@ def results() -> Iterator[tuple[str, Array]]:
 CONSTRAINTS = (Path(__file__).parents[2] / "constraints.txt").read_text(encoding="utf-8").splitlines()
 # On other processors, and in other versions, the compiler may combine additions into other vectors, and NumPy has other
 # exponentials. Numbers of steps may then differ by a few.
+PROCESSOR = llvmlite.binding.get_host_cpu_name()
 SAME = (
-    platform.machine() == "x86_64"
+    str(np.load(FILE)["processor"]) == PROCESSOR
     and platform.system() == "Linux"
     and all(f"{name}=={metadata.version(name)}" in CONSTRAINTS for name in ("llvmlite", "numba", "numpy"))
 )
@@ -141,5 +143,5 @@ def test_kernels_give_the_same_bits() -> None:
 if __name__ == "__main__":
     table = dict(results())
     arrays: dict[str, Any] = {f"{i}": values for i, values in enumerate(table.values())}
-    np.savez_compressed(FILE, names=np.array(list(table)), **arrays)
+    np.savez_compressed(FILE, names=np.array(list(table)), processor=np.array(PROCESSOR), **arrays)
     pytest.main([__file__])

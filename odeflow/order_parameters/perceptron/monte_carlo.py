@@ -297,9 +297,9 @@ def direct(states, first, last, N, example, step, search, course, start, steps, 
                         for i in range(N):
                             total[i] += delta * xi[i]
                     if kind.blind:
-                        along_B -= tau * attacked * size
+                        along_B -= attacked * size
                     else:
-                        along_w -= tau * attacked * size / length
+                        along_w -= attacked * size / length
                     pull += delta
                 rate = scale[0] * eta_w / (N * step.batch)
                 keep = 1.0 - scale[0] * eta_w * step.decay_w / N + rate * along_w
