@@ -105,7 +105,7 @@ def test_steps_of_every_method(method: str, monkeypatch: pytest.MonkeyPatch) -> 
         key: value for key, value in {"epsilon": 0.1, "attack_steps": 2}.items() if key in ALL[method].settings()
     }
     options = Recipe(method=ALL[method]()).changed(**changes)
-    of = options.method.network(lambda: net(name="preact_resnet18", channels=2))
+    of = options.method.network(lambda **more: net(name="preact_resnet18", channels=2, **more))
 
     def work(model: models.Network, x: Tensor, y: Tensor) -> list[Tensor]:
         learner = Learner(options, model.train(), generator(2), Group())
