@@ -52,7 +52,7 @@ def escape_bars(*arguments: Any) -> None:
     lines: list[str] = arguments[-1]
     for i, line in enumerate(lines):
         parts = re.split(r"(:math:`[^`]*`|``[^`]*``)", line)
-        parts[::2] = (re.sub(r"\|(\w+)\|", r"\\|\1\\|", part) for part in parts[::2])
+        parts[::2] = (part.replace("|", r"\|") for part in parts[::2])
         lines[i] = "".join(parts)
 
 
