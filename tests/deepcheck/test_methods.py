@@ -227,7 +227,7 @@ class Unmoved:
     def __init__(self, length: float) -> None:
         self.length = length
 
-    def perturb_with(self, _: object, images: Tensor, *__: object) -> Tensor:
+    def perturb_with(self, _: object, images: Tensor, *__: object, **___: object) -> Tensor:
         return images + self.length
 
 

@@ -107,7 +107,7 @@ class Held:
         self.objective = PGD(steps=1, step_size=1.0).objective
         self.images = (images + 0.3 * torch.randn(images.shape, generator=generator(3), dtype=images.dtype)).clamp(0, 1)
 
-    def perturb_with(self, *_: Any) -> Tensor:
+    def perturb_with(self, *_: Any, **__: Any) -> Tensor:
         return self.images
 
 
@@ -118,7 +118,7 @@ def test_the_radius_grows(method: RampedMethod, progress: float, radius: float) 
     seen: list[float] = []
 
     class Watched(Held):
-        def perturb_with(self, *given: Any) -> Tensor:
+        def perturb_with(self, *given: Any, **_: Any) -> Tensor:
             _, x, _, epsilon, *_ = given
             seen.append(epsilon)
             assert isinstance(x, Tensor)
