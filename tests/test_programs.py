@@ -305,6 +305,7 @@ def test_every_example_of_the_help_can_be_read(name: str) -> None:
             if words[0].startswith("--tyro") or "--help" in words:
                 continue
             assert command in ("", words[0])
+            words = deepcheck.cli.named(words) if name == "deepcheck" else words
             parsed(types_of(name, words), words, prog=name, commands=names, description="", examples=examples)
 
 
