@@ -118,7 +118,8 @@ def test_the_radius_grows(method: RampedMethod, progress: float, radius: float) 
     seen: list[float] = []
 
     class Watched(Held):
-        def perturb_with(self, *given: Any, **_: Any) -> Tensor:
+        def perturb_with(self, *given: Any, **more: Any) -> Tensor:
+            del more
             _, x, _, epsilon, *_ = given
             seen.append(epsilon)
             assert isinstance(x, Tensor)
