@@ -240,11 +240,10 @@ def joined(parts: Iterable[xr.Dataset]) -> xr.Dataset:
 
 
 def _attack_record(one: xr.Dataset) -> AttackRecord:
-    """Return what one attack did, without the epsilons and restarts at which it was not run."""
-    run = one["prediction"].values >= 0
-    rows, restarts = run.any(axis=(1, 2)), run.any(axis=(0, 2))
+    """Return what one attack did, without the epsilons at which it was not run. Restarts stay, also those that none needed."""
+    rows = (one["prediction"].values >= 0).any(axis=(1, 2))
     names = ["prediction", "confidence", "length", "success", *(["queries"] if "queries" in one else [])]
-    found: dict[str, Any] = {name: one[name].values[rows][:, restarts] for name in names}
+    found: dict[str, Any] = {name: one[name].values[rows] for name in names}
     found |= {name: str(one[name].item()) for name in ("norm", "objective", "effort")}
     return AttackRecord(epsilons=tuple(one["epsilon"].values[rows].tolist()), **found)
 

@@ -161,6 +161,12 @@ def test_what_is_taken_apart_is_joined_again(records: xr.Dataset) -> None:
     xr.testing.assert_equal(again.sel(attack=names), records)
 
 
+def test_a_restart_that_no_example_needed_stays() -> None:
+    records = random_records(165, 1)  # the last restart of "strong" has no example
+    assert (records.prediction.isel(restart=-1) < 0).all()
+    assert joined([records.sel(attack=[name]) for name in records.attack.values]).sizes["restart"] == 3
+
+
 def test_parts_of_other_nets_are_not_joined() -> None:
     records = random_records(1, 5)
     first, second = records.isel(attack=[0]), records.isel(attack=[1])

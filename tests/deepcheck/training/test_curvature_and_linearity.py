@@ -17,13 +17,13 @@ K, D = 4, 64
 
 
 def linear() -> nn.Sequential:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return nn.Sequential(nn.Flatten(), nn.Linear(D, K))
 
 
 def smooth() -> nn.Sequential:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return nn.Sequential(nn.Flatten(), nn.Linear(D, 20), nn.Softplus(), nn.Linear(20, K))
 

@@ -27,7 +27,7 @@ from tests.deepcheck.training.cases import BEST, REPORT, same, tiny, weights
 
 def small(seed: int = 0) -> nn.Module:
     """A smooth net, whose gradient is nowhere 0."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Softplus(), nn.Linear(20, 4))
 
