@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from deepcheck import models
 from deepcheck.attacks import PGD, NotFiniteWarning
 from deepcheck.data import load
+from deepcheck.defences import EOT
 from deepcheck.evaluation import Planned, evaluate
 from deepcheck.evaluation.run import split
 from deepcheck.evaluation.sanity import Check, sanity_checks
@@ -152,6 +153,14 @@ def test_a_net_built_to_fail_one_check_fails_that_one(case: Case) -> None:
     assert {check.name for check in checks if not check.passed} == case.failed
     assert [check.passed for check in checks] == sorted(check.passed for check in checks)
     assert net.training is training
+
+
+@pytest.mark.parametrize(("draws", "failed"), [(1, {REPEATS}), (5, set())])
+def test_a_random_net_is_followed_by_its_mean(draws: int, failed: set[str]) -> None:
+    images, labels = grey()
+    model = EOT(Random(), draws).eval()
+    checks = sanity_checks(model, images, labels, epsilon=0.1, generator=generator(), steps=10, queries=100)
+    assert {check.name for check in checks if not check.passed} == failed
 
 
 def test_a_net_without_any_gradient_fails_and_does_not_stop_the_checks() -> None:
