@@ -41,9 +41,9 @@ def run(name: str, *, quick: bool = False, folder: Path | None = None) -> Outcom
     )  # fmt: skip
     data = _compared(data)
     data.attrs = provenance(
-        f"studies.{name}", seed=str(SEED), images=plan.title, note=note, mixture=MIXTURE, epsilon=EPSILON,
+        f"studies.{name}", seed=str(SEED), images=plan.title, mixture=MIXTURE, epsilon=EPSILON,
         nets_epsilon=plan.epsilon, nets=str(plan.nets), N=plan.N, runs=plan.runs, device=device_of(place()),
-    )  # fmt: skip
+    ) | {"note": note}  # fmt: skip
     names = {
         "learner": "way of training",
         "size": "test attack, in units of the training's",
