@@ -27,7 +27,7 @@ HALF = 0.5
 """Accuracy of a net that has learned to withstand the attack."""
 KEEP = ("at", "trades")
 UNDER_EOT = ("resize_pad", "noise_layers", "gaussian_noise", "noise_ensemble")
-UNDER_BPDA = ("defense_gan",)
+UNDER_ITS_GRADIENT = ("defense_gan",)
 UNDER_STEPS = ("alp", "vertex_mixup")
 
 
@@ -37,10 +37,13 @@ def claims(data: xr.Dataset, *, quick: bool) -> Iterator[Claim]:
     standard, at = every["standard"], every["at"]
     if "distillation" in every:
         yield _falls(every["distillation"], at)
-    for name in (*UNDER_EOT, *UNDER_BPDA):
+    for name in (*UNDER_EOT, *UNDER_ITS_GRADIENT):
         if name in every:
             yield _loses_most(
-                every[name], standard, at, "the mean over draws" if name in UNDER_EOT else "BPDA and on the manifold"
+                every[name],
+                standard,
+                at,
+                "the mean over draws" if name in UNDER_EOT else "the gradient of its projection and on the manifold",
             )
     if quick:
         return

@@ -12,8 +12,8 @@ from deepcheck import models
 from deepcheck.attacks import PGD
 from deepcheck.attacks.draws import Draws
 from deepcheck.checks import CheckpointError
-from deepcheck.defences import Adaptive, DefenseGAN, OnManifold
-from deepcheck.defences.defense_gan import OntoManifold
+from deepcheck.defences import BPDA, Adaptive, Behind, DefenseGAN, OnManifold
+from deepcheck.defences.defense_gan import OntoManifold, along_manifold
 from deepcheck.generators import Generator, GeneratorRecipe, nearest, train_generator
 from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.digits_generator import linear_generator
@@ -44,6 +44,15 @@ class Plane(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return (0.5 + torch.cat([z, -z], 1)).view(-1, 1, 1, 2)
+
+
+class Circle(nn.Module):
+    """Images of two pixels on a circle: G(z) = 2 (cos z, sin z)."""
+
+    latent, out_shape = 1, (1, 1, 2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return 2 * torch.cat([z.cos(), z.sin()], 1).view(-1, 1, 1, 2)
 
 
 def first_pixel(x: Tensor) -> Tensor:
@@ -79,14 +88,27 @@ def test_the_starts_are_drawn_image_by_image(net: models.Network, digits: Digits
     assert not torch.allclose(again.nearest(x), z, atol=1e-2)  # these keys are an attack's
 
 
-def test_bpda_passes_the_gradient_of_the_net_at_the_projection(net: models.Network, digits: Digits) -> None:
+def test_the_surrogate_has_the_gradient_of_the_projection(net: models.Network, digits: Digits) -> None:
+    """Which is linear and known for a linear generator; the identity's is another one."""
     G = linear_generator()
     defence = DefenseGAN(net, generator=G, steps=100, restarts=1)
     x = digits.test[:8].clone().requires_grad_()
     (found,) = torch.autograd.grad(defence.surrogate()(x)[:, 3].sum(), x)
-    y = G.projected(x.detach()).requires_grad_()
-    (expected,) = torch.autograd.grad(net(y)[:, 3].sum(), y)
+    y = digits.test[:8].clone().requires_grad_()
+    (expected,) = torch.autograd.grad(net(G.projected(y))[:, 3].sum(), y)
+    (identity,) = torch.autograd.grad(Behind(BPDA(defence.projected), net)(x)[:, 3].sum(), x)
     torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+    assert float((identity - expected).norm() / expected.norm()) > 0.5
+
+
+def test_a_curved_manifold_has_the_gradient_at_its_nearest_point() -> None:
+    """On a circle of radius 2 the nearest point moves by 2/3 of a tangential change at a distance of 1 from it: to first order
+    along the tangent, 1, but for the curvature, that is left out."""
+    circle = Circle()
+    z, change = torch.tensor([[0.3]]), torch.tensor([[[[0.0, 0.1]]]])
+    tangent = torch.tensor([-torch.sin(z[0, 0]), torch.cos(z[0, 0])])
+    moved = along_manifold(circle, z, change)
+    torch.testing.assert_close(moved.flatten(), 0.1 * tangent[1] * tangent, rtol=2e-3, atol=1e-6)
 
 
 def test_its_generator_is_a_copy(net: models.Network) -> None:
