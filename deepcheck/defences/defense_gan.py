@@ -165,7 +165,7 @@ def along_manifold(G: nn.Module, z: Tensor, change: Tensor) -> Tensor:
     A = J.transpose(1, 2) @ J
     damping = DAMPING * A.diagonal(dim1=1, dim2=2).mean(1)
     A = A + damping[:, None, None] * torch.eye(z.shape[1], dtype=A.dtype, device=A.device)
-    step = torch.linalg.solve(A, J.transpose(1, 2) @ change.flatten(1).unsqueeze(2))
+    step: Tensor = torch.linalg.solve(A, J.transpose(1, 2) @ change.flatten(1).unsqueeze(2))
     return (J @ step).view_as(change)
 
 
