@@ -2,17 +2,23 @@
 
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from deepcheck.models import build
 from deepcheck.training.methods import METHODS
 from odeflow import Adversary, LearningRule
+from odeflow import load as load_result
+from odeflow import save
+from studies import STUDIES
 from studies.surrogates.nets import recipe_of, without_noise
-from studies.surrogates.plan import LEARNERS, PLANS, RULES
+from studies.surrogates.plan import LEARNERS, PLANS, RULES, TESTS, Nets
 from studies.surrogates.rankings import agreement, by_chance
+from tests.odeflow.figure_checks import outside, small
 
 PLAN = PLANS[True]
 
@@ -71,3 +77,25 @@ def test_noise_is_taken_off_at_test() -> None:
     noisy = build("conv_small", 2, (1, 8, 8), generator=torch.Generator().manual_seed(1), noise=[0.3, 0.0]).eval()
     assert not torch.equal(noisy(x), noisy(x))
     assert torch.equal(without_noise(noisy)(x), plain(x))
+
+
+@pytest.mark.slow
+def test_a_short_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nets that have hardly learned: what belongs to the theory holds all the same, and every net is measured."""
+    nets = {"linear": Nets("linear", 2, 1, 0.05), "convolutional": Nets("conv_small", 1, 1, 0.02)}
+    short = replace(PLAN, count=80, attacked=20, attack_steps=2, test_steps=3, nets=nets, N=100, runs=20, times=3)
+    monkeypatch.setitem(PLANS, True, short)
+    outcome = STUDIES["surrogates"].run(quick=True, folder=tmp_path / "surrogates_quick")
+    data = load_result(save(outcome.data, tmp_path / "surrogates.nc"))
+    assert data.net.shape == (2, len(LEARNERS), 1 + len(TESTS), 2)
+    assert data.net.isnull().sel(seed=1).all(("learner", "size")).values.tolist() == [False, True]
+    assert not data.net.sel(seed=0).isnull().any()
+    of_theory = [
+        one for one in outcome.claims if "logit pairing of a linear" in one.statement or "runs at N" in one.statement
+    ]
+    assert [one.holds for one in of_theory] == [True, True]
+    assert "Not MNIST" in outcome.table
+    assert all(name in outcome.table for name in LEARNERS)
+    assert isinstance(outcome.figure, Figure)
+    assert small(outcome.figure) == {}
+    assert outside(outcome.figure) == []
