@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 
 from deepcheck.models import build
 from deepcheck.training.methods import METHODS
-from odeflow import Adversary, LearningRule
+from odeflow import Adversary, LearningRule, save
 from odeflow import load as load_result
-from odeflow import save
 from studies import STUDIES
 from studies.surrogates.nets import recipe_of, without_noise
 from studies.surrogates.plan import LEARNERS, PLANS, RULES, TESTS, Nets
