@@ -100,7 +100,7 @@ class Plan:
 PLANS = {
     False: Plan(
         "mnist", "MNIST 3 against 7", 1.5, 4_000, 100, 500,
-        {"linear": Nets("linear", 3, 6, 0.05), "convolutional": Nets("conv_small", 2, 6, 0.02)}, 5, 20, 1000, 100, 20,
+        {"linear": Nets("linear", 3, 6, 0.05), "convolutional": Nets("conv_small", 1, 6, 0.02)}, 5, 20, 1000, 100, 20,
     ),
     True: Plan(
         "digits", "scikit-learn's digits, 3 against 7", 0.8, 240, 20, 95,
