@@ -35,14 +35,14 @@ def figure(data: xr.Dataset) -> Figure:
                     markerfacecolor="white", markersize=4, elinewidth=0.8, zorder=4,
                 )  # fmt: skip
             ax.set(xscale="log", xlabel=symbol("alpha"), ylabel=r"$S$ at the training's $\varepsilon$")
-            ax.set_title(_RULES[str(rule)], fontsize="small", loc="right")
+            ax.set_title(_RULES[str(rule)], fontsize=7, loc="right")
         _agreement(axes[0, 2], data)
         curves, *scatter = axes[1]
         for name, look in chosen.items():
             one = data.theory.sel(rule="logistic", learner=name)
             curves.plot(one["size"], one, **look.line(), marker=look.marker, markersize=3)
         curves.set(xlabel=r"test $\varepsilon$ / training's", ylabel="$S$ at the end")
-        curves.set_title(_RULES["logistic"], fontsize="small", loc="right")
+        curves.set_title(_RULES["logistic"], fontsize=7, loc="right")
         for ax, kind in zip(scatter, data.kind.values, strict=True):
             for name, look in chosen.items():
                 x = float(data.theory.sel(rule="logistic", learner=name, size=at))
@@ -50,7 +50,7 @@ def figure(data: xr.Dataset) -> Figure:
                 ax.plot([x] * nets.size, nets, look.marker, color=look.color, markersize=3, alpha=0.5)
                 ax.plot(x, nets.mean(), look.marker, color=look.color, markerfacecolor="white", markersize=6)
             ax.set(xlabel="$S$ in theory, logistic loss", ylabel="$S$ of nets")
-            ax.set_title(f"{kind} nets", fontsize="small", loc="right")
+            ax.set_title(f"{kind} nets", fontsize=7, loc="right")
         lines = [
             axes[0, 0].plot([], [], **look.line(), marker=look.marker, markersize=4, markerfacecolor="white")[0]
             for look in chosen.values()
@@ -69,4 +69,4 @@ def _agreement(ax: object, data: xr.Dataset) -> None:
     ax.set(  # type: ignore[attr-defined]
         xlabel=r"test $\varepsilon$ / training's", ylabel=r"Kendall's $\tau$", ylim=(-0.6, 1.05), xticks=list(TESTS)
     )
-    ax.legend(fontsize="x-small", loc="lower left")  # type: ignore[attr-defined]
+    ax.legend(fontsize=7, loc="lower left")  # type: ignore[attr-defined]
