@@ -166,10 +166,19 @@ class OnImages(OnNet):
 
 
 def followed(model: Model) -> Model:
-    """Return what attacks follow: the surrogate of a defence, else the net itself."""
+    """Return what attacks follow: the surrogate of a defence, in the mode of the net behind it, else the net itself."""
+    from torch import nn
+
     from deepcheck.defences import Defence
 
-    return model.surrogate() if isinstance(model, Defence) else model
+    if not isinstance(model, Defence):
+        return model
+    surrogate = model.surrogate()
+    if isinstance(surrogate, nn.Module) and isinstance(model.net, nn.Module):
+        own = {*surrogate.modules()} - {*model.net.modules()}  # made in train mode, they have none of their own
+        for module in own:
+            module.training = model.net.training
+    return surrogate
 
 
 def options_in(name: str, texts: tuple[str, ...], given: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from deepcheck import models
 from deepcheck.attacks import PGD
 from deepcheck.attacks.square import Square
+from deepcheck.commands.common import followed
 from deepcheck.defences import BPDA, DEFENCES, EOT, Adaptive, Behind, BitDepth, Defence, GaussianNoise
 from deepcheck.evaluation import Planned, adaptive, evaluate, robust_error, standard_error
 from tests.deepcheck.devices import on_every_device
@@ -314,3 +315,13 @@ def test_fewer_bits_are_fewer_levels(net: models.Network) -> None:
 def test_options_out_of_range_are_refused(make: Any, message: str, net: models.Network) -> None:
     with pytest.raises(ValueError, match=message):
         make(net)
+
+
+@pytest.mark.parametrize("name", DEFENCES)
+def test_what_attacks_follow_is_in_the_mode_of_the_net(name: str) -> None:
+    """So that the check of modes says what it is of the net, and not of what is around it."""
+    net = trained_net()
+    assert not [one for one in followed(defended(name, net)).modules() if one.training]
+    part = next(one for one in net.modules() if one is not net)
+    part.train()
+    assert [one for one in followed(defended(name, net)).modules() if one.training] == [*part.modules()]
