@@ -320,8 +320,14 @@ def test_options_out_of_range_are_refused(make: Any, message: str, net: models.N
 @pytest.mark.parametrize("name", DEFENCES)
 def test_what_attacks_follow_is_in_the_mode_of_the_net(name: str) -> None:
     """So that the check of modes says what it is of the net, and not of what is around it."""
+
+    def in_train_mode() -> list[nn.Module]:
+        surrogate = followed(defended(name, net))
+        assert isinstance(surrogate, nn.Module)
+        return [one for one in surrogate.modules() if one.training]
+
     net = trained_net()
-    assert not [one for one in followed(defended(name, net)).modules() if one.training]
+    assert in_train_mode() == []
     part = next(one for one in net.modules() if one is not net)
     part.train()
-    assert [one for one in followed(defended(name, net)).modules() if one.training] == [*part.modules()]
+    assert in_train_mode() == [*part.modules()]
