@@ -19,6 +19,8 @@ __all__ = ["claims", "table"]
 
 FOLLOWS = 0.5
 """Least mean tau of two orders that agree; a random order of eight learners reaches it in one case of 25 at a single size."""
+ROUNDING = 1e-12
+"""Of a mean of taus, which are whole numbers of pairs over all pairs."""
 EXACT = 1e-6
 """How far logit pairing of a linear unit may be from a decay: the tolerance of the integration."""
 COST = 0.005
@@ -52,7 +54,7 @@ def claims(data: xr.Dataset, plan: Plan) -> Iterator[Claim]:
         errors = _errors(data, other)
         yield contest(
             f"{text}: tau of {FOLLOWS} or more, in the mean over the test attacks",
-            lambda tau: (f"{tau:.2f}", bool(tau >= FOLLOWS)),
+            lambda tau: (f"{tau:.2f}", bool(tau >= FOLLOWS - ROUNDING)),
             float(data.tau.sel(pair=f"{one}, {other}").mean()),
             rival="what one random order in 20 exceeds",
             against=by_chance(errors, SEED),
