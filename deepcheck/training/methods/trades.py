@@ -39,9 +39,9 @@ class Trades(RampedMethod):
     name: Name = field(init=False, default="trades", repr=False)
     recipes: ClassVar = {
         "mnist": {
-            "model": "conv_threshold",
+            "model": "conv_small",
             "width": 2,
-            "epochs": 15,
+            "epochs": 16,
             "learning_rate": 0.02,
             "precision": "bfloat16",
             "augmentation": "crop",
@@ -49,7 +49,7 @@ class Trades(RampedMethod):
             "test_epsilon": 0.3,
             "beta": 3.0,
             "ascent": "cross_entropy",
-            "epsilon": 0.36,
+            "epsilon": 0.35,
             "attack_steps": 6,
             "step_size": 0.12,
             "first_steps": 3,
