@@ -7,6 +7,7 @@ from deepcheck.defences.defense_gan import DefenseGAN
 from deepcheck.defences.gaussian_noise import GaussianNoise
 from deepcheck.defences.jpeg import JPEG
 from deepcheck.defences.median import Median
+from deepcheck.defences.neighbours import HCNN, MCN, NCN, MCNRenyi, MCNShannon, PulledBack
 from deepcheck.defences.noise_ensemble import NoiseEnsemble
 from deepcheck.defences.on_manifold import OnManifold
 from deepcheck.defences.registry import DEFENCES, make
@@ -17,17 +18,23 @@ __all__ = [
     "BPDA",
     "DEFENCES",
     "EOT",
+    "HCNN",
     "JPEG",
+    "MCN",
+    "NCN",
     "Adaptive",
     "Behind",
     "BitDepth",
     "Defence",
     "DefenseGAN",
     "GaussianNoise",
+    "MCNRenyi",
+    "MCNShannon",
     "Median",
     "NoiseEnsemble",
     "Oblivious",
     "OnManifold",
+    "PulledBack",
     "ResizePad",
     "make",
 ]

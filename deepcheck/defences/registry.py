@@ -13,6 +13,7 @@ from deepcheck.defences.defense_gan import DefenseGAN
 from deepcheck.defences.gaussian_noise import GaussianNoise
 from deepcheck.defences.jpeg import JPEG
 from deepcheck.defences.median import Median
+from deepcheck.defences.neighbours import HCNN, MCN, NCN, MCNRenyi, MCNShannon
 from deepcheck.defences.noise_ensemble import NoiseEnsemble
 from deepcheck.defences.resize_pad import ResizePad
 
@@ -26,6 +27,11 @@ DEFENCES: dict[str, type[Defence]] = {
     "noise_ensemble": NoiseEnsemble,
     "jpeg": JPEG,
     "median": Median,
+    "mcn": MCN,
+    "hcnn": HCNN,
+    "ncn": NCN,
+    "mcn_shannon": MCNShannon,
+    "mcn_renyi": MCNRenyi,
 }
 """Name to class."""
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from deepcheck.attacks.base import Model
 from deepcheck.defences import DEFENCES, Defence
+from deepcheck.defences.neighbours import Embedding
 from tests.deepcheck.digits_net import digits_as_tensors
 
 
@@ -56,4 +57,6 @@ def defended(name: str, net: Model, **options: Any) -> Defence:
     """Return a defence out of DEFENCES: with a generator of the digits for one that needs it, and few steps."""
     if name == "defense_gan":
         options = {"generator": linear_generator(), "steps": 40, "restarts": 2, **options}
+    if issubclass(DEFENCES[name], Embedding):
+        options = {"xi": 0.05, "steps": 6, "attack_steps": 3, **options}
     return DEFENCES[name](net, **options)

@@ -1,0 +1,89 @@
+"""What attacks on an embedding follow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from deepcheck.attacks.base import Bounds
+from deepcheck.attacks.norms import Norm, per_example
+from deepcheck.defences.wrappers import BPDA
+
+if TYPE_CHECKING:
+    from deepcheck.defences.neighbours.base import Embedding
+    from deepcheck.defences.neighbours.by_label import ByLabel
+
+__all__ = ["AtEmbedded", "BestOverBall", "slope_of_best"]
+
+
+class BestOverBall(nn.Module):
+    r"""The surrogate of `MCN`, `HCNN` and `NCN`: for every label the best that the ball around the image has.
+
+    Of `MCN` the logit of label l is the log-odds of :math:`\max_{|d| \le \xi} F(x + d)_l`; of `HCNN` the logit of
+    :math:`\max_d F(x + d)_l - \lambda |d|`; of `NCN` less the distance of the nearest point that has the level, in units of
+    :math:`\xi`. The largest belongs to the label that the defence takes, so that the argmax is its answer, and the others say
+    how far they are from it.
+
+    By Danskin's theorem the gradient of a maximum is that of the function at the place of the maximum, held fixed:
+    :math:`\nabla_x F(x + d^*)_l`. Exact where the maximum has one place, and is found; see `slope_of_best` for the edge of the
+    box. How the place moves does not enter. First derivatives alone; the searches have the defence's `attack_steps`.
+    """
+
+    def __init__(self, defence: ByLabel) -> None:
+        super().__init__()
+        self.defence = defence
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, shape (n, K)."""
+        if not len(images):
+            logits: Tensor = self.defence.net(images)
+            return logits
+        followed = torch.is_grad_enabled() and images.requires_grad
+        value, slope = self.defence.best_over_ball(images, with_gradient=followed)
+        if not followed:
+            return value
+        change = (images - images.detach()).flatten(1).to(slope.dtype)  # 0, with the gradient of the images
+        return value + torch.einsum("nkd,nd->nk", slope.flatten(2), change)
+
+
+class AtEmbedded(nn.Module):
+    """The surrogate of the entropy forms: the net at the embedded point, through which gradients pass as by the identity (BPDA).
+
+    Their one search is for no label, so that its maximum says nothing of the classes; what does is the net at its end, which is
+    near the image and moves with it. The search has the defence's `attack_steps`.
+    """
+
+    def __init__(self, defence: Embedding) -> None:
+        super().__init__()
+        self.defence = defence
+        self.embed = BPDA(lambda x: defence.embedded(x, steps=defence.attack_steps))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, shape (n, K)."""
+        logits: Tensor = self.defence.net(self.embed(images))
+        return logits
+
+
+def slope_of_best(norm: Norm, gradient: Tensor, z: Tensor, x: Tensor, bounds: Bounds) -> Tensor:
+    """Return the gradient by x of the maximum over a ball around x and the box, from that of the function at its place z.
+
+    It is the same, but for entries at the edge of the box whose gradient points out of it: they do not move with x. There it is
+    what the ball alone holds back, as the conditions of Kuhn and Tucker say: in L-infinity 0, unless the entry is on the edge of
+    the ball, too; in L2 (z - x)_i times the factor of the other entries; in L1 that of the others at most, and 0 where the entry has
+    not moved.
+    """
+    low, high = bounds
+    held = ((z <= low) & (gradient < 0)) | ((z >= high) & (gradient > 0))
+    delta = z - x
+    free = gradient.masked_fill(held, 0)
+    if norm.name == "linf":
+        radius = per_example(norm.length(delta), delta) * (1 - 8 * torch.finfo(x.dtype).eps)
+        return torch.where(held & (delta.abs() < radius), free, gradient)
+    if norm.name == "l2":
+        moved = delta.masked_fill(held, 0).flatten(1)
+        factor = (free.flatten(1) * moved).sum(1) / moved.square().sum(1).clamp_min(torch.finfo(x.dtype).tiny)
+        return torch.where(held, per_example(factor.clamp_min(0), delta) * delta, gradient)
+    most = per_example(free.flatten(1).abs().amax(1), delta)
+    return torch.where(held, torch.minimum(gradient.abs(), most) * delta.sign(), gradient)
