@@ -31,6 +31,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:^```text\n(.*?)^```\n)?", re.MULT
         "corruptions",
         "defences",
         "methods",
+        "separation",
         "warnings",
         "match",
     ],

@@ -11,6 +11,7 @@ from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.black_box.zoo import ZOO
 from deepcheck.attacks.calls import NotFiniteWarning, ProbabilityWarning
 from deepcheck.attacks.gradient.apgd import APGD, apgd_ce, apgd_t
+from deepcheck.attacks.gradient.confident import confident_pgd
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.carlini_wagner import CarliniWagner
 from deepcheck.attacks.minimal.deepfool import DeepFool
@@ -74,6 +75,7 @@ __all__ = [
     "apgd_ce",
     "apgd_t",
     "bim",
+    "confident_pgd",
     "fab_t",
     "fgsm",
     "mim",

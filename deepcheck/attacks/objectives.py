@@ -7,7 +7,8 @@ Targeted forms take the class to reach where the others take the true class.
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deepcheck.checks import checked_choice
+from odeflow.model import checked_number
 
 __all__ = [
     "DLR",
@@ -28,12 +30,15 @@ __all__ = [
     "TargetedCrossEntropy",
     "TargetedDLR",
     "TargetedMargin",
+    "TargetedOdds",
     "WrongConfidence",
+    "WrongOdds",
     "objective",
 ]
 
 
 FewClasses = Literal["error", "difference"]
+Goal = Literal["target", "wrong", "never"]
 
 
 class Objective(abc.ABC):
@@ -45,6 +50,9 @@ class Objective(abc.ABC):
     compares: ClassVar[bool] = False
     """Whether it needs log-probabilities to compare with, shape (n, K), in the place of classes to reach. In an attack they
     are those of the images as they are."""
+    seeks: ClassVar[Literal["class", "confidence"]] = "class"
+    """What its goal is: that an image is of a class, or has so much confidence in it. Attacks that walk to the linearised
+    boundary between classes reach the first alone."""
 
     @abc.abstractmethod
     def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
@@ -60,17 +68,19 @@ class Objective(abc.ABC):
 class Targeted(Objective):
     """What maximises a class to reach."""
 
-    goal: Literal["target", "wrong"] = "target"
-    """When an example is finished: once it is classified as its target, or as any wrong class. An attack that aims at one
-    class after the other, to be misclassified, wants the second."""
+    goal: Goal = "target"
+    """When an example is finished: once it is classified as its target, or as any wrong class, or never. An attack that aims
+    at one class after the other, to be misclassified, wants the second; one for confidence in the target the third."""
 
     targeted = True
 
     def __post_init__(self) -> None:
-        checked_choice("goal", self.goal, ("target", "wrong"))
+        checked_choice("goal", self.goal, ("target", "wrong", "never"))
 
     def reached(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor | None:
-        """Return which examples are finished, shape (n,)."""
+        """Return which examples are finished, shape (n,); None: there is always more to gain."""
+        if self.goal == "never":
+            return None
         prediction = logits.argmax(1)
         return prediction == _given(targets) if self.goal == "target" else prediction != labels
 
@@ -230,6 +240,72 @@ class TargetedDLR(Targeted):
         return difference / (z[:, 0] - (z[:, 2] + z[:, 3]) / 2 + 1e-12)
 
 
+@dataclass(frozen=True)
+class WrongOdds(Objective):
+    """Log-odds of the likeliest wrong class, k, less those of a level: log(p_k / (1 - p_k)) - log(level / (1 - level)).
+
+    Positive where a wrong class has more confidence than the level, which is its goal: of a minimal attack, the nearest image
+    of so much confidence in a wrong class. At 1/2 it is nearly the margin; below, that class need not be the prediction.
+
+    log(p_k / (1 - p_k)) is z_k - log(sum over j != k of exp(z_j)), and computed so: it has its digits, and a slope, where p_k
+    is near 0 or 1.
+    """
+
+    level: float = 0.5
+    """The confidence to reach, in (0, 1)."""
+
+    name = "wrong_odds"
+    seeks = "confidence"
+
+    def __post_init__(self) -> None:
+        checked_number("level", self.level, above=0, below=1)
+
+    def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return log(p_k / (1 - p_k)) of the likeliest k != y, less log(level / (1 - level))."""
+        del targets
+        return _odds(logits, _others(logits, labels).argmax(1)) - _logit(self.level)
+
+    def reached(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor | None:
+        """Return where p_k >= level of a wrong class k, shape (n,)."""
+        return self(logits, labels, targets) >= 0
+
+
+@dataclass(frozen=True)
+class TargetedOdds(Targeted):
+    """Log-odds of the target less those of a level, log(p_t / (1 - p_t)) - log(level / (1 - level)).
+
+    Positive where the target has more confidence than the level, which is its goal. See `WrongOdds`.
+    """
+
+    level: float = 0.5
+    """The confidence to reach, in (0, 1)."""
+    goal: Goal = field(default="target", kw_only=True)
+    """When an example is finished: once p_t >= level of its target, or of any wrong class, or never."""
+
+    name = "targeted_odds"
+    seeks = "confidence"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checked_number("level", self.level, above=0, below=1)
+
+    def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return log(p_t / (1 - p_t)) - log(level / (1 - level))."""
+        del labels
+        return _odds(logits, _given(targets)) - _logit(self.level)
+
+    def reached(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor | None:
+        """Return which examples are finished, shape (n,); None: there is always more to gain."""
+        targets = _given(targets)
+        if self.goal == "never":
+            return None
+        return (
+            self(logits, labels, targets) >= 0
+            if self.goal == "target"
+            else WrongOdds(self.level).reached(logits, labels)
+        )
+
+
 OBJECTIVES: dict[str, Objective] = {
     one.name: one
     for one in (
@@ -242,6 +318,8 @@ OBJECTIVES: dict[str, Objective] = {
         TargetedCrossEntropy(),
         TargetedMargin(),
         TargetedDLR(),
+        WrongOdds(),
+        TargetedOdds(),
     )
 }
 """One of each, by name."""
@@ -276,6 +354,15 @@ def _largest_other(logits: Tensor, classes: Tensor) -> Tensor:
 def _others(logits: Tensor, classes: Tensor) -> Tensor:
     """Return the logits, with minus infinity for one class."""
     return logits.scatter(1, classes[:, None], -torch.inf)
+
+
+def _odds(logits: Tensor, classes: Tensor) -> Tensor:
+    """Return log(p_k / (1 - p_k)) of one class each, shape (n,)."""
+    return _at(logits, classes) - _others(logits, classes).logsumexp(1)
+
+
+def _logit(level: float) -> float:
+    return math.log(level) - math.log1p(-level)
 
 
 def _sorted(logits: Tensor, needed: int) -> Tensor:

@@ -19,6 +19,7 @@ from deepcheck.attacks.black_box.spsa import SPSA, nes
 from deepcheck.attacks.black_box.square import Square
 from deepcheck.attacks.black_box.zoo import ZOO
 from deepcheck.attacks.gradient.apgd import APGD, apgd_ce, apgd_t
+from deepcheck.attacks.gradient.confident import confident_pgd
 from deepcheck.attacks.gradient.pgd import bim, fgsm, mim, pgd, targeted_pgd
 from deepcheck.attacks.measures import SIZES, Measure
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
@@ -43,6 +44,7 @@ ATTACKS: dict[str, Callable[..., BudgetAttack | MinimalAttack | PreparedAttack[A
     "bim": bim,
     "mim": mim,
     "targeted_pgd": targeted_pgd,
+    "confident_pgd": confident_pgd,
     "apgd": APGD,
     "apgd_ce": apgd_ce,
     "apgd_t": apgd_t,

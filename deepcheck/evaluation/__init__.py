@@ -20,10 +20,21 @@ from deepcheck.evaluation.detection import (
 from deepcheck.evaluation.distal import distal, noise_images
 from deepcheck.evaluation.queries import queries_needed, success_over_queries
 from deepcheck.evaluation.records import AttackRecord, assemble, checked, joined
+from deepcheck.evaluation.rejection import rejection
 from deepcheck.evaluation.robustness import curve_area, robust_error, robustness_curve, worst_case
 from deepcheck.evaluation.run import evaluate, record, split
 from deepcheck.evaluation.sanity import Check, sanity_checks
 from deepcheck.evaluation.scores import Scores, scores_of, with_score
+from deepcheck.evaluation.separation import (
+    PropositionWarning,
+    binomial_bounds,
+    chebyshev_bounds,
+    composed,
+    confident_attacks,
+    loss_bounds,
+    separation,
+    wrong_confidences,
+)
 from deepcheck.evaluation.standard import standard_attack
 from deepcheck.evaluation.suites import (
     SUITES,
@@ -49,15 +60,20 @@ __all__ = [
     "AttackRecord",
     "Check",
     "Planned",
+    "PropositionWarning",
     "Scores",
     "Threats",
     "Warned",
     "adaptive",
     "assemble",
     "attack_table",
+    "binomial_bounds",
+    "chebyshev_bounds",
     "checked",
+    "composed",
     "confidence_attack",
     "confidence_threshold",
+    "confident_attacks",
     "corrupted_images",
     "corruption_errors",
     "curve_area",
@@ -70,6 +86,7 @@ __all__ = [
     "format_summary",
     "joined",
     "looked_at",
+    "loss_bounds",
     "mean_corruption_error",
     "negative_confidences",
     "negative_scores",
@@ -80,12 +97,14 @@ __all__ = [
     "positive_scores",
     "queries_needed",
     "record",
+    "rejection",
     "robust_error",
     "robustness_curve",
     "roc",
     "roc_auc",
     "sanity_checks",
     "scores_of",
+    "separation",
     "split",
     "standard_attack",
     "standard_error",
@@ -98,4 +117,5 @@ __all__ = [
     "transfer_matrix",
     "with_score",
     "worst_case",
+    "wrong_confidences",
 ]

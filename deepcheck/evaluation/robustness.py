@@ -28,7 +28,7 @@ from deepcheck.evaluation.thresholds import accepted, ratio
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["curve_area", "robust_error", "robustness_curve", "worst_case"]
+__all__ = ["curve_area", "robust_error", "robustness_curve", "sizes_run", "worst_case"]
 
 Definition = Literal["per_example", "preprint"]
 DEFINITIONS = ("per_example", "preprint")
@@ -280,6 +280,29 @@ def curve_area(curve: xr.DataArray) -> float:
     if len(epsilon) < 2 or not np.all(np.diff(epsilon) > 0):
         raise ValueError(f"curve's epsilon = {epsilon.tolist()}: allowed are two or more increasing numbers")
     return float(np.trapezoid(curve.values, epsilon) / (epsilon[-1] - epsilon[0]))
+
+
+def sizes_run(
+    records: xr.Dataset, *, attacks: str | Iterable[str] | None = None, norm: str | None = None
+) -> npt.NDArray[np.float64]:
+    """Return the epsilons, increasing, at which one of these attacks was run.
+
+    Parameters
+    ----------
+    records
+        See `deepcheck.evaluation.schema`.
+    attacks, norm
+        Names and norm of the attacks; see `worst_case`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an attack or the norm is unknown, or `records` are none.
+    """
+    records = checked(records)
+    run = _run(records)[_attacks(records, _names(attacks), norm)]
+    sizes: npt.NDArray[np.float64] = records["epsilon"].values[run.any(axis=0)].astype(np.float64)
+    return sizes
 
 
 class _Worst:

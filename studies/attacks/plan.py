@@ -112,6 +112,7 @@ _FULL: dict[str, tuple[int | None, dict[str, Any]]] = {
     "bim": (100, {}),
     "mim": (100, {}),
     "targeted_pgd": (None, {"steps": 20}),
+    "confident_pgd": (20, {"steps": 20, "restarts": 9}),
     "apgd": (None, {"steps": 50}),
     "apgd_ce": (None, {"steps": 50}),
     "apgd_t": (None, {"steps": 25}),

@@ -16,6 +16,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "bim": {"steps": 4},
     "mim": {"steps": 4},
     "targeted_pgd": {"steps": 4, "restarts": 3},
+    "confident_pgd": {"steps": 4, "restarts": 3},
     "apgd": {"steps": 5, "restarts": 2},
     "apgd_ce": {"steps": 4},
     "apgd_t": {"steps": 4, "restarts": 3},

@@ -17,10 +17,13 @@ from deepcheck.attacks.objectives import (
     Divergence,
     Margin,
     Objective,
+    Targeted,
     TargetedCrossEntropy,
     TargetedDLR,
     TargetedMargin,
+    TargetedOdds,
     WrongConfidence,
+    WrongOdds,
     objective,
 )
 from tests.deepcheck.devices import on_every_device
@@ -71,6 +74,8 @@ def formula(name: str, z: Row, y: int, t: int, log_q: Row) -> float:
         "targeted_cross_entropy": math.log(p[t]),
         "targeted_margin": z[t] - largest_other(z, t),
         "targeted_dlr": -(z[y] - z[t]) / (s[0] - (s[2] + s[3]) / 2),
+        "wrong_odds": math.log(largest_other(p, y) / (1 - largest_other(p, y))),
+        "targeted_odds": math.log(p[t] / (1 - p[t])),
     }
     return float(values[name])
 
@@ -108,6 +113,8 @@ def test_gradients_in_closed_form() -> None:
         (Divergence(), p - reference().exp()),
         (TargetedCrossEntropy(), e(t) - p),
         (TargetedMargin(), e(t) - e(k_t)),
+        (WrongOdds(), (e(k) - p) / (1 - p.gather(1, k[:, None]))),
+        (TargetedOdds(), (e(t) - p) / (1 - p.gather(1, t[:, None]))),
     ]
     for one, g in expected:
         torch.testing.assert_close(gradient(one, logits, y, t), g, rtol=1e-12, atol=1e-13)
@@ -164,6 +171,8 @@ def test_when_it_is_reached(name: str) -> None:
         return
     prediction = logits.numpy().argmax(1)
     expected = prediction == targets.numpy() if one.targeted else prediction != labels.numpy()
+    if one.seeks == "confidence":  # of more than a half
+        expected &= logits.softmax(1).numpy().max(1) >= 0.5
     assert reached is not None
     assert reached.tolist() == expected.tolist()
     assert 0 < expected.sum() < 400
@@ -216,6 +225,49 @@ def test_ratios_of_few_classes_can_be_the_difference_alone() -> None:
             kind(few_classes="fail")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("level", [0.05, 0.2, 0.5, 0.9, 0.999])
+def test_odds_are_positive_where_the_confidence_is_more_than_the_level(level: float) -> None:
+    logits, y, t = examples(4000)
+    p = logits.softmax(1).numpy()
+    others = np.where(np.arange(5) == y.numpy()[:, None], 0, p)
+    reached = {"target": p[np.arange(len(p)), t] >= level, "wrong": (others >= level).any(1)}
+    assert 0 < reached["target"].sum() < reached["wrong"].sum() < len(p)
+    assert np.array_equal(TargetedOdds(level)(logits, y, t).numpy() >= 0, reached["target"])
+    assert np.array_equal(WrongOdds(level)(logits, y).numpy() >= 0, reached["wrong"])
+    for goal in ("target", "wrong"):
+        found = TargetedOdds(level, goal=goal).reached(logits, y, t)
+        assert found is not None
+        assert np.array_equal(found.numpy(), reached[goal])
+    found = WrongOdds(level).reached(logits, y)
+    assert found is not None
+    assert np.array_equal(found.numpy(), reached["wrong"])
+
+
+def test_odds_have_their_digits_where_the_class_is_nearly_sure_or_nearly_excluded() -> None:
+    """In single precision p / (1 - p) of p has one digit left where 1 - p is 1e-7, and none where it is 1e-12."""
+    exact = torch.tensor([[16.0, 0.0, -1.0], [0.0, 27.5, -2.0], [3.0, -80.0, -60.0]], dtype=torch.float64)
+    t = torch.tensor([0, 1, 1])
+    y = (t + 1) % 3
+    p = exact.softmax(1)
+    others = p.scatter(1, t[:, None], 0)
+    one = TargetedOdds()
+    at = p.gather(1, t[:, None]).squeeze(1)
+    torch.testing.assert_close(one(exact.float(), y, t).double(), (at / others.sum(1)).log(), rtol=1e-6, atol=0)
+    expected = (-others / others.sum(1, keepdim=True)).scatter(1, t[:, None], 1.0)
+    torch.testing.assert_close(gradient(one, exact.float(), y, t).double(), expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("kind", [TargetedCrossEntropy, TargetedMargin, TargetedDLR, TargetedOdds])
+def test_never_is_never_finished(kind: type[Targeted]) -> None:
+    logits, labels, targets = examples()
+    never = kind(goal="never")
+    assert never.reached(logits, labels, targets) is None
+    assert torch.equal(never(logits, labels, targets), kind()(logits, labels, targets))
+    wrong = kind(goal="wrong").reached(logits, labels, targets)
+    assert wrong is not None
+    assert wrong.any()
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_equal_logits_give_finite_values_and_slopes(name: str) -> None:
     logits, labels, targets = torch.zeros(3, 4), torch.tensor([0, 1, 2]), torch.tensor([3, 2, 1])
@@ -238,7 +290,7 @@ def test_two_classes_are_enough_for_all_but_the_ratios() -> None:
 
 
 def test_objectives_by_name() -> None:
-    assert len(OBJECTIVES) == 9
+    assert len(OBJECTIVES) == 11
     for name, one in OBJECTIVES.items():
         assert objective(name) == one
         assert one.name == name
@@ -255,7 +307,7 @@ def test_bad_input() -> None:
         objective("hinge")
     with pytest.raises(TypeError, match=re.escape(f"objective = 3 is of the wrong type: {allowed}")):
         objective(3)  # type: ignore[arg-type]
-    for one in (TargetedCrossEntropy(), TargetedMargin(), TargetedDLR()):
+    for one in (TargetedCrossEntropy(), TargetedMargin(), TargetedDLR(), TargetedOdds()):
         with pytest.raises(ValueError, match="targets = None is not allowed"):
             one(torch.zeros(2, 4), torch.tensor([0, 1]))
         with pytest.raises(ValueError, match="targets = None is not allowed"):
@@ -266,3 +318,13 @@ def test_bad_input() -> None:
         TargetedDLR()(logits, labels, targets)
     with pytest.raises(ValueError, match="the model has 2 classes: this difference of logits ratio needs 3"):
         DLR()(logits[:, :2], labels.clamp(max=1))
+    with pytest.raises(
+        ValueError, match=re.escape("goal = 'allways' is unknown: allowed is one of target, wrong, never")
+    ):
+        TargetedMargin(goal="allways")  # type: ignore[arg-type]
+    for kind in (TargetedOdds, WrongOdds):
+        for level in (0, 1, -0.1, 1.5, math.nan):
+            with pytest.raises(
+                ValueError, match=r"level = .* is out of range: allowed is a finite number and > 0 and < 1"
+            ):
+                kind(level)

@@ -65,6 +65,10 @@ class DeepFool(MinimalAttack):
             raise ValueError(f"norm = {self.norm!r} is not allowed for DeepFool: one that has a dual is")
         if self._objective.targeted:
             raise ValueError(f"objective = {self.objective!r} is not allowed for DeepFool: one without targets is")
+        if self._objective.seeks != "class":
+            raise ValueError(
+                f"objective = {self.objective!r} is not allowed for DeepFool: one whose goal is a class is"
+            )
 
     def _nearest(self, examples: Examples) -> Points:
         found = examples.points(examples.images.clone(), self._objective)

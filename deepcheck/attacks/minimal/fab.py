@@ -77,6 +77,8 @@ class FAB(MinimalAttack):
         checked_number("beta", self.beta, above=0, below=1)
         if self._norm.name not in hyperplane.NAMES:
             raise ValueError(f"norm = {self.norm!r} is not allowed for FAB: {', '.join(hyperplane.NAMES)} are")
+        if self._objective.seeks != "class":
+            raise ValueError(f"objective = {self.objective!r} is not allowed for FAB: one whose goal is a class is")
 
     @property
     def _margin(self) -> Objective:

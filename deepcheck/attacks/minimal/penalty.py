@@ -67,7 +67,9 @@ class PenaltyAttack(MinimalAttack):
         if not isinstance(self.abort_early, bool):
             raise TypeError(f"abort_early = {self.abort_early!r} is not a bool: allowed is True or False")
         right, classes = torch.tensor([[3.0, 1.0, 0.5, 0.0]]), torch.tensor([0])
-        if not bool(self._objective(right, classes, classes + 1) <= 0):
+        reached = self._objective.reached(right, classes, classes + 1)
+        assert reached is not None
+        if not bool(reached | (self._objective(right, classes, classes + 1) <= 0)):
             raise ValueError(
                 f"objective = {self.objective!r} is not allowed: one that is positive where its goal is reached and nowhere "
                 "else is, say margin or targeted_margin"
