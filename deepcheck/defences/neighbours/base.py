@@ -21,8 +21,8 @@ from odeflow.model import checked_count, checked_number
 
 __all__ = ["AT_ONCE", "Batch", "Embedding"]
 
-AT_ONCE = 500
-"""Points that the net sees at once."""
+AT_ONCE = {"cpu": 250}
+"""Points that the net sees at once, by kind of device; elsewhere 500."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +49,9 @@ class Batch:
     def parts(self, copies: int) -> Iterator[tuple[slice, Tensor]]:
         """Yield copies of the images, all of them time after time, in parts that the net can see at once, and their rows."""
         n, count = len(self), copies * len(self)
-        for start in range(0, count, AT_ONCE):
-            rows = slice(start, min(start + AT_ONCE, count))
+        at_once = AT_ONCE.get(self.images.device.type, 500)
+        for start in range(0, count, at_once):
+            rows = slice(start, min(start + at_once, count))
             yield rows, self.images[torch.arange(rows.start, rows.stop, device=self.images.device) % n]
 
     def out(self, points: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class _LeastEntropy(Embedding):
         """Return what the point is to have most of."""
 
     def surrogate(self) -> Model:
-        """Return the net at the point that a shorter search finds, with the identity backward (BPDA)."""
+        """Return the net at the point that a shorter search finds, and at the image: see `AtEmbedded`."""
         return AtEmbedded(self)
 
     def _embedded(self, batch: Batch, steps: int) -> Tensor:
@@ -37,7 +37,7 @@ class MCNShannon(_LeastEntropy):
     The approximation of `MCN` by one search instead of K (Wu, Jang, Chen, Chen and Jha, ICML 2018):
     :math:`H = -\sum_l F_l \log F_l`. The search climbs towards the label that is likeliest at the image, and so finds the local
     maximum that is nearest, where `MCN` compares those of all labels. It costs steps + 1 passes through the net for an image.
-    Judged by BPDA with the identity, `PulledBack` and attacks on the net alone.
+    Judged by attacks on its `surrogate`, by `PulledBack`, and by attacks on the net alone.
 
     Parameters
     ----------

@@ -49,10 +49,13 @@ class BestOverBall(nn.Module):
 
 
 class AtEmbedded(nn.Module):
-    """The surrogate of the entropy forms: the net at the embedded point, through which gradients pass as by the identity (BPDA).
+    """The surrogate of the entropy forms: the mean of the net's logits at the embedded point and at the image.
 
-    Their one search is for no label, so that its maximum says nothing of the classes; what does is the net at its end, which is
-    near the image and moves with it. The search has the defence's `attack_steps`.
+    Their one search is for no label, so that its maximum says nothing of the classes. What does is the net at its end, through
+    which gradients pass as by the identity (BPDA), and the net at its beginning: the search climbs towards what is likeliest
+    there, so that a point which the net has wrong mostly stays so. BPDA alone has only the gradient at the end, where the net is sure:
+    on 359 digits at 0.1 an attack by it turned 0.43, this one 0.47, and one on the net alone 0.49. The search has the defence's
+    `attack_steps`.
     """
 
     def __init__(self, defence: Embedding) -> None:
@@ -62,7 +65,8 @@ class AtEmbedded(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, shape (n, K)."""
-        logits: Tensor = self.defence.net(self.embed(images))
+        net = self.defence.net
+        logits: Tensor = (net(self.embed(images)) + net(images.clone())) / 2
         return logits
 
 
