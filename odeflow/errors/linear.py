@@ -1,29 +1,23 @@
-r"""Classification error, adversarial error and robustness curves (exact at any N).
+r"""Classification error, adversarial error and robustness curves of a linear classifier (exact at any N).
 
 Section 1.3 of the theory page for perceptrons, whose arguments broadcast; where one is a DataArray, so is the result. All of
-it is `Perceptron.error`, which `integrate`, `simulate` and `sweep` use for their errors too. `robustness` takes any network.
+it is `Perceptron.error`, which `integrate`, `simulate` and `sweep` use for their errors too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from odeflow.model import Data, GaussianMixture, LearningRule, check_parts, numeric_parameters
-from odeflow.order_parameters import Network, Perceptron
-from odeflow.order_parameters.base import OrderParameter, checked_network, recorded
+from odeflow.model import GaussianMixture, check_parts
+from odeflow.order_parameters import Perceptron
 from odeflow.parameters import as_numbers, label
 from odeflow.provenance import provenance
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-__all__ = ["adversarial_error", "classification_error", "robustness", "robustness_curve"]
+__all__ = ["adversarial_error", "classification_error", "of_training", "prepared", "relabelled", "robustness_curve"]
 
 _PERCEPTRON = Perceptron()
-_CLEAN = ("error", "loss")
 _MIXTURE = ("p", "rho", "v1", "v2")
 
 
@@ -59,7 +53,7 @@ def classification_error(R: Any, b: Any, mixture: GaussianMixture, *, Q: Any = N
     >>> round(float(classification_error(1.0, 0.0, GaussianMixture())), 8)
     0.15865525
     """
-    return _relabelled(adversarial_error(R, b, mixture, 0.0, Q=Q), "error")
+    return relabelled(adversarial_error(R, b, mixture, 0.0, Q=Q), "error")
 
 
 def adversarial_error(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any, *, Q: Any = None) -> Any:
@@ -83,21 +77,10 @@ def adversarial_error(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any, *,
     ValueError
         If an epsilon is negative, or as for `classification_error`.
     """
-    check_parts(mixture=mixture)
-    given = {"R": R, "b": b, "epsilon": epsilon} | ({} if Q is None else {"Q": Q})
-    state = {name: _numbers(name, value) for name, value in given.items()}
-    coords = _coordinates({name: value for name, value in state.items() if hasattr(value, "dims")})
-    if Q is None and "Q0" in coords:
-        raise ValueError("Q = None: R is of weights that are not normalised (it has the coordinate Q0): give their Q")
+    state, points = prepared({"R": R, "b": b, "epsilon": epsilon}, mixture, Q)
     epsilon = state.pop("epsilon")
-    if Q is not None:
-        _check("Q", state["Q"], (state["Q"] > 0) & (state["Q"] < np.inf), "a finite number > 0")
-    # the tolerance of a trajectory, where it is divided by sqrt(Q)
-    cosine = np.abs(state["R"] if Q is None else state["R"] / np.sqrt(state["Q"]))
-    _check("R" if Q is None else "R / sqrt(Q)", cosine, cosine <= 1 + (1e-9 if Q is None else 1e-6), "in [-1, 1]")
     if not np.all(epsilon >= 0):
         raise ValueError(f"epsilon = {float(np.min(epsilon))!r} (smallest) is out of range: allowed is >= 0")
-    points = {name: coords[name] if name in coords else getattr(mixture, name) for name in _MIXTURE}
     try:
         S = _PERCEPTRON.error(state, points, epsilon)
     except ValueError as error:
@@ -106,7 +89,23 @@ def adversarial_error(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any, *,
     if hasattr(S, "dims"):  # the dims in the order of the arguments, not of the coordinates
         arrays = (*state.values(), epsilon)
         S = S.transpose(*dict.fromkeys(dim for array in arrays for dim in getattr(array, "dims", ())))
-    return _relabelled(S, "adversarial_error")
+    return relabelled(S, "adversarial_error")
+
+
+def prepared(given: dict[str, Any], mixture: GaussianMixture, Q: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return R, b, Q if it is given, and what goes with them as arrays or DataArrays, and the mixture's parameters of each."""
+    check_parts(mixture=mixture)
+    given = given | ({} if Q is None else {"Q": Q})
+    state = {name: _numbers(name, value) for name, value in given.items()}
+    coords = _coordinates({name: value for name, value in state.items() if hasattr(value, "dims")})
+    if Q is None and "Q0" in coords:
+        raise ValueError("Q = None: R is of weights that are not normalised (it has the coordinate Q0): give their Q")
+    if Q is not None:
+        _check("Q", state["Q"], (state["Q"] > 0) & (state["Q"] < np.inf), "a finite number > 0")
+    # the tolerance of a trajectory, where it is divided by sqrt(Q)
+    cosine = np.abs(state["R"] if Q is None else state["R"] / np.sqrt(state["Q"]))
+    _check("R" if Q is None else "R / sqrt(Q)", cosine, cosine <= 1 + (1e-9 if Q is None else 1e-6), "in [-1, 1]")
+    return state, {name: coords[name] if name in coords else getattr(mixture, name) for name in _MIXTURE}
 
 
 def _numbers(name: str, value: Any) -> Any:
@@ -172,102 +171,12 @@ def robustness_curve(R: Any, b: Any, mixture: GaussianMixture, epsilon: Any = No
     if grid.ndim != 1 or not np.all(np.isfinite(grid)) or np.any(np.diff(grid) <= 0):
         raise ValueError(f"epsilon = {epsilon!r} is not a grid: allowed are increasing finite numbers >= 0")
     epsilon = xr.DataArray(grid, dims="epsilon", coords={"epsilon": grid})
-    R, b, Q = (None if value is None else _of_training(value) for value in (R, b, Q))
+    R, b, Q = (None if value is None else of_training(value) for value in (R, b, Q))
     curve = adversarial_error(R, b, mixture, epsilon, Q=Q).transpose(..., "epsilon")
     return label(curve.assign_attrs(provenance("robustness_curve", mixture)))
 
 
-def robustness(
-    state: Mapping[Any, Any], mixture: Data, epsilon: Any = None, *, network: Network = Perceptron()
-) -> xr.Dataset:
-    """Return what is known of networks against the size of the test perturbation: their errors, or losses.
-
-    As exact as the network's `measured`: the perceptron's errors, and those of two-layer networks up to their quadrature.
-
-    Parameters
-    ----------
-    state
-        Order parameters by name: a result of `integrate`, `simulate`, `sweep` or `fixed_points`, or arrays of shape
-        ``(..., *sizes)`` whose leading axes broadcast.
-    mixture
-        The data. What a result has as coordinates, such as swept parameters, goes before it.
-    epsilon
-        Increasing test perturbations >= 0, shape (epsilon,). Default: 21 values from 0 to 1.
-    network
-        What has these order parameters.
-
-    Returns
-    -------
-    Dataset
-        The network's measures with the dims of the states and epsilon, last; the clean ones without epsilon. A coordinate
-        epsilon of a result, the training's, is called training_epsilon.
-
-    Raises
-    ------
-    TypeError
-        If an order parameter is missing.
-    ValueError
-        If epsilon is not one-dimensional, not increasing, or negative, or shapes do not go together.
-
-    Examples
-    --------
-    >>> from odeflow import Adversary, Committee, LearningRule, integrate
-    >>> net = Committee(hidden=2)
-    >>> end = integrate(GaussianMixture(), LearningRule(0.5), Adversary(), network=net, alpha=[5.0], start={"c": [1, 0.5]})
-    >>> robustness(end, GaussianMixture(), [0.0, 0.5], network=net).adversarial_error.dims
-    ('alpha', 'epsilon')
-    """
-    import xarray as xr
-
-    checked_network(network)
-    grid = np.linspace(0, 1, 21) if epsilon is None else np.atleast_1d(as_numbers("epsilon", epsilon))
-    if grid.ndim != 1 or not np.all(np.isfinite(grid)) or np.any(np.diff(grid) <= 0) or np.any(grid < 0):
-        raise ValueError(f"epsilon = {epsilon!r} is not a grid: allowed are increasing finite numbers >= 0")
-    variables = network.variables(LearningRule(normalised="Q" not in state), mixture)
-    missing = [variable.name for variable in variables if variable.name not in state]
-    if missing:
-        raise TypeError(
-            f"state has no {missing[0]}: allowed for the {network.name} are {', '.join(v.name for v in variables)}"
-        )
-    named = {variable.name: _with_dims(variable, state[variable.name]) for variable in variables}
-    entries = {dim for variable in variables for dim in variable.dims}
-    arrays = dict(zip(named, xr.broadcast(*named.values(), exclude=entries), strict=True))
-    first = arrays[variables[0].name].isel(dict.fromkeys(variables[0].dims, 0), drop=True)
-    dims = [str(dim) for dim in first.dims]  # of the states; one more axis after them is epsilon's
-    values = {
-        variable.name: np.expand_dims(arrays[variable.name].transpose(*dims, *variable.dims).values, len(dims))
-        for variable in variables
-    }
-    points: dict[str, Any] = numeric_parameters(mixture)
-    for name in points:
-        known = next((array.coords[name] for array in arrays.values() if name in array.coords), None)
-        if known is not None:
-            points[name] = np.expand_dims(known.broadcast_like(first).transpose(*dims).values, len(dims))
-    found = network.measured(values, mixture, points, grid)
-    data: dict[str, Any] = {}
-    for name, measure in found.items():
-        clean = name in _CLEAN
-        full = np.broadcast_to(measure, (*first.shape, 1 if clean else grid.size))
-        data[name] = (dims, full[..., 0]) if clean else ((*dims, "epsilon"), full)
-    coords = {name: value for name, value in first.coords.items() if {*value.dims} <= {*dims}}
-    attrs = provenance("robustness", mixture, **recorded(network))
-    return label(xr.Dataset(data, {**coords, "epsilon": grid}, attrs))
-
-
-def _with_dims(variable: OrderParameter, values: Any) -> Any:
-    """Return an order parameter as a DataArray: the leading axes of an array are called axis1, the last, axis2, ..."""
-    import xarray as xr
-
-    if not hasattr(values, "dims"):
-        values = as_numbers(variable.name, values)
-        lead = values.ndim - len(variable.sizes)
-        if lead < 0 or values.shape[lead:] != variable.sizes:
-            raise ValueError(f"{variable.name} has shape {values.shape}: allowed is {variable.shapes}")
-        values = xr.DataArray(values, dims=(*(f"axis{lead - i}" for i in range(lead)), *variable.dims))
-    return _of_training(values)
-
-
-def _of_training(values: Any) -> Any:
+def of_training(values: Any) -> Any:
     """Return a DataArray whose coordinate epsilon, the training's, is out of the way of the test's."""
     import xarray as xr
 
@@ -275,7 +184,7 @@ def _of_training(values: Any) -> Any:
     return values.rename(epsilon="training_epsilon") if "epsilon" in values.coords else values
 
 
-def _relabelled(values: Any, name: str) -> Any:
+def relabelled(values: Any, name: str) -> Any:
     """Give a DataArray the name and labels of an error; other arrays pass, 0-d ones as numbers."""
     if hasattr(values, "dims"):
         values = values.rename(name)
