@@ -9,7 +9,7 @@ import numpy as np
 from odeflow.plot import label_panels, legend_above, looks, new_figure, style
 from odeflow.plot.layout import add_title
 from studies.hcnn.measure import ATTACKS, PLACES
-from studies.hcnn.plan import LEVELS, NETS
+from studies.hcnn.plan import LEVELS, NETS, PUBLISHED
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -105,13 +105,14 @@ def embedded(data: xr.Dataset) -> Figure:
     changed = data.places.sel(outcome="label change")
     cases = [(net, radius) for net in data.ranked_net.values for radius in data.ranked.values]
     colors = [look.color for look in looks(len(PLACES))]
-    bottom = np.zeros(len(cases))
-    for place, color in zip(PLACES, colors, strict=True):
-        counts = np.array([float(changed.sel(ranked_net=net, ranked=radius, place=place)) for net, radius in cases])
-        total = np.array([max(float(changed.sel(ranked_net=net, ranked=radius).sum()), 1) for net, radius in cases])
-        left.bar(np.arange(len(cases)), counts / total, bottom=bottom, color=color, width=0.7, label=place)
-        bottom += counts / total
-    left.set_xticks(np.arange(len(cases)), [f"{NETS[str(net)]}\n{radius:.3g}" for net, radius in cases], fontsize=7)
+    counts = [changed.sel(ranked_net=net, ranked=radius).values for net, radius in cases] + list(PUBLISHED.values())
+    shares = np.array([one / max(np.sum(one), 1) for one in counts])
+    where, bottom = np.arange(len(counts)), np.zeros(len(counts))
+    for place, color, share in zip(PLACES, colors, shares.T, strict=True):
+        left.bar(where, share, bottom=bottom, color=color, width=0.7, label=place)
+        bottom += share
+    named = [f"{NETS[str(net)]}\n{radius:.3g}" for net, radius in cases]
+    left.set_xticks(where, [*named, *(f"paper\n{radius:.2g}" for radius in PUBLISHED)], fontsize=7)
     left.set(ylabel="share of the label changes", ylim=(0, 1.02), xlabel=r"net, $\eta=\xi$")
     left.xaxis.minorticks_off()
     left.legend(fontsize=7, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
@@ -121,7 +122,8 @@ def embedded(data: xr.Dataset) -> Figure:
             data.composed_error.sel(attack=attack), rows + 0.12 * (i - 1.5), xerr=data.composed_error_se.sel(attack=attack),
             fmt=look.marker, color=look.color, label=attack, **_BARS,
         )  # fmt: skip
-    right.set_yticks(rows, [str(text) for text in data.row_title.values], fontsize=7)
+    titles = [str(text).replace(" xi ", r" $\xi=$").replace(" eta ", r" $\eta=$") for text in data.row_title.values]
+    right.set_yticks(rows, titles, fontsize=7)
     right.invert_yaxis()
     right.yaxis.minorticks_off()
     right.grid(axis="y", color="0.92", linewidth=0.6)
@@ -175,13 +177,14 @@ def linear(data: xr.Dataset) -> Figure:
         line, nets = data.linear_awpr.sel(xi=xi, linear_eta=eta), data.linear_net_awpr.sel(xi=xi, linear_eta=eta)
         left.plot(data.linear_curve, line, **look.line())
         _mean(left, data.linear_level, nets, look)
-        for one, marker_too in ((data.linear_eta.values[0], True), (eta, True)):
-            (drawn,) = right.plot(
-                data.linear_recall.sel(xi=xi), data.linear_awpr.sel(xi=xi, linear_eta=one), **look.line(), linewidth=0.9
-            )
-            if marker_too:
-                x = data.linear_net_recall.sel(xi=xi).mean("run")
-                _mean(right, x, data.linear_net_awpr.sel(xi=xi, linear_eta=one), look)
+        for one in data.linear_eta.values[:2]:
+            curve = data.linear_recall.sel(xi=xi), data.linear_awpr.sel(xi=xi, linear_eta=one)
+            (drawn,) = right.plot(*curve, **look.line(), linewidth=0.9)
+            x = data.linear_net_recall.sel(xi=xi).mean("run")
+            _mean(right, x, data.linear_net_awpr.sel(xi=xi, linear_eta=one), look)
+            right.annotate(
+                rf"$\eta={one:g}$", (float(curve[0][0]), float(curve[1][0])), (-6, 4), textcoords="offset points", fontsize=7, ha="right",
+            )  # fmt: skip
         handles.append(drawn)
     left.set(xlabel="level $p$", ylabel=rf"accepted wrong answer found, $\eta={eta:g}$")
     right.set(xlabel="natural points accepted", ylabel="accepted wrong answer found")

@@ -165,7 +165,9 @@ def composed(
 
 
 def shown(net: nn.Module, x: Tensor, y: Tensor, radius: float, *, steps: int, inner: int, count: int) -> xr.Dataset:
-    """Return some attacked images whose class has changed, and their embedded points, for a figure."""
+    """Return some attacked images whose class has changed from the true one, and their embedded points, for a figure."""
+    right = _said(net, x)[1] == y
+    x, y = x[right], y[right]
     attacked = towards_every_class(net, x, y, radius, steps=steps, seed=SEED)
     defence = MCN(net, xi=radius, steps=inner)
     with evaluating(net), torch.no_grad():
