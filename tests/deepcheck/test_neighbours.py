@@ -63,7 +63,7 @@ def dual(norm: str) -> float:
 class Smooth(nn.Module):
     """A net of two layers and three classes."""
 
-    def __init__(self, inputs: int = 2, scale: float = 1.0) -> None:
+    def __init__(self, inputs: int = 2, scale: float = 0.7) -> None:
         super().__init__()
         self.first, self.second = nn.Linear(inputs, 12).double(), nn.Linear(12, 3).double()
         for number, layer in enumerate((self.first, self.second)):
@@ -107,7 +107,7 @@ def test_the_surrogate_of_a_linear_net_has_its_gradient(norm: str) -> None:
 
 @norms
 def test_the_nearest_confident_point_of_a_linear_net(norm: str) -> None:
-    """(t - |x|) / |w|_* away, with t the log-odds of the level, to a thousandth; else the most confident point."""
+    """(t - |x|) / |w|_* away, with t the log-odds of the level, to a thousandth of xi; else the most confident point."""
     x, level = vectors(), 0.8
     t = math.log(level / (1 - level))
     for xi in (5.0, 0.5):
@@ -118,13 +118,13 @@ def test_the_nearest_confident_point_of_a_linear_net(norm: str) -> None:
             needed = (t - a).clamp_min(0) / dual(norm)
             within = needed <= xi
             assert within.any()
-            torch.testing.assert_close(found.distance[label], needed.clamp_max(xi), rtol=2e-3, atol=1e-9)
+            torch.testing.assert_close(found.distance[label], needed.clamp_max(xi), rtol=0, atol=xi / 1000)
             assert (found.confidence[label][within] >= level).all()
             assert (found.distance[label] >= needed * (1 - 1e-9))[within].all()
             torch.testing.assert_close(found.confidence[label][~within], (a + xi * dual(norm)).sigmoid()[~within])
             expected = torch.where(within, -needed / xi, -1 + a + xi * dual(norm) - t)
             expected = torch.where(needed == 0, a - t, expected)
-            torch.testing.assert_close(v[:, label], expected, rtol=2e-3, atol=1e-9)
+            torch.testing.assert_close(v[:, label], expected, rtol=0, atol=1e-3)
         assert torch.equal(defence(x).argmax(1), linear(x).argmax(1))
         sure = linear(x).softmax(1).amax(1) >= level
         assert torch.equal(defence.embedded(x)[sure], x[sure])
@@ -134,11 +134,11 @@ def test_the_nearest_confident_point_of_a_linear_net(norm: str) -> None:
 def test_the_surrogate_of_the_nearest_point_has_the_gradient_of_the_distance(norm: str) -> None:
     x, level = vectors().requires_grad_(), 0.9
     t = math.log(level / (1 - level))
-    v = NCN(linear, xi=5.0, norm=norm, level=level, bounds=EVERYWHERE).surrogate()(x)
+    v = NCN(linear, xi=10.0, norm=norm, level=level, bounds=EVERYWHERE).surrogate()(x)
     (gradient,) = torch.autograd.grad(v[:, 0].sum(), x)
     already = (x.detach() @ weights() >= t)[:, None]
     unit = weights().expand_as(x)
-    torch.testing.assert_close(gradient, torch.where(already, unit, unit / (5.0 * dual(norm))))
+    torch.testing.assert_close(gradient, torch.where(already, unit, unit / (10.0 * dual(norm))))
 
 
 @norms
@@ -153,7 +153,11 @@ def test_a_penalty_ends_where_it_is_the_slope_of_the_confidence(norm: str) -> No
 
     def best(start: float) -> float:
         ends = [0.0, xi]
-        slope = lambda r: math.exp(-start - r * w) / (1 + math.exp(-start - r * w)) ** 2 * w - penalty  # noqa: E731
+
+        def slope(r: float) -> float:
+            p = value(start, r) + penalty * r
+            return p * (1 - p) * w - penalty
+
         top = max(-start / w, 0.0)  # beyond it the confidence is concave
         if top < xi and slope(top) > 0 > slope(xi):
             ends.append(brentq(slope, top, xi))
@@ -162,7 +166,6 @@ def test_a_penalty_ends_where_it_is_the_slope_of_the_confidence(norm: str) -> No
     found = HCNN(linear, xi=xi, norm=norm, penalty=penalty, bounds=EVERYWHERE).neighbours(x)
     for label, sign in ((0, 1.0), (1, -1.0)):
         expected = torch.tensor([best(float(sign * one)) for one in a], dtype=torch.float64)
-        assert 0 < expected.amin() or (expected == 0).any()
         assert ((expected > 0) & (expected < xi)).sum() > 3
         reached = found.confidence[label] - penalty * found.distance[label]
         exact = torch.tensor([value(float(sign * o), float(r)) for o, r in zip(a, expected, strict=True)]).to(reached)
@@ -198,8 +201,8 @@ def test_the_maxima_are_those_of_a_grid(norm: str) -> None:
         for label in range(3):
             odds = log_odds(logits, torch.full((len(z),), label))
             most = float(odds.max())
-            z_ = z[odds.argmax()][None].clone().requires_grad_()
-            (slope,) = torch.autograd.grad(log_odds(model(z_), torch.tensor([label])).sum(), z_)
+            top = z[odds.argmax()][None].clone().requires_grad_()
+            (slope,) = torch.autograd.grad(log_odds(model(top), torch.tensor([label])).sum(), top)
             spacing = float(side[1] - side[0]) * float(slope.abs().sum())
             assert most - 1e-4 <= float(u[row, label]) <= most + 2 * spacing + 1e-4
 
@@ -225,21 +228,15 @@ def test_its_gradient_is_that_of_differences(
     """By Danskin's theorem; in a box entries at its edge do not move with the image."""
     model, h = Smooth(4), 1e-3
     x = 0.1 + 0.8 * torch.rand(6, 4, generator=draw(7), dtype=torch.float64)
-    defence = kind(model, xi=0.3, norm=norm, attack_steps=1000, bounds=bounds, **options)
-    surrogate = defence.surrogate()
+    surrogate = kind(model, xi=0.3, norm=norm, attack_steps=400, bounds=bounds, **options).surrogate()
     y = x.clone().requires_grad_()
     v = surrogate(y)
-    errors, sizes = [], []
-    for label in range(3):
-        (found,) = torch.autograd.grad(v[:, label].sum(), y, retain_graph=True)
-        for entry in range(4):
-            step = torch.zeros_like(x)
-            step[:, entry] = h
-            difference = (surrogate(x + step)[:, label] - surrogate(x - step)[:, label]) / (2 * h)
-            errors.append((found[:, entry] - difference).abs())
-            sizes.append(difference.abs())
-    error = torch.stack(errors)
-    assert float(torch.stack(sizes).mean()) > 0.1
+    found = torch.stack([torch.autograd.grad(v[:, k].sum(), y, retain_graph=True)[0] for k in range(3)], 2)
+    steps = h * torch.eye(4, dtype=torch.float64)[:, None] * torch.tensor([1.0, -1.0]).to(x)[None, :, None]
+    moved = surrogate((x[:, None, None] + steps).view(-1, 4)).view(6, 4, 2, 3)
+    difference = (moved[:, :, 0] - moved[:, :, 1]) / (2 * h)
+    error = (found - difference).abs()
+    assert float(difference.abs().mean()) > 0.1
     assert float(error.median()) < 1e-3
     assert float((error > 0.02).double().mean()) < 0.06  # where the maximum jumps, or a pixel meets the edge within h
 
@@ -256,6 +253,7 @@ def test_the_entropies_are_scipys() -> None:
     torch.testing.assert_close(RenyiEntropy(1e4).rise(logits), p.amax(1).log(), rtol=1e-3, atol=1e-3)
 
 
+@torch.no_grad()
 def test_the_entropy_forms_are_the_most_confident_point_where_the_image_has_its_label(
     net: models.Network, digits: Digits
 ) -> None:
@@ -380,11 +378,11 @@ def test_a_pocket_that_only_the_attack_for_high_confidence_finds() -> None:
 def test_pulled_back_points_are_within_the_budget(
     norm: str, objective: str, net: models.Network, digits: Digits
 ) -> None:
-    x, y = digits.test[:10], digits.labels[:10]
+    x, y = digits.test[:6], digits.labels[:6]
     epsilon = {"linf": 0.1, "l2": 0.7, "l1": 3.0}[norm]
-    defence = MCN(net, xi=epsilon / 2, norm=norm, steps=5, attack_steps=3)
-    attack = PulledBack(norm, objective, steps=8, polish=2, restarts=2)
-    targets = {"targets": (y + 1) % 10} if "targeted" in objective else {}
+    defence = MCN(net, xi=epsilon / 2, norm=norm, steps=3, attack_steps=2)
+    attack = PulledBack(norm, objective, steps=5, polish=1, restarts=2)
+    targets: Any = {"targets": (y + 1) % 10} if "targeted" in objective else {}
     found = Adaptive(attack)(defence, x, y, epsilon=[epsilon, 0.0], generator=draw(), **targets)
     z = found.images
     assert bool(((z >= 0) & (z <= 1)).all())
@@ -394,7 +392,7 @@ def test_pulled_back_points_are_within_the_budget(
     assert bool((length[0] > 0.5 * epsilon).any())
     plain = attack(defence.surrogate(), x, y, epsilon=epsilon, generator=draw(), batch_size=3, **targets)
     torch.testing.assert_close(plain.objective, found.objective[0], rtol=1e-3, atol=1e-3)
-    fewer = PulledBack(norm, objective, steps=8, restarts=1)
+    fewer = PulledBack(norm, objective, steps=5)
     worse = fewer(defence.surrogate(), x, y, epsilon=epsilon, generator=draw(), **targets)
     if objective == "wrong_confidence":  # which is never reached, so that all is tried
         assert bool((plain.objective >= worse.objective - 1e-5).all())

@@ -183,7 +183,7 @@ class HCNN(ByLabel):
 
     def goal(self, classes: Tensor) -> LogOdds:
         """Return the largest probability less the penalty."""
-        return Penalised(classes, self.penalty)
+        return Penalised(classes, self.penalty) if self.penalty else LogOdds(classes)
 
 
 class NCN(ByLabel):
@@ -191,9 +191,9 @@ class NCN(ByLabel):
 
     Nearest confident neighbour (Wu, Jang, Chen, Chen and Jha, ICML 2018). For each label an ascent within the ball; in
     the second half of its steps it goes back towards the image where the level is reached, and away where it is not, by steps that
-    become ever smaller; then the way from the image to the best point is halved ten times. Along that way the distance is exact to
-    a thousandth, and not below the least one; whether there is a nearer point elsewhere is what the ascent has found. For a
-    linear net of two classes it is exact to that thousandth. Where no point in the ball reaches the level, it is the most
+    become ever smaller; then the way from the image to the best point is halved ten times. The point has the level. Its distance is,
+    along that way, the least one to a thousandth of `xi`; whether there is a nearer point elsewhere the ascent alone can say. For
+    a linear net of two classes it is exact to that thousandth. Where no point in the ball reaches the level, it is the most
     confident point that was found: MCN's.
 
     It costs K (steps + 11) passes through the net for an image. Its `surrogate` is the least distance itself, label by label,

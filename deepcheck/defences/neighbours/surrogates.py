@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AtEmbedded", "BestOverBall", "slope_of_best"]
 
+_AT_EDGE = 1e-3
+"""Share of the way from the image, next to an edge, that is counted as the edge."""
+
 
 class BestOverBall(nn.Module):
     r"""The surrogate of `MCN`, `HCNN` and `NCN`: for every label the best that the ball around the image has.
@@ -78,13 +81,14 @@ def slope_of_best(norm: Norm, gradient: Tensor, z: Tensor, x: Tensor, bounds: Bo
     the ball, too; in L2 (z - x)_i times the factor of the other entries; in L1 that of the others at most, and 0 where the entry has
     not moved.
     """
-    low, high = bounds
-    held = ((z <= low) & (gradient < 0)) | ((z >= high) & (gradient > 0))
     delta = z - x
+    near = _AT_EDGE * per_example(norm.length(delta), delta)  # for the search ends, and rounds, next to the edge
+    low, high = bounds[0] + near, bounds[1] - near
+    held = ((z <= low) & (gradient < 0)) | ((z >= high) & (gradient > 0))
     free = gradient.masked_fill(held, 0)
     if norm.name == "linf":
-        radius = per_example(norm.length(delta), delta) * (1 - 8 * torch.finfo(x.dtype).eps)
-        return torch.where(held & (delta.abs() < radius), free, gradient)
+        inside = delta.abs() < (1 - _AT_EDGE) * per_example(norm.length(delta), delta)
+        return torch.where(held & inside, free, gradient)
     if norm.name == "l2":
         moved = delta.masked_fill(held, 0).flatten(1)
         factor = (free.flatten(1) * moved).sum(1) / moved.square().sum(1).clamp_min(torch.finfo(x.dtype).tiny)
