@@ -21,6 +21,7 @@ from deepcheck.commands.explain import Explain
 from deepcheck.commands.export import Export
 from deepcheck.commands.generator import Generator
 from deepcheck.commands.methods import Methods
+from deepcheck.commands.separation import Separation
 from deepcheck.commands.train import Train
 from deepcheck.data import DataError
 from deepcheck.generators.recipe import RECIPES as GENERATORS
@@ -38,6 +39,7 @@ COMMANDS = (
     "evaluate",
     "corrupt",
     "distal",
+    "separation",
     "explain",
     "generator",
     "methods",
@@ -83,6 +85,11 @@ EXAMPLES = {
         "corrupt runs/mnist_at --corruptions all --plot corruptions.pdf",
     ),
     "distal": ("distal runs/mnist_at --plot distal.pdf", "distal runs/mnist_at --epsilon 0.3 --count 200"),
+    "separation": (
+        "separation runs/mnist_at --delta 0.1 0.2 0.3",
+        "separation runs/mnist_at --level 0.9 0.99 --examples 100 --starts 2 --steps 20 --out separation.nc",
+        "separation runs/mnist_standard --defence median --norm linf --delta 0.1",
+    ),
     "generator": (
         "generator --dataset mnist --out runs/mnist_generator",
         "generator --dataset digits --pictures made.pdf",
@@ -143,6 +150,7 @@ def types_of(arguments: list[str]) -> Any:
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Corrupt, tyro.conf.subcommand("corrupt")]
         | Annotated[Distal, tyro.conf.subcommand("distal")]
+        | Annotated[Separation, tyro.conf.subcommand("separation")]
         | Annotated[Generator, tyro.conf.subcommand("generator", default=generator)]
         | Annotated[Explain, tyro.conf.subcommand("explain")]
         | Annotated[Methods, tyro.conf.subcommand("methods")]

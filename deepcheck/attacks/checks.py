@@ -79,8 +79,8 @@ def checked_images(images: object, labels: object, bounds: Bounds) -> None:
     _check_least("labels", labels)
 
 
-def checked_epsilons(epsilon: float | Sequence[float]) -> tuple[tuple[float, ...], bool]:
-    """Return the epsilons, and whether one number was given.
+def checked_epsilons(epsilon: float | Sequence[float], name: str = "epsilon") -> tuple[tuple[float, ...], bool]:
+    """Return the epsilons, and whether one number was given; `name` is what they are called where they come from.
 
     Raises
     ------
@@ -94,12 +94,12 @@ def checked_epsilons(epsilon: float | Sequence[float]) -> tuple[tuple[float, ...
             raise TypeError
         values = (float(epsilon),) if single else tuple(float(value) for value in epsilon)  # type: ignore[arg-type, union-attr]
     except (TypeError, ValueError):
-        raise TypeError(f"epsilon = {epsilon!r} is of the wrong type: allowed is a number or a list of them") from None
+        raise TypeError(f"{name} = {epsilon!r} is of the wrong type: allowed is a number or a list of them") from None
     if not values:
-        raise ValueError("epsilon = [] is not allowed: at least one number is")
+        raise ValueError(f"{name} = [] is not allowed: at least one number is")
     for value in values:
         if not 0 <= value < math.inf:
-            raise ValueError(f"epsilon = {value!r} is not allowed: a finite number >= 0 is")
+            raise ValueError(f"{name} = {value!r} is not allowed: a finite number >= 0 is")
     return values, single
 
 

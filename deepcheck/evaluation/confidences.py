@@ -39,7 +39,7 @@ from odeflow.provenance import provenance
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["LONG_NAMES", "checked_found", "confident_attacks", "wrong_confidences"]
+__all__ = ["LONG_NAMES", "checked_found", "confident_attacks", "cross_entropy_attack", "wrong_confidences"]
 
 LOSS_ATTACK = "loss"
 """What the attack on the loss is called among the others."""
@@ -88,6 +88,25 @@ def confident_attacks(
     return {"confident_pgd": ascent, "carlini_wagner": WithinBudget(nearest)}
 
 
+def cross_entropy_attack(norm: Norm | str = "linf", *, starts: int = 10, steps: int = 100) -> Attack:
+    """Return the attack on the loss: projected gradient ascent on the cross-entropy, which goes on where the answer is wrong.
+
+    Parameters
+    ----------
+    norm
+        Of the perturbation.
+    starts, steps
+        Random starts, and gradient steps from each, >= 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a number is out of range, or the norm is none.
+    """
+    checked_count("starts", starts, 1)
+    return replace(pgd(norm, steps=steps, restarts=starts), stop_when_reached=False)
+
+
 @exact_float32()
 def wrong_confidences(
     model: Model,
@@ -122,7 +141,8 @@ def wrong_confidences(
         By name, all in one norm. One whose objective has a target that is given with the call is asked for each wrong class; the
         others once. One that stops at the first wrong answer (`stop_when_reached`) finds little confidence. Default: `confident_attacks` with the numbers below; of a `Defence`, those that know of it.
     loss_attack
-        The attack on the cross-entropy, in the same norm, whose own result is kept apart. Default: PGD with the numbers below.
+        The attack on the cross-entropy, in the same norm, whose own result is kept apart. Default: `cross_entropy_attack` with the
+        numbers below.
     norm, starts, steps
         Of the default attacks. For n examples they take n K starts (steps + 1) gradients at each delta; 10 starts and 100 steps are the
         paper's. Of given attacks the norm is theirs.
@@ -160,7 +180,7 @@ def wrong_confidences(
     checked_count("batch_size", batch_size, 1)
     if not len(images):
         raise ValueError("images are none: allowed is one image or more")
-    deltas = sorted(set(checked_epsilons(delta)[0]))
+    deltas = sorted(set(checked_epsilons(delta, "delta")[0]))
     chosen = _chosen(model, attacks, loss_attack, norm, starts, steps)
     clean = _logits(model, images, batch_size)
     checked_logits(clean, len(images), labels)
@@ -323,7 +343,7 @@ def _chosen(
         named_ = {name: WithinBudget(one) if isinstance(one, MinimalAttack) else one for name, one in attacks.items()}
         norm = getattr(next(iter(named_.values())), "norm", norm)
     if loss_attack is None:
-        loss_attack = knows(replace(pgd(norm, steps=steps, restarts=starts), stop_when_reached=False))
+        loss_attack = knows(cross_entropy_attack(norm, starts=starts, steps=steps))
     named_[LOSS_ATTACK] = loss_attack
     norms = {name: _norm_of(attack) for name, attack in named_.items()}
     if len(set(norms.values())) > 1:

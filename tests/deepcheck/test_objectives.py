@@ -319,9 +319,9 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="the model has 2 classes: this difference of logits ratio needs 3"):
         DLR()(logits[:, :2], labels.clamp(max=1))
     with pytest.raises(
-        ValueError, match=re.escape("goal = 'allways' is unknown: allowed is one of target, wrong, never")
+        ValueError, match=re.escape("goal = 'always' is unknown: allowed is one of target, wrong, never")
     ):
-        TargetedMargin(goal="allways")  # type: ignore[arg-type]
+        TargetedMargin(goal="always")  # type: ignore[arg-type]
     for kind in (TargetedOdds, WrongOdds):
         for level in (0, 1, -0.1, 1.5, math.nan):
             with pytest.raises(

@@ -178,7 +178,7 @@ def test_the_attack_of_carlini_and_wagner_is_there_where_a_level_is_given() -> N
         ),
         ({"images": small_images(0), "labels": torch.zeros(0, dtype=torch.int64)}, "images are none: allowed is one"),
         ({"labels": torch.full((4,), 3)}, "labels have the value 3, but the model has 3 classes"),
-        ({"delta": -0.1}, "epsilon = -0.1 is not allowed"),
+        ({"delta": -0.1}, "delta = -0.1 is not allowed: a finite number >= 0 is"),
         ({"attacks": {}}, "attacks = {} is not allowed: a dict of names to attacks is"),
         (
             {"attacks": {"loss": pgd(steps=1)}},
@@ -201,5 +201,6 @@ def test_bad_calls(change: dict[str, Any], message: str) -> None:
         "model": Small(),
     }
     arguments = arguments | {"delta": 0.1, "generator": generator()} | change
+    arguments["labels"] = arguments["labels"].to(arguments["images"].device)
     with pytest.raises((ValueError, TypeError), match=re.escape(message)):
         wrong_confidences(arguments.pop("model"), arguments.pop("images"), arguments.pop("labels"), **arguments)

@@ -19,7 +19,17 @@ from tests.deepcheck.cli.commands import TRAIN, status_of
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--help", "train --help", "attack --help", "evaluate --help", "corrupt --help", "distal -h", "explain -h", ""],
+    [
+        "--help",
+        "train --help",
+        "attack --help",
+        "evaluate --help",
+        "corrupt --help",
+        "distal -h",
+        "explain -h",
+        "separation -h",
+        "",
+    ],
 )
 def test_help(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(arguments) == 0
