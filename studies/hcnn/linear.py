@@ -62,8 +62,9 @@ class OfMargin(nn.Module):
 
     def forward(self, xi: Tensor) -> Tensor:
         """Return logits, shape (n, 2), for examples of shape (n, N)."""
-        x: Tensor = self.margin(xi)  # (1 + erf x) / 2 = Phi(sqrt(2) x)
-        return torch.special.log_ndtr(np.sqrt(2) * torch.cat([-x, x], 1))
+        x = self.margin(xi)
+        logits: Tensor = torch.special.log_ndtr(np.sqrt(2) * torch.cat([-x, x], 1))  # (1 + erf x) / 2 = Phi(sqrt(2) x)
+        return logits
 
 
 def theory(size: Size, levels: Any = LEVELS) -> xr.Dataset:

@@ -22,7 +22,7 @@ from deepcheck.attacks.starts import OneOf, UniformBall, Zero
 from deepcheck.attacks.targets import every_other_class
 from deepcheck.defences.base import Adaptive, Oblivious
 from deepcheck.defences.neighbours import MCN, PulledBack
-from deepcheck.defences.registry import DEFENCES
+from deepcheck.defences.registry import make
 from deepcheck.evaluation.separation import wrong_confidences
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def ranks(net: nn.Module, x: Tensor, y: Tensor, radius: float, *, steps: int, in
 
 def defended(net: nn.Module, embedding: str, options: Mapping[str, Any], xi: float, inner: int, surrogate: int) -> Any:
     """Return a net behind an embedding of radius xi."""
-    return DEFENCES[embedding](net, xi=xi, steps=inner, attack_steps=surrogate, **options)
+    return make(embedding, net, xi=xi, steps=inner, attack_steps=surrogate, **options)
 
 
 def attacks_of(*, outer: int) -> dict[str, Attack]:

@@ -144,8 +144,8 @@ def setting_of(dataset: str, *, quick: bool) -> Setting:
     8/255 there.
     """
     if dataset == "digits":
-        changes = {"batch_size": 32, "validation": 100}
-        attack = {"attack_steps": 4, "step_size": 0.1, "ramp": 0.4}
+        changes: dict[str, Any] = {"batch_size": 32, "validation": 100}
+        attack: dict[str, Any] = {"attack_steps": 4, "step_size": 0.1, "ramp": 0.4}
         return Setting(
             dataset, 0.2, (0.06, 0.1, 0.13, 0.2), (0.06, 0.1), _behind(0.06, 0.1, 0.2, *((24, 16) if quick else (200, 100))), 1200, 15, 15,
             changes, attack, _QUICK if quick else replace(_FULL, images=300, few=200, few_starts=3, ranked=300),
