@@ -1,16 +1,19 @@
 """Two-layer nets behind the most confident neighbour, where it can change an answer: theory, and nets in R^N.
 
-The theory is `odeflow.errors.composed`: exact at any N, up to its quadrature. The nets learn by `studies.common.two_layers`, and are
-embedded and attacked in R^N by `deepcheck`; they share nothing with the theory but the model.
+The theory is `odeflow.errors.composed`: exact at any N, up to its quadrature. The nets learn by `studies.common.two_layers`, and share
+nothing with the theory but the model. What they answer behind MCN, and whether an attack through it turns an example, is found by
+ascents in R^N, those of `deepcheck`; or, where these stop because no unit is active, by a search in the span of the weights,
+outside of which nothing changes the output.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import xarray as xr
 from torch import Tensor, nn
@@ -19,17 +22,20 @@ from deepcheck.attacks.gradient.pgd import PGD
 from deepcheck.attacks.starts import Zero
 from deepcheck.defences.base import Adaptive
 from deepcheck.defences.neighbours import MCN
-from odeflow import Adversary, GaussianMixture, LearningRule, integrate
+from odeflow import Adversary, GaussianClusters, LearningRule, integrate
 from odeflow.errors import composed
 from odeflow.order_parameters import Committee
-from studies.common.two_layers import Clusters, Nets, fgsm, sgd
+from studies.common.two_layers import Clusters, Nets, sgd
 from studies.hcnn.measure import SEED
 
 __all__ = ["CASES", "FULL", "QUICK", "Case", "Size", "measured", "theory"]
 
+Array = npt.NDArray[np.float64]
+
+RULE = LearningRule(0.5, 0.5)
 FREE = (-np.inf, np.inf)
-CURVE = 41
-"""Points of a line."""
+DIRECTIONS, RADII = 32, 8
+"""Of the search: points on a circle, and circles in the attack's disc. The output has its largest and least value over a disc on its edge."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,14 @@ class Size:
     runs: int
     tests: int
     """Fresh examples of each net."""
-    steps: int
-    """Of MCN and of the attack."""
+    line: int
+    """Points of the theory's lines."""
+    step: float
+    """Of its quadrature."""
 
 
-FULL = Size(300, 10, 400, 20)
-QUICK = Size(100, 4, 100, 10)
+FULL = Size(400, 10, 500, 33, 0.008)
+QUICK = Size(60, 4, 100, 7, 0.04)
 
 
 @dataclass(frozen=True)
@@ -53,22 +61,105 @@ class Case:
     """Nets that learn, and how far they are attacked and embedded, in L2."""
 
     title: str
-    mixture: GaussianMixture
-    rule: LearningRule
-    adversary: Adversary
+    data: GaussianClusters
     network: Committee
-    start: dict[str, Any]
+    W: tuple[tuple[float, ...], ...]
+    """Weights at the start, one row a unit, in the first coordinates: first those of the centres."""
     alpha: float
     eta: float
-    xis: tuple[float, ...] = field(default=(0.0, 0.5, 1.0, 1.5, 2.0))
+    xis: tuple[float, ...]
+    by: Literal["ascent", "search"]
+
+    @property
+    def centres(self) -> Array:
+        """The centres, shape (clusters, dimensions)."""
+        return np.array(self.data.means)
+
+    @property
+    def start(self) -> dict[str, Any]:
+        """The order parameters at the start; all output weights are 1, thresholds and output bias 0."""
+        W, K = np.array(self.W), self.network.hidden
+        M = W[:, : self.centres.shape[1]] @ self.centres.T
+        return {"M": M, "Q": W @ W.T, "c": np.ones(K), "theta": np.zeros(K), "b": np.zeros(())}
 
 
 CASES = (
     Case(
-        "one unit", GaussianMixture(p=0.7), LearningRule(0.5, 0.5), Adversary(),
-        Committee(1, eta_c=0.0, eta_theta=0.0), {"M": [0.0], "Q": [[0.3]], "c": [1.0], "theta": [0.0], "b": 0.0}, 20.0, 0.5,
+        "one erf unit and an output bias", GaussianClusters(means=[[1.0], [-1.0]], labels=[1, -1], weights=[0.7, 0.3]),
+        Committee(1, "erf"), ((0.0, 1.0),), 20.0, 0.5, (0.0, 1.0, 1.75, 3.0), "ascent",
+    ),
+    Case(
+        "two ReLU units, clusters + \u2212 +",
+        GaussianClusters(means=[[-3.0, 0.0], [-1.0, 2.0], [0.0, -0.7]], labels=[1, -1, 1], weights=[0.2, 0.35, 0.45], variances=[0.1] * 3),
+        Committee(2, "relu"), ((0.3, 0.1, 0.5, 0.2), (0.1, 0.25, -0.2, 0.4)), 60.0, 0.5, (0.0, 0.5, 0.75, 1.0, 1.5), "search",
     ),
 )  # fmt: skip
+
+
+def theory(case: Case, xis: Any, step: float) -> xr.Dataset:
+    """Return the errors of the theory's net behind MCN, without an attack and under the best one, over xi."""
+    options: dict[str, Any] = {"network": case.network, "start": case.start, "alpha": [0.0, case.alpha]}
+    end = integrate(case.data, RULE, Adversary(), **options).isel(alpha=-1)
+    found: xr.Dataset = composed(end, case.data, 0.5, case.eta, np.asarray(xis), network=case.network, step=step)
+    return found[["error", "adversarial_error"]]
+
+
+def measured(size: Size) -> xr.Dataset:
+    """Return the same of nets, and the theory beside them, along `case`."""
+    parts = [_of_case(case, size, SEED + number) for number, case in enumerate(CASES)]
+    return xr.concat(parts, xr.DataArray([case.title for case in CASES], dims="case", name="case"), join="outer")
+
+
+def _of_case(case: Case, size: Size, seed: int) -> xr.Dataset:
+    generator = torch.Generator().manual_seed(seed)
+    nets, data = _trained(case, size, generator)
+    clean, attacked = np.zeros((2, len(case.xis), size.runs))
+    judge = _by_ascent if case.by == "ascent" else _by_search
+    for run in range(size.runs):
+        xi, tau = data.draw(size.tests, size.N, generator)
+        for i, radius in enumerate(case.xis):
+            clean[i, run], attacked[i, run] = judge(nets, run, xi, tau, radius, case.eta, generator)
+    line = np.linspace(0, max(case.xis), size.line)
+    lines, points = theory(case, line, size.step), theory(case, case.xis, size.step)
+    return xr.Dataset(
+        {
+            "unit_runs": (("unit_point", "unit_run"), attacked),
+            "unit_clean_runs": (("unit_point", "unit_run"), clean),
+            "unit_theory": ("unit_point", points.adversarial_error.values),
+            "unit_clean_theory": ("unit_point", points.error.values),
+            "unit_line": ("unit_step", lines.adversarial_error.values),
+            "unit_clean_line": ("unit_step", lines.error.values),
+            "unit_xi": ("unit_point", list(case.xis)),
+            "unit_curve": ("unit_step", line),
+            "unit_eta": ((), case.eta),
+            "unit_N": ((), size.N),
+        },
+        {"unit_point": range(len(case.xis))},
+    )
+
+
+def _trained(case: Case, size: Size, generator: torch.Generator) -> tuple[Nets, Clusters]:
+    """Return nets that have learned from fresh examples, and the law of these."""
+    weights, variances, labels = (np.array(getattr(case.data, name)) for name in ("weights", "variances", "labels"))
+    data = Clusters(case.centres, weights, variances, labels)
+    along, start = np.array(case.W)[:, : case.centres.shape[1]], case.start
+    relu = case.network.activation == "relu"
+    nets = Nets.with_overlaps(along, start["Q"], start["c"], start["theta"], 0.0, nets=size.runs, N=size.N, relu=relu)
+    rates = {"eta": RULE.eta_w, "eta_b": RULE.eta_b}
+    (nets,) = sgd(nets, data, _none, **rates, examples=[round(case.alpha * size.N)], generator=generator)
+    return nets, data
+
+
+def _none(nets: Nets, xi: Tensor, tau: Tensor) -> Tensor:
+    """Return the examples as they are: nobody attacks the training."""
+    del nets, tau
+    return xi
+
+
+# --- by ascent in R^N ---
+
+STEPS = 12
+"""Of MCN and of the attack. All gradients of a net of one unit point the same way."""
 
 
 class OfOutput(nn.Module):
@@ -81,79 +172,54 @@ class OfOutput(nn.Module):
 
     def forward(self, xi: Tensor) -> Tensor:
         """Return logits, shape (n, 2), for examples of shape (n, N)."""
-        x = xi @ self.w.T - self.theta
+        phi = self.of_fields(xi @ self.w.T - self.theta)
+        return torch.stack([-phi, phi], -1)
+
+    def of_fields(self, x: Tensor) -> Tensor:
+        """Return phi of the units' inputs, shape (..., K)."""
         g = x.relu() if self.relu else torch.erf(x / math.sqrt(2))
-        phi = self.b + g @ self.c
-        return torch.stack([-phi, phi], 1)
+        phi: Tensor = self.b + g @ self.c
+        return phi
 
 
-def theory(case: Case, xis: Any) -> xr.Dataset:
-    """Return the errors of the theory's net behind MCN, without an attack and under the best one, over xi."""
-    options: dict[str, Any] = {"network": case.network, "start": case.start, "alpha": [0.0, case.alpha]}
-    end = integrate(case.mixture, case.rule, case.adversary, **options).isel(alpha=-1)
-    found: xr.Dataset = composed(end, case.mixture, 0.5, case.eta, xis, network=case.network)
-    return found[["error", "adversarial_error"]]
+def _by_ascent(
+    nets: Nets, index: int, xi: Tensor, tau: Tensor, radius: float, eta: float, generator: torch.Generator
+) -> tuple[float, float]:
+    """Return the errors of a net behind MCN, without an attack and with PGD on its surrogate."""
+    model = MCN(OfOutput(nets, index), xi=radius, norm="l2", bounds=FREE, steps=STEPS, attack_steps=STEPS)
+    attack = PGD("l2", "margin", steps=STEPS, relative_step_size=2.5 / STEPS, start=Zero(), bounds=FREE)
+    y = (tau > 0).long()
+    with torch.no_grad():
+        right = model(xi).argmax(1) == y
+    found = Adaptive(attack)(model, xi[right], y[right], epsilon=eta, generator=generator)
+    kept = int((found.prediction[0] == y[right]).sum())
+    return 1 - float(right.double().mean()), 1 - kept / len(y)
 
 
-def measured(size: Size) -> xr.Dataset:
-    """Return the same of nets, and the theory beside them, along `case`."""
-    parts = [_of_case(case, size, SEED + number) for number, case in enumerate(CASES)]
-    return xr.concat(parts, xr.DataArray([case.title for case in CASES], dims="case", name="case"))
+# --- by a search in the span of the weights ---
 
 
-def _of_case(case: Case, size: Size, seed: int) -> xr.Dataset:
-    generator = torch.Generator().manual_seed(seed)
-    nets, data = _trained(case, size, generator)
-    clean, attacked = np.zeros((2, len(case.xis), size.runs))
-    attack = PGD("l2", "margin", steps=size.steps, relative_step_size=2.5 / size.steps, start=Zero(), bounds=FREE)
-    for run in range(size.runs):
-        net = OfOutput(nets, run)
-        xi, tau = data.draw(size.tests, size.N, generator)
-        y = (tau > 0).long()
-        for i, radius in enumerate(case.xis):
-            model = MCN(net, xi=radius, norm="l2", bounds=FREE, steps=size.steps, attack_steps=size.steps)
-            with torch.no_grad():
-                right = model(xi).argmax(1) == y
-            found = Adaptive(attack)(model, xi[right], y[right], epsilon=case.eta, generator=generator)
-            clean[i, run] = 1 - right.double().mean()
-            attacked[i, run] = 1 - (found.prediction[0] == y[right]).sum() / size.tests
-    lines = theory(case, np.linspace(0, max(case.xis), CURVE))
-    points = theory(case, list(case.xis))
-    return xr.Dataset(
-        {
-            "unit_error": ("unit_point", attacked.mean(1)),
-            "unit_runs": (("unit_point", "unit_run"), attacked),
-            "unit_clean_runs": (("unit_point", "unit_run"), clean),
-            "unit_theory": ("unit_point", points.adversarial_error.values),
-            "unit_clean_theory": ("unit_point", points.error.values),
-            "unit_line": ("unit_step", lines.adversarial_error.values),
-            "unit_clean_line": ("unit_step", lines.error.values),
-        },
-        {
-            "unit_xi": ("unit_point", list(case.xis)),
-            "unit_curve": ("unit_step", np.linspace(0, max(case.xis), CURVE)),
-            "unit_eta": case.eta,
-            "unit_N": size.N,
-        },
-    )
+def _by_search(
+    nets: Nets, index: int, xi: Tensor, tau: Tensor, radius: float, eta: float, generator: torch.Generator
+) -> tuple[float, float]:
+    """Return the same, of two units: the sign of max phi + min phi over a circle, on a grid of the attack's disc."""
+    del generator
+    net = OfOutput(nets, index)
+    r = torch.linalg.qr(
+        net.w.T
+    ).R  # (2, 2): a move by s in an orthonormal basis of the weights changes the fields by s @ r
+    angle = torch.arange(DIRECTIONS, dtype=xi.dtype) * (2 * math.pi / DIRECTIONS)
+    circle = torch.stack([angle.cos(), angle.sin()], 1)
+    share = torch.arange(1, RADII + 1, dtype=xi.dtype) / RADII
+    disc = torch.cat([torch.zeros(1, 2, dtype=xi.dtype), (eta * share[:, None, None] * circle).flatten(0, 1)])
+    fields = xi @ net.w.T - net.theta
+    wrong = [
+        tau * _mid_range(net, fields + move @ r, radius * circle @ r) <= 0 for move in disc
+    ]  # the first move is none
+    return float(wrong[0].double().mean()), float(torch.stack(wrong).any(0).double().mean())
 
 
-def _trained(case: Case, size: Size, generator: torch.Generator) -> tuple[Nets, Clusters]:
-    """Return nets that have learned from fresh examples, and the law of these."""
-    half = case.mixture.rho / 2
-    p, variances = np.array([case.mixture.p, 1 - case.mixture.p]), np.array([case.mixture.v1, case.mixture.v2])
-    data = Clusters(np.array([[half], [-half]]), p, variances, np.array([1.0, -1.0]))
-    start = {name: np.asarray(one, float) for name, one in case.start.items()}
-    along = start["M"][..., None] / half
-    rest = (start[name] for name in ("Q", "c", "theta"))
-    relu = case.network.activation == "relu"
-    nets = Nets.with_overlaps(along, *rest, float(start["b"]), nets=size.runs, N=size.N, relu=relu)
-    rates = {
-        "eta": case.rule.eta_w,
-        "eta_b": case.rule.eta_b,
-        "eta_c": case.network.eta_c,
-        "eta_theta": case.network.eta_theta,
-    }
-    count = [round(case.alpha * size.N)]
-    (nets,) = sgd(nets, data, fgsm(case.adversary.epsilon), **rates, examples=count, generator=generator)
-    return nets, data
+def _mid_range(net: OfOutput, fields: Tensor, moves: Tensor) -> Tensor:
+    """Return max phi + min phi over moves of the fields, shape (n,)."""
+    phi = net.of_fields(fields[:, None] + moves)
+    return phi.amax(1) + phi.amin(1)
