@@ -26,12 +26,14 @@ OUTCOMES = ("label change", "confidence reduction")
 
 
 def of_images(parts: Parts, setting: Setting) -> xr.Dataset:
-    """Return what was found of the nets on images."""
-    nets = list(NETS)
+    """Return what was found of the nets on images: of those nets and rows of which the parts are there."""
+    nets = [net for net in NETS if {("separated", net), ("few", net)} <= set(parts)]
     data = xr.concat([_of_net(parts, net, setting) for net in nets], _along("net", nets))
     data = data.merge(_ranks(parts, setting)).merge(_behind(parts, setting))
-    pictures = parts["shown", "at"]
-    return data.merge(pictures.assign(shown_net=("shown", ["at"] * pictures.sizes["shown"])))
+    if ("shown", "at") in parts:
+        pictures = parts["shown", "at"]
+        data = data.merge(pictures.assign(shown_net=("shown", ["at"] * pictures.sizes["shown"])))
+    return data
 
 
 def _along(name: str, values: Any) -> xr.DataArray:
@@ -40,15 +42,16 @@ def _along(name: str, values: Any) -> xr.DataArray:
 
 def _of_net(parts: Parts, net: str, setting: Setting) -> xr.Dataset:
     """Return tables 1 to 3 of one net, and its confidence over the radius."""
-    found, few, carlini = (parts[kind, net] for kind in ("separated", "few", "carlini"))
+    found, few = (parts[kind, net] for kind in ("separated", "few"))
     of_level = rejection(found, level=CURVE.tolist(), eta=list(setting.etas)).rename(level="level_curve")
     share = separation(found, level=CURVE.tolist()).rename(level="level_curve", delta="radius")
     bound = loss_bounds(found, level=CURVE.tolist()).rename(level="level_curve", delta="radius")
     bound = bound.sel(loss="cross_entropy", worst_of="loss attack", drop=True)
     table = separation(few, level=list(LEVELS)).isel(delta=0, drop=True)
     largest = found.wrong_confidence.max("target").rename(delta="radius")
-    alone = [one.wrong_confidence.max("target").isel(delta=0).values for one in (carlini, few)]
-    n = len(alone[0])
+    carlini = parts.get(("carlini", net), few.isel(example=slice(0)))
+    n = carlini.sizes["example"]
+    alone = [(one.wrong_confidence.max("target").isel(delta=0).values[:n] >= LEVELS[0]) for one in (carlini, few)]
     return xr.Dataset(
         {
             **{name: of_level[name] for name in of_level.data_vars},
@@ -60,8 +63,8 @@ def _of_net(parts: Parts, net: str, setting: Setting) -> xr.Dataset:
             "right": ("example", (found.clean_prediction == found.label).values),
             **{f"few_{name}": table[name] for name in ("share", "bad", "lower", "upper", "chebyshev_lower", "chebyshev_upper")},
             "few_points": few.sizes["example"],
-            "carlini_share": float((alone[0] >= LEVELS[0]).mean()),
-            "carlini_pgd_share": float((alone[1][:n] >= LEVELS[0]).mean()),
+            "carlini_share": float(alone[0].mean()) if n else np.nan,
+            "carlini_pgd_share": float(alone[1].mean()) if n else np.nan,
             "carlini_points": n,
         }
     ).drop_vars(["loss", "worst_of"], errors="ignore")  # fmt: skip
@@ -74,6 +77,8 @@ def _ranks(parts: Parts, setting: Setting) -> xr.Dataset:
     places, attacks = np.zeros((*shape, len(PLACES)), int), np.zeros(shape, int)
     for i, net in enumerate(nets):
         for j, radius in enumerate(setting.ranked):
+            if (f"ranks_{radius:g}", net) not in parts:
+                continue
             one = parts[f"ranks_{radius:g}", net]
             attacks[i, j] = int(one.changes), int(one.reductions)
             for k, changed in enumerate((1, 0)):
@@ -87,18 +92,16 @@ def _ranks(parts: Parts, setting: Setting) -> xr.Dataset:
 
 def _behind(parts: Parts, setting: Setting) -> xr.Dataset:
     """Return the errors of nets behind embeddings under each attack, and whether each image is wrong."""
-    most = max(one.images for one in setting.rows)
-    wrong = np.full((len(setting.rows), len(ATTACKS), most), -1, np.int8)
+    rows = {row: parts[row.key] for row in setting.rows if row.key in parts}
+    most = max((row.images for row in rows), default=0)
+    wrong = np.full((len(rows), len(ATTACKS), most), -1, np.int8)
     confidence = np.full(wrong.shape, np.nan, np.float32)
-    clean_wrong, clean_confidence = (
-        np.full((len(setting.rows), most), -1, np.int8),
-        np.full((len(setting.rows), most), np.nan),
-    )
-    for i, row in enumerate(setting.rows):
-        one, n = parts["behind", row.net, row.embedding, f"{row.xi:g}", f"{row.eta:g}"], row.images
+    clean_wrong, clean_confidence = np.full((len(rows), most), -1, np.int8), np.full((len(rows), most), np.nan)
+    for i, (row, one) in enumerate(rows.items()):
+        n = row.images
         wrong[i, :, :n], confidence[i, :, :n] = one.wrong, one.confidence
         clean_wrong[i, :n], clean_confidence[i, :n] = one.clean_wrong, one.clean_confidence
-    images = np.array([row.images for row in setting.rows])
+    images = np.array([row.images for row in rows], int)
     error = np.where(wrong >= 0, wrong, 0).sum(-1) / images[:, None]
     error[(wrong < 0).all(-1)] = np.nan
     clean = np.where(clean_wrong >= 0, clean_wrong, 0).sum(-1) / images
@@ -114,8 +117,8 @@ def _behind(parts: Parts, setting: Setting) -> xr.Dataset:
             "composed_clean_confidence": (("row", "image_number"), clean_confidence.astype(np.float32)),
         },
         {
-            "row_title": ("row", [row.title for row in setting.rows]),
-            **{f"row_{name}": ("row", [getattr(row, name) for row in setting.rows]) for name in ("net", "embedding", "xi", "eta", "images")},
+            "row_title": ("row", [row.title for row in rows]),
+            **{f"row_{name}": ("row", [getattr(row, name) for row in rows]) for name in ("net", "embedding", "xi", "eta", "images")},
             "attack": list(ATTACKS),
         },
     )  # fmt: skip
@@ -220,12 +223,12 @@ def described(data: xr.Dataset) -> xr.Dataset:
 
 def table(data: xr.Dataset) -> str:
     """Return the numbers as lines of text."""
-    n = int(data.few_points.isel(net=0))
+    n, named = int(data.few_points.isel(net=0)), {str(net): NETS[str(net)] for net in data.net.values}
     lines = [
         *noted(data),
         f"table 1: points of {n} with a confidence of {LEVELS[0]:g} in a wrong class within {float(data.radius[-1]):.3g}",
     ]
-    for net, title in NETS.items():
+    for net, title in named.items():
         one = data.sel(net=net, level=LEVELS[0])
         low, high = (f"{float(one[f'few_{name}']):.3f}" for name in ("lower", "upper"))
         wide = f"{float(one.few_chebyshev_lower):.3f} to {float(one.few_chebyshev_upper):.3f}"
@@ -233,7 +236,7 @@ def table(data: xr.Dataset) -> str:
         lines.append(f"{title:12}{int(one.few_bad):5d}   exact {low} to {high}, Chebyshev {wide}{few}")
     lines += ["", f"tables 2 and 3: {data.sizes['example']} test images; exact bounds at confidence 0.9",
               f"{'net':10}{'eta':>6}{'p':>7}{'AWPR':>9}{'with rejection':>24}{'recall':>9}{'of all':>8}"]  # fmt: skip
-    for net, title in NETS.items():
+    for net, title in named.items():
         for eta in data.eta.values:
             for level in LEVELS:
                 one = data.sel(net=net, eta=eta, level_curve=level)

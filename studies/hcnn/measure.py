@@ -93,9 +93,9 @@ def ranks(net: nn.Module, x: Tensor, y: Tensor, radius: float, *, steps: int, in
     draw = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SEED)).to(labels.device)
     rest = draw[~changed[draw]]
     rows = torch.cat([changed.nonzero().squeeze(1), rest[:reduced]])
-    place = []
+    place = [labels.new_zeros(0)]
     defence = MCN(net, xi=radius, steps=inner)
-    for some in rows.split(BATCH):
+    for some in rows.split(BATCH) if len(rows) else ():
         found, label = defence.neighbours(attacked[some]), labels[some]
         rank = (found.order == label).byte().argmax(0).clamp(max=2)  # of the label, in order of confidence
         own = found.prediction.gather(0, label[None])[0]
@@ -165,14 +165,13 @@ def composed(
 
 
 def shown(net: nn.Module, x: Tensor, y: Tensor, radius: float, *, steps: int, inner: int, count: int) -> xr.Dataset:
-    """Return some attacked images whose class has changed from the true one, and their embedded points, for a figure."""
-    right = _said(net, x)[1] == y
-    x, y = x[right], y[right]
+    """Return some attacked images and their embedded points, for a figure: first those whose class has changed from the true one."""
     attacked = towards_every_class(net, x, y, radius, steps=steps, seed=SEED)
     defence = MCN(net, xi=radius, steps=inner)
     with evaluating(net), torch.no_grad():
-        changed = torch.stack([_said(net, images)[1] != y for images in attacked])
-        rows = changed.any(0).nonzero().squeeze(1)[:count]
+        right = _said(net, x)[1] == y
+        changed = torch.stack([(_said(net, images)[1] != y) & right for images in attacked])
+        rows = changed.any(0).byte().argsort(descending=True, stable=True)[:count]
         target = changed[:, rows].byte().argmax(0)
         images = attacked[target, rows]
         found = defence.neighbours(images)

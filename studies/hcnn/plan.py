@@ -71,6 +71,11 @@ class Behind:
     images: int
 
     @property
+    def key(self) -> tuple[str, ...]:
+        """What its part of the result is called."""
+        return "behind", self.net, self.embedding, f"{self.xi:g}", f"{self.eta:g}"
+
+    @property
     def title(self) -> str:
         """What tables call it."""
         what = f"{EMBEDDINGS[self.embedding][0]} xi {self.xi:.3g}" if self.xi else "alone"

@@ -107,8 +107,7 @@ def tasks_of(setting: Setting, folder: Path, net_of: NetOf) -> list[Task]:
     tasks: list[Task] = []
     for one in sorted(setting.rows, key=lambda one: -one.images * (one.xi > 0)):
         steps = {"inner": effort.inner, "outer": effort.outer, "surrogate": effort.surrogate}
-        key = "behind", one.net, one.embedding, f"{one.xi:g}", f"{one.eta:g}"
-        tasks.append((key, _behind, (one, EMBEDDINGS[one.embedding][1], steps, *where)))
+        tasks.append((one.key, _behind, (one, EMBEDDINGS[one.embedding][1], steps, *where)))
     for net in NETS:
         few = {"steps": effort.few_steps, "starts": effort.few_starts}
         many = {"steps": effort.steps, "starts": effort.starts}

@@ -17,6 +17,7 @@ NAMES = (
     "comparison",
     "attacks_cifar10",
     "defences_cifar10",
+    "hcnn_cifar10",
 )
 """Names of the cards, each a file of this folder with a ``CARD``: those that come first are run first."""
 
