@@ -141,7 +141,8 @@ def _recall(row: xr.Dataset) -> float:
     """Return the share of the images of a row that are accepted as they are, of those that are right."""
     n = int(row.row_images)
     right = row.composed_clean_wrong.values[:n] == 0
-    return float((row.composed_clean_confidence.values[:n][right] >= LEVELS[0]).mean())
+    accepted = row.composed_clean_confidence.values[:n][right] >= LEVELS[0]
+    return float(accepted.mean()) if len(accepted) else np.nan
 
 
 # --- small nets, and those of the mixture ---

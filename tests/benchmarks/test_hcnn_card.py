@@ -10,10 +10,10 @@ import torch
 
 from benchmarks.cuda.card import Work
 from benchmarks.cuda.cards import card, hcnn_cifar10
-from deepcheck.models import build
 from odeflow import load as load_result
 from studies.hcnn import plan
 from studies.hcnn.plan import LEVELS, NETS, Setting, setting_of
+from tests.deepcheck.digits_net import trained_net
 
 _REAL = setting_of
 
@@ -39,7 +39,7 @@ def _done(out: Path, seconds: float = 1000.0) -> dict[str, Any]:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hcnn_cifar10, "setting_of", _short)
-    net = build("conv_small", 10, (1, 8, 8), generator=torch.Generator().manual_seed(0)).eval()
+    net = trained_net()
     monkeypatch.setattr(hcnn_cifar10, "net_of", lambda *_: net)
     torch.set_num_threads(1)
 
