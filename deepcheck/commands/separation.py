@@ -78,7 +78,9 @@ class Separation(OnImages):
             configuration=about,
             progress=True,
         )
-        title = f"first {examples} test images of {images.name}, {norm}, {self.starts} starts of {self.steps} steps for each class"
+        title = (
+            f"first {examples} test images of {images.name}, {norm}, {self.steps} steps x {self.starts} for each class"
+        )
         self.finish(found, "\n".join([title, *table(found, self.level, self.confidence)]))
         return 0
 

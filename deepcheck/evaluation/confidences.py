@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deepcheck.attacks.base import (
     Attack,
+    CheckedAttack,
     Model,
     checked_epsilons,
     checked_images,
@@ -23,6 +24,7 @@ from deepcheck.attacks.base import (
 from deepcheck.attacks.calls import decided, logits_of, warn_of_undecided
 from deepcheck.attacks.gradient.confident import confident_pgd
 from deepcheck.attacks.gradient.pgd import pgd
+from deepcheck.attacks.judged import InPrecision
 from deepcheck.attacks.measures import Measure
 from deepcheck.attacks.minimal.base import MinimalAttack, WithinBudget
 from deepcheck.attacks.minimal.carlini_wagner import CarliniWagner
@@ -192,12 +194,13 @@ def wrong_confidences(
     undecided, seed = 0, int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
     with memory_advice(batch_size):
         for name, attack in chosen.items():
-            aims: list[dict[str, Any]] = [{"targets": one} for one in targets] if _aims(attack) else [{}]
-            for aim in aims:  # one class after the other, for the memory, with the same random numbers
-                own = stream(seed, name)
-                points = attack(model, images, labels, epsilon=deltas, generator=own, **options, **aim).images
+            for together, aim in _rounds(attack, targets, batch_size):
+                # with the same random numbers in each round, as an example's depend on its index alone
+                own, x, y = stream(seed, name), _repeated(images, together), _repeated(labels, together)
+                points = attack(model, x, y, epsilon=deltas, generator=own, **options, **aim).images
                 for one, z in zip(found, points, strict=True):
-                    undecided += one.add(_logits(model, z, batch_size), on_loss=name == LOSS_ATTACK)
+                    for logits in _logits(model, z, batch_size).split(len(images)):
+                        undecided += one.add(logits, on_loss=name == LOSS_ATTACK)
     warn_of_undecided(undecided)
     attributes = provenance(
         "wrong_confidences",
@@ -361,6 +364,30 @@ def _aims(attack: object) -> bool:
         attack = inner
     targeted = getattr(getattr(attack, "objective", None), "targeted", False)
     return bool(targeted) and getattr(attack, "targets", "given") == "given"
+
+
+def _rounds(attack: Attack, targets: Tensor, batch_size: int) -> list[tuple[int, dict[str, Any]]]:
+    """Return how many classes are aimed at in each call, and the call's options: as many as go into one batch.
+
+    Not all in one call, for the memory; and not one by one, as small batches are slow.
+    """
+    if not _aims(attack):
+        return [(1, {})]
+    inner: object = attack
+    while isinstance(inner, Adaptive | InPrecision | WithinBudget):
+        inner = inner.attack
+    if not isinstance(inner, CheckedAttack):  # it may not know of indices
+        return [(1, {"targets": one}) for one in targets]
+    n = targets.shape[1]
+    every = torch.arange(n, device=targets.device)
+    return [
+        (len(part), {"targets": part.flatten(), "indices": every.repeat(len(part))})
+        for part in targets.split(max(1, batch_size // n))
+    ]
+
+
+def _repeated(tensor: Tensor, times: int) -> Tensor:
+    return tensor if times == 1 else tensor.repeat(times, *[1] * (tensor.ndim - 1))
 
 
 def _effort(attack: Attack, K: int) -> str:

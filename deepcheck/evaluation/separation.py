@@ -46,6 +46,7 @@ __all__ = [
 LOSSES = ("cross_entropy", "squared")
 FOUND = ("all points", "loss attack")
 """Where the worst loss of each example is taken: at all points that were tried, or at those of the attack on the loss alone."""
+_PAGE = "docs/separation.md#proposition-3"
 _RELATIVE = 1e-9  # radii that differ by less are the same
 LONG_NAMES = {
     "level": "confidence in a wrong class, from which on it counts",
@@ -255,7 +256,7 @@ def composed(found: xr.Dataset, *, level: npt.ArrayLike, xi: float, eta: float, 
     else:
         warnings.warn(
             f"eta + xi = {eta + xi:g} is more than every delta that was measured, up to {deltas.max():g}: Proposition 3 says nothing "
-            "of the composed classifier",
+            f"of the composed classifier ({_PAGE})",
             PropositionWarning,
             stacklevel=2,
         )

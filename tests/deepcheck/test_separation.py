@@ -72,7 +72,7 @@ def test_proposition_1_is_met_with_equality(level: float) -> None:
     assert bounds.separation_bound.dims == ("loss", "worst_of", "delta")
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(20))
 def test_of_all_points_the_propositions_hold_and_are_near(seed: int) -> None:
     net, images = Small(seed=seed), small_images(60, seed=seed)
     labels = torch.randint(3, (60,), generator=generator(seed))
@@ -225,6 +225,9 @@ def test_separation_counts_and_bounds() -> None:
     assert (result.share.diff("level") <= 0).all()
     assert separation(found, level=0.8).share.values.tolist() == result.share.sel(level=0.8).values.tolist()
     assert json.loads(result.attrs["configuration"])["function"] == "separation"
+    found["wrong_confidence"][1, :, :10] = found["wrong_confidence"][1, :, :10] * 0 + 0.8  # exactly the level
+    found["wrong_confidence"][1, :, 10:] = found["wrong_confidence"][1, :, 10:] * 0 + 0.79
+    assert separation(found, level=0.8).bad.values[1] == 10
 
 
 # --- bad input ---

@@ -125,6 +125,10 @@ def test_batches_and_the_global_random_numbers_do_not_matter_and_inputs_stay() -
     whole = wrong_confidences(net, images, labels, generator=generator(), **options)
     parts = wrong_confidences(net, images, labels, generator=generator(), batch_size=3, **options)
     xr.testing.assert_allclose(whole, parts, rtol=1e-9)
+    middle = wrong_confidences(
+        net, images, labels, generator=generator(), batch_size=25, **options
+    )  # a class at a time
+    xr.testing.assert_allclose(whole, middle, rtol=1e-9)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(images, before)
     other = wrong_confidences(net, images, labels, generator=generator(1), **options)

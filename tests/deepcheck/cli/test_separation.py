@@ -20,7 +20,7 @@ FEW = "--device cpu --examples 20 --starts 1 --steps 3"
 def test_it_prints_what_was_found(net: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(f"separation {net} {FEW} --delta 0.2 0.05 --level 0.5 0.9 --seed 3 --out a.nc") == 0
     title, head, *lines, saved = capsys.readouterr().out.splitlines()
-    assert title == "first 20 test images of digits, linf, 1 starts of 3 steps for each class"
+    assert title == "first 20 test images of digits, linf, 3 steps x 1 for each class"
     assert head.split() == [
         "delta",
         "level",
