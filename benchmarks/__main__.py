@@ -24,6 +24,7 @@ SECTIONS = (
     "deep",
     "methods",
     "attacks",
+    "neighbours",
     "startup",
 )
 

@@ -128,11 +128,11 @@ class ByLabel(Embedding):
 
 
 class MCN(ByLabel):
-    r"""The net at the most confident point of a ball: :math:`\arg\max_{|z - x| \le \xi} \max_l F(z)_l`.
+    r"""The net at the most confident point of a ball around the image, MCN (Wu et al., ICML 2018).
 
-    Most confident neighbour (Wu, Jang, Chen, Chen and Jha, ICML 2018, the embedding without a penalty). One targeted ascent
-    for each label l from the image, on the log-odds of :math:`F_l`, whose maximum is that of :math:`F_l` and which tells
-    points apart where this rounds to 1; then the best label's. Approximate: an ascent finds a local maximum. For a linear net
+    The most confident neighbour is :math:`\arg\max_{|z - x| \le \xi} \max_l F(z)_l` (Wu, Jang, Chen, Chen and Jha). One targeted
+    ascent for each label l from the image, on the log-odds of :math:`F_l`, whose maximum is that of :math:`F_l` and which
+    tell points apart where this rounds to 1; then the best label's. Approximate: an ascent finds a local maximum. For a linear net
     of two classes it is exact, and the answer is the net's own.
 
     It costs K (steps + 1) passes through the net for an image. Its `surrogate` is the maximum itself, label by label, with its
@@ -151,10 +151,10 @@ class MCN(ByLabel):
 
 
 class HCNN(ByLabel):
-    r"""The net at a confident and near point: :math:`\arg\max_{|z - x| \le \xi} \max_l F(z)_l - \lambda |z - x|`.
+    r"""The net at a point of a ball that is confident, less a penalty on its distance, HCNN (Wu et al., ICML 2018).
 
-    Highly confident near neighbour (Wu, Jang, Chen, Chen and Jha, ICML 2018, equation of the embedding). As `MCN`, and in the
-    second half of its steps an ascent goes back towards the image where that costs :math:`F_l` less than the penalty
+    The highly confident near neighbour is :math:`\arg\max_{|z - x| \le \xi} \max_l F(z)_l - \lambda |z - x|`. As `MCN`, and in
+    the second half of its steps an ascent goes back towards the image where that costs :math:`F_l` less than the penalty
     gives: where :math:`|\nabla F_l|_* < \lambda`. The length is that of the ball's norm. Points are compared by the logit of
     :math:`F_l - \lambda |z - x|`, which is positive at the best of them.
 
@@ -187,9 +187,9 @@ class HCNN(ByLabel):
 
 
 class NCN(ByLabel):
-    r"""The net at the nearest point that it is sure of: :math:`\arg\min |z - x|` with :math:`\max_l F(z)_l \ge` level.
+    r"""The net at the nearest point where its confidence has a given level, NCN (Wu et al., ICML 2018).
 
-    Nearest confident neighbour (Wu, Jang, Chen, Chen and Jha, ICML 2018). For each label an ascent within the ball; in
+    The nearest confident neighbour is :math:`\arg\min |z - x|` with :math:`\max_l F(z)_l \ge` level. For each label an ascent within the ball; in
     the second half of its steps it goes back towards the image where the level is reached, and away where it is not, by steps that
     become ever smaller; then the way from the image to the best point is halved ten times. The point has the level. Its distance is,
     along that way, the least one to a thousandth of `xi`; whether there is a nearer point elsewhere the ascent alone can say. For

@@ -32,9 +32,9 @@ class _LeastEntropy(Embedding):
 
 
 class MCNShannon(_LeastEntropy):
-    r"""The net at the point of a ball where Shannon's entropy is least: :math:`\arg\min_{|z - x| \le \xi} H(F(z))`.
+    r"""The net at the point of a ball where Shannon's entropy is least, for MCN in one search (Wu et al., ICML 2018).
 
-    The approximation of `MCN` by one search instead of K (Wu, Jang, Chen, Chen and Jha, ICML 2018):
+    The approximation of `MCN` by one search instead of K: :math:`\arg\min_{|z - x| \le \xi} H(F(z))`,
     :math:`H = -\sum_l F_l \log F_l`. The search climbs towards the label that is likeliest at the image, and so finds the local
     maximum that is nearest, where `MCN` compares those of all labels. It costs steps + 1 passes through the net for an image.
     Judged by attacks on its `surrogate`, by `PulledBack`, and by attacks on the net alone.
@@ -51,9 +51,9 @@ class MCNShannon(_LeastEntropy):
 
 
 class MCNRenyi(_LeastEntropy):
-    r"""The net at the point of a ball where Renyi's entropy is least: :math:`\arg\min_{|z - x| \le \xi} H_a(F(z))`.
+    r"""The net at the point of a ball where Renyi's entropy is least, for MCN in one search (Wu et al., ICML 2018).
 
-    As `MCNShannon`, with :math:`H_a = \frac{a}{1 - a} \log |F|_a` (Wu, Jang, Chen, Chen and Jha, ICML 2018), which becomes
+    As `MCNShannon`, with :math:`H_a = \frac{a}{1 - a} \log |F|_a`, which becomes
     :math:`-\log \max_l F_l` for large a, that is `MCN` on the way from the image, and Shannon's for :math:`a \to 1`.
 
     Parameters
