@@ -261,15 +261,16 @@ def test_a_label_whose_output_ends_below_the_level_is_never_accepted() -> None:
     np.testing.assert_allclose(found["adversarial_error"][:, 1], 1, rtol=1e-6)
 
 
-def test_one_unit_is_the_linear_classifier_with_another_confidence() -> None:
-    """Without an output bias, |phi| >= t is |x| >= sqrt(2) erfinv(t): rejection by the formula of the perceptron."""
+@pytest.mark.parametrize(("activation", "gain"), [("erf", math.sqrt(0.5)), ("erf-x", 1.0)])
+def test_one_unit_is_the_linear_classifier_with_another_confidence(activation: Any, gain: float) -> None:
+    """Without an output bias, |phi| >= t is gain |x| >= erfinv(t): rejection by the formula of the perceptron."""
     mixture = GaussianMixture(p=0.7, v1=0.8, v2=1.2)
     state = {"M": [0.9], "Q": [[1.5]], "c": [1.0], "theta": [0.3], "b": 0.0}
     level = np.array([0.6, 0.9])
-    found = composed(state, mixture, level, 0.5, [0.0, 0.4], network=Committee())
+    found = composed(state, mixture, level, 0.5, [0.0, 0.4], network=Committee(1, activation))
     for xi in (0.0, 0.4):
         linear = rejection(
-            0.9, 0.3, mixture, level, 0.5, Q=1.5, xi=xi, confidence=lambda p: math.sqrt(2) * confidence_threshold(p)
+            0.9, 0.3, mixture, level, 0.5, Q=1.5, xi=xi, confidence=lambda p: confidence_threshold(p) / gain
         )
         for name in linear:
             np.testing.assert_allclose(found[name].sel(xi=xi), linear[name].values.squeeze(), rtol=1e-10, err_msg=name)
