@@ -62,6 +62,7 @@ def test_at_a_radius_of_zero_it_is_the_network_itself(kind: int, tolerance: floa
         assert found["error"][0] == pytest.approx(float(exact[0]), abs=tolerance / 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [ERF, RELU])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_dead_second_unit_leaves_the_closed_form_of_one(kind: int, sign: float) -> None:
@@ -174,9 +175,9 @@ def test_nets_in_the_whole_space_whose_balls_are_searched() -> None:
 @pytest.mark.parametrize("state", [ONE, TWO, turned(TWO, [1.0, -1.0])])
 def test_it_says_what_the_network_says_within_xi(kind: int, state: dict[str, Any]) -> None:
     """An answer comes from within xi, and where all points within xi agree it is theirs."""
-    found = composed_errors(kind, **state, t=T, eta=ETA, xi=XI)
+    found = composed_errors(kind, **state, t=T, eta=ETA, xi=XI, step=0.03)
     most = errors.adversarial_error(kind, **state, epsilon=ETA + XI[:, None])
-    base = composed_errors(kind, **state, t=T, eta=ETA, xi=np.zeros(1))
+    base = composed_errors(kind, **state, t=T, eta=ETA, xi=np.zeros(1), step=0.03)
     assert np.all(found["adversarial_error"] <= most + 3e-4)
     assert np.all(np.diff(found["adversarial_error"], axis=1) >= 0)
     assert np.all(np.diff(found["recall"], axis=1) >= -1e-12)  # over xi
@@ -192,7 +193,7 @@ def test_it_says_what_the_network_says_within_xi(kind: int, state: dict[str, Any
 def test_both_classes_exchanged_change_nothing(kind: int) -> None:
     for state in (ONE, TWO):
         other = {**state, "c": -state["c"], "b": -state["b"], "tau": -state["tau"]}
-        one, two = (composed_errors(kind, **each, t=T, eta=ETA, xi=XI) for each in (state, other))
+        one, two = (composed_errors(kind, **each, t=T, eta=ETA, xi=XI, step=0.03) for each in (state, other))
         for name in MEASURES:
             np.testing.assert_allclose(one[name], two[name], atol=2e-6 if kind == ERF else 2e-5, err_msg=name)
 
