@@ -141,6 +141,8 @@ def composed(
     """
     import xarray as xr
 
+    from odeflow.order_parameters.committee.neighbours import of_states
+
     if not isinstance(network, Committee):
         raise TypeError(
             f"network = {network!r}: allowed is a Committee; for the perceptron there is most_confident_neighbour"
@@ -154,7 +156,7 @@ def composed(
             raise ValueError(f"{name} has shape {one.shape}: allowed is a number, or a list of numbers")
     states = _States.of(state, mixture, network)
     options = {"eta": np.atleast_1d(sizes["eta"]), "xi": np.atleast_1d(sizes["xi"]), "step": step}
-    found = network.composed(states.values, mixture, states.points, states.shape, t=np.atleast_1d(t), **options)
+    found = of_states(network, states.values, mixture, states.points, states.shape, t=np.atleast_1d(t), **options)
     data = {}
     for name, (axes, values) in found.items():
         numbers = tuple(len(states.dims) + i for i, axis in enumerate(axes) if sizes[axis].ndim == 0)

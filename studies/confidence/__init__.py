@@ -12,7 +12,7 @@ rho R / 2 - tau b - delta |w| and variance v_tau |w|^2, so that, with t = erfinv
 
     share(level, delta) = sum_tau p_tau Phi(-(t + rho R / 2 - tau b - delta |w|) / (sqrt(v_tau) |w|)),
 
-exact as N grows, with |w| = 1 or free. Nets have two logits; their confidence in the class +1 is 1 / (1 + exp(-z)) with
+exact as N grows, with |w| = 1 or free: `odeflow.errors.separation`. Nets have two logits; their confidence in the class +1 is 1 / (1 + exp(-z)) with
 the difference z of the logits. Beside what the attack finds stand two predictions from the examples themselves: each
 example's linear approximation, attacked within the same ball and box, exact for linear nets; and the theory's formula
 with mean and variance of these attacked margins in each class, exact if they are Gaussian, too.

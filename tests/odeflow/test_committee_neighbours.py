@@ -62,6 +62,7 @@ def test_at_a_radius_of_zero_it_is_the_network_itself(kind: int, tolerance: floa
         assert found["error"][0] == pytest.approx(float(exact[0]), abs=tolerance / 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [ERF, RELU])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_dead_second_unit_leaves_the_closed_form_of_one(kind: int, sign: float) -> None:
@@ -174,9 +175,9 @@ def test_nets_in_the_whole_space_whose_balls_are_searched() -> None:
 @pytest.mark.parametrize("state", [ONE, TWO, turned(TWO, [1.0, -1.0])])
 def test_it_says_what_the_network_says_within_xi(kind: int, state: dict[str, Any]) -> None:
     """An answer comes from within xi, and where all points within xi agree it is theirs."""
-    found = composed_errors(kind, **state, t=T, eta=ETA, xi=XI)
+    found = composed_errors(kind, **state, t=T, eta=ETA, xi=XI, step=0.03)
     most = errors.adversarial_error(kind, **state, epsilon=ETA + XI[:, None])
-    base = composed_errors(kind, **state, t=T, eta=ETA, xi=np.zeros(1))
+    base = composed_errors(kind, **state, t=T, eta=ETA, xi=np.zeros(1), step=0.03)
     assert np.all(found["adversarial_error"] <= most + 3e-4)
     assert np.all(np.diff(found["adversarial_error"], axis=1) >= 0)
     assert np.all(np.diff(found["recall"], axis=1) >= -1e-12)  # over xi
@@ -192,7 +193,7 @@ def test_it_says_what_the_network_says_within_xi(kind: int, state: dict[str, Any
 def test_both_classes_exchanged_change_nothing(kind: int) -> None:
     for state in (ONE, TWO):
         other = {**state, "c": -state["c"], "b": -state["b"], "tau": -state["tau"]}
-        one, two = (composed_errors(kind, **each, t=T, eta=ETA, xi=XI) for each in (state, other))
+        one, two = (composed_errors(kind, **each, t=T, eta=ETA, xi=XI, step=0.03) for each in (state, other))
         for name in MEASURES:
             np.testing.assert_allclose(one[name], two[name], atol=2e-6 if kind == ERF else 2e-5, err_msg=name)
 
@@ -261,15 +262,16 @@ def test_a_label_whose_output_ends_below_the_level_is_never_accepted() -> None:
     np.testing.assert_allclose(found["adversarial_error"][:, 1], 1, rtol=1e-6)
 
 
-def test_one_unit_is_the_linear_classifier_with_another_confidence() -> None:
-    """Without an output bias, |phi| >= t is |x| >= sqrt(2) erfinv(t): rejection by the formula of the perceptron."""
+@pytest.mark.parametrize(("activation", "gain"), [("erf", math.sqrt(0.5)), ("erf-x", 1.0)])
+def test_one_unit_is_the_linear_classifier_with_another_confidence(activation: Any, gain: float) -> None:
+    """Without an output bias, |phi| >= t is gain |x| >= erfinv(t): rejection by the formula of the perceptron."""
     mixture = GaussianMixture(p=0.7, v1=0.8, v2=1.2)
     state = {"M": [0.9], "Q": [[1.5]], "c": [1.0], "theta": [0.3], "b": 0.0}
     level = np.array([0.6, 0.9])
-    found = composed(state, mixture, level, 0.5, [0.0, 0.4], network=Committee())
+    found = composed(state, mixture, level, 0.5, [0.0, 0.4], network=Committee(1, activation))
     for xi in (0.0, 0.4):
         linear = rejection(
-            0.9, 0.3, mixture, level, 0.5, Q=1.5, xi=xi, confidence=lambda p: math.sqrt(2) * confidence_threshold(p)
+            0.9, 0.3, mixture, level, 0.5, Q=1.5, xi=xi, confidence=lambda p: confidence_threshold(p) / gain
         )
         for name in linear:
             np.testing.assert_allclose(found[name].sel(xi=xi), linear[name].values.squeeze(), rtol=1e-10, err_msg=name)

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from scipy.special import erf
 
 from deepcheck.evaluation import roc_auc
 from deepcheck.models import build
 from odeflow import GaussianMixture, adversarial_error, classification_error
+from odeflow.errors import separation
 from studies.confidence import measure, plan, study
 from studies.confidence.claims import claims
 from studies.confidence.margins import Gaussians, accepted, auc_at, seed_margins, share, symmetric_auc
@@ -23,6 +25,7 @@ def test_the_share_is_the_adversarial_error_at_another_epsilon() -> None:
     R, b, Q, delta, t = 0.4, -0.3, 0.36, 0.7, np.array([0.0, 0.1, 0.42])
     expected = adversarial_error(R / 0.6, b / 0.6, mixture, delta - t / 0.6)
     np.testing.assert_allclose(seed_margins(R, b, Q, mixture, delta).below(-t), expected, rtol=1e-12)
+    np.testing.assert_allclose(separation(R, b, mixture, (1 + erf(t)) / 2, delta, Q=Q), expected, rtol=1e-12)
     assert expected[-1] == pytest.approx(classification_error(R / 0.6, b / 0.6, mixture))  # for t = delta |w|
 
 

@@ -209,17 +209,6 @@ class Committee(Network):
 
         return measured(self, part(state, mixture), mixture, points, epsilon)
 
-    def composed(
-        self, state: Mapping[str, Any], mixture: Data, points: Points, shape: tuple[int, ...], **options: Any
-    ) -> dict[str, tuple[tuple[str, ...], Array]]:
-        """Return the errors of the most confident neighbour's answer, each with its axes after those of the states.
-
-        The options are those of `odeflow.order_parameters.committee.neighbours.composed_errors`.
-        """
-        from odeflow.order_parameters.committee.neighbours import of_states
-
-        return of_states(self, part(state, mixture), mixture, points, shape, **options)
-
     def rates(
         self, state: Mapping[str, Any], mixture: Data, rule: LearningRule, adversary: Adversary
     ) -> dict[str, Any]:

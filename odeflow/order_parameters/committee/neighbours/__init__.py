@@ -7,6 +7,7 @@ max + min of the output there, with the confidence max(max, -min). The adversary
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy.special import erfinv, ndtr
 
 from odeflow.model import Data, TeacherStudent
 from odeflow.order_parameters.base import Points
-from odeflow.order_parameters.committee.states import TwoLayers, cluster_numbers, directions
+from odeflow.order_parameters.committee.states import TwoLayers, cluster_numbers, directions, part
 from odeflow.order_parameters.committee.units import ACTIVATIONS, ERF, GAINS
 
 __all__ = ["MEASURES", "composed_errors", "of_states"]
@@ -39,24 +40,24 @@ _TURN = 1e-5  # least cosine of half the angle between units that pull against e
 
 
 def of_states(
-    network: TwoLayers, parts: tuple[Array, ...], mixture: Data, points: Points, shape: tuple[int, ...], **options: Any
+    network: TwoLayers, state: Mapping[str, Any], mixture: Data, points: Points, shape: tuple[int, ...], **options: Any
 ) -> dict[str, tuple[tuple[str, ...], Array]]:
-    """Return `composed_errors` of states, given as `odeflow.order_parameters.committee.states.part` returns them."""
+    """Return `composed_errors` of states of shape ``shape``, each with its axes after those of the states."""
     if isinstance(mixture, TeacherStudent):
         raise TypeError("mixture has a teacher: allowed are data of classes, whose answers are right or wrong")
     if network.hidden > 2:
         raise ValueError(f"hidden = {network.hidden}: allowed are 1 and 2 where the most confident neighbour answers")
     kind, gain = ACTIVATIONS[network.activation], GAINS[network.activation]
-    M, Q, c, theta, b = parts
+    M, Q, c, theta, b = part(state, mixture)
     _, p, v = cluster_numbers(mixture, points)
     _, shares, labels = directions(mixture)
-    state = {"M": gain * M @ shares, "Q": gain**2 * Q, "c": c, "theta": gain * theta, "b": b, "p": p, "v": v}
+    parts = {"M": gain * M @ shares, "Q": gain**2 * Q, "c": c, "theta": gain * theta, "b": b, "p": p, "v": v}
     sizes = {"M": 2, "Q": 2, "c": 1, "theta": 1, "b": 0, "p": 1, "v": 1}
     rows = {
         name: np.broadcast_to(one, (*shape, *one.shape[one.ndim - sizes[name] :])).reshape(
             -1, *one.shape[one.ndim - sizes[name] :]
         )
-        for name, one in state.items()
+        for name, one in parts.items()
     }
     found = [
         composed_errors(kind, **{name: one[i] for name, one in rows.items()}, tau=labels, **options)
