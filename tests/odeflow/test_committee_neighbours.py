@@ -298,6 +298,27 @@ def test_results_of_integrate_are_taken_with_their_dims() -> None:
     xr.testing.assert_allclose(plain.adversarial_error.isel(eta=0, drop=True), plain.error, rtol=1e-12)
 
 
+@pytest.mark.slow
+def test_an_inactive_region_shrinks_beyond_what_an_output_bias_can_do() -> None:
+    """The check values of the theory page, against an adversary who knows the rule, and all output biases on a grid."""
+    means, weights, variances = [[-3, 0], [-1, 2], [0, -0.7]], [0.2, 0.35, 0.45], [0.1, 0.1, 0.1]
+    mixture = GaussianClusters(means=means, labels=[1, -1, 1], weights=weights, variances=variances)
+    start: dict[str, Any] = {"M": [[-0.9, -0.1, -0.07], [-0.3, 0.4, -0.175]], "Q": [[0.39, 0.035], [0.035, 0.2725]]}
+    network, eta = Committee(2, "relu"), np.array([0.0, 0.3, 0.5])
+    end = integrate(mixture, LearningRule(0.5, 0.5), Adversary(), network=network, alpha=[60.0], start=start).isel(
+        alpha=-1
+    )
+    S = composed(end, mixture, 0.5, eta, [0.0, 1.0], network=network, step=0.02).adversarial_error
+    np.testing.assert_allclose(S, [[0.0531, 0.1904, 0.3172], [0.0003, 0.0062, 0.0298]], atol=3e-4)
+    M, Q, c, theta, b = (end[name].values for name in ("M", "Q", "c", "theta", "b"))
+    data: dict[str, Any] = {"p": np.array(weights), "v": np.array(variances), "tau": np.array([1.0, -1.0, 1.0])}
+    biases = b + np.linspace(-1.2, 1.2, 97)[:, None]
+    state: dict[str, Any] = {"M": M[None, None], "Q": Q[None, None], "c": c[None, None], "theta": theta[None, None]}
+    best = errors.adversarial_error(RELU, **state, b=biases, **data, epsilon=eta, tolerance=1e-4).min(0)
+    np.testing.assert_allclose(best, [0.0028, 0.0369, 0.1172], atol=2e-4)
+    assert np.all(S[1] < 0.3 * best)
+
+
 def test_what_is_not_known_is_nan_or_refused() -> None:
     against = {**TWO, "Q": np.array([[1.0, -1.0], [-1.0, 1.0]])}  # the answer -1 in a strip
     assert np.isnan(composed_errors(ERF, **against, t=T, eta=ETA, xi=XI)["error"]).all()
