@@ -40,7 +40,7 @@ def claims(data: xr.Dataset) -> Iterator[Claim]:
     yield from _adaptive(data)
     if "linear_awpr" in data:
         yield from _linear(data)
-    if "unit_error" in data:
+    if "unit_runs" in data:
         yield from _two_layers(data)
 
 

@@ -32,7 +32,7 @@ def figures(data: xr.Dataset) -> dict[str, Figure]:
         }
         if "linear_awpr" in data:
             found["linear"] = linear(data)
-        if "unit_error" in data:
+        if "unit_runs" in data:
             found["two_layers"] = two_layers(data)
         if "scikit-learn" in data.attrs["note"]:
             for name, figure in found.items():
