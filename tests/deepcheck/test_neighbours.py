@@ -353,16 +353,17 @@ def test_half_precision_and_inference_mode() -> None:
 
 
 class Pocket(nn.Module):
-    """Class 1 is sure beyond 0.25; nearer than that it is likeliest on the other side of the image, where it never wins."""
+    """Class 1 is sure where both entries are large, beyond 0.25 in the second; nearer it is likeliest where the first is small."""
 
     def forward(self, x: Tensor) -> Tensor:
-        z = x.flatten(1)[:, 0]
-        odds = -2 + 3 * (-z).relu() + z.relu() + 100 * (z - 0.25).relu()
+        first, second = x.unbind(1)
+        odds = -2 + second - 0.1 * first + 40 * first * (second - 0.25).relu()
         return torch.stack([-odds / 2, odds / 2], 1)
 
 
 def test_a_pocket_that_only_the_attack_for_high_confidence_finds() -> None:
-    x, y = torch.full((5, 1), 0.01), torch.zeros(5, dtype=torch.int64)
+    """It is between eta and eta + xi from the image, and the most wrong point within eta is not on the way to it."""
+    x, y = torch.tensor([[0.35, 0.0]]).repeat(5, 1), torch.zeros(5, dtype=torch.int64)
     defence, eta = MCN(Pocket(), xi=0.2, bounds=(-1.0, 1.0)), 0.2
     assert torch.equal(defence(x).argmax(1), y)
     pgd = PGD("linf", "margin", steps=20, relative_step_size=0.2, restarts=10, bounds=(-1.0, 1.0))

@@ -124,7 +124,7 @@ def test_every_method_and_every_defence_takes_part() -> None:
     every = subjects()
     assert all(subject.is_here for subject in every)
     assert {subject.method for subject in every} == set(METHODS) - {"ccat"}  # which rejects: the study ccat_mnist
-    embeddings = {name for name, kind in DEFENCES.items() if issubclass(kind, Embedding)}  # which look for confidence: the study hcnn
+    embeddings = {name for name, kind in DEFENCES.items() if issubclass(kind, Embedding)}  # they have the study hcnn
     assert {subject.defence for subject in every if subject.defence} == set(DEFENCES) - embeddings
     assert len({subject.name for subject in every}) == len(every)
 
