@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from benchmarks.timing import in_turn, table
 from deepcheck import models
 from deepcheck.attacks.base import frozen
-from deepcheck.defences import DEFENCES
+from deepcheck.defences import make
 from deepcheck.defences.neighbours.base import AT_ONCE, Embedding
 
 __all__ = ["CASES", "Case", "passes", "run", "work"]
@@ -54,7 +54,7 @@ def case_net() -> tuple[models.Network, Tensor]:
 
 def work(case: Case, net: models.Network, x: Tensor) -> Callable[[], object]:
     """Return what looks for the points of the images."""
-    defence = DEFENCES[case.name](net, steps=STEPS, **case.options)
+    defence = make(case.name, net, steps=STEPS, **case.options)
     assert isinstance(defence, Embedding)
     return lambda: defence.embedded(x)
 

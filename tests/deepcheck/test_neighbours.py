@@ -1,4 +1,4 @@
-"""Embeddings by confident neighbours: linear nets, where all is known, small nets against a grid, and a net with a pocket."""
+"""Embeddings by confident neighbours: linear nets, where all is known, and small nets against a grid."""
 
 import math
 from typing import Any
@@ -11,9 +11,8 @@ from scipy.stats import entropy
 from torch import Tensor, nn
 
 from deepcheck import models
-from deepcheck.attacks import PGD
 from deepcheck.attacks.norms import NORMS
-from deepcheck.defences import HCNN, MCN, NCN, Adaptive, MCNRenyi, MCNShannon, Oblivious, PulledBack
+from deepcheck.defences import HCNN, MCN, NCN, MCNRenyi, MCNShannon
 from deepcheck.defences.neighbours import Embedding, base
 from deepcheck.defences.neighbours.goals import RenyiEntropy, ShannonEntropy, log_odds
 from tests.deepcheck.devices import on_every_device
@@ -349,68 +348,6 @@ def test_half_precision_and_inference_mode() -> None:
     torch.testing.assert_close(inside, defence(x))
 
 
-# the attack for high confidence
-
-
-class Pocket(nn.Module):
-    """Class 1 is sure beyond 0.25; nearer than that it is likeliest on the other side of the image, where it never wins."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        z = x.flatten(1)[:, 0]
-        odds = -2 + 3 * (-z).relu() + z.relu() + 100 * (z - 0.25).relu()
-        return torch.stack([-odds / 2, odds / 2], 1)
-
-
-def test_a_pocket_that_only_the_attack_for_high_confidence_finds() -> None:
-    x, y = torch.full((5, 1), 0.01), torch.zeros(5, dtype=torch.int64)
-    defence, eta = MCN(Pocket(), xi=0.2, bounds=(-1.0, 1.0)), 0.2
-    assert torch.equal(defence(x).argmax(1), y)
-    pgd = PGD("linf", "margin", steps=20, relative_step_size=0.2, restarts=10, bounds=(-1.0, 1.0))
-    for attack, broken in ((Oblivious(pgd), False), (Adaptive(PulledBack("linf", bounds=(-1.0, 1.0))), True)):
-        found = attack(defence, x, y, epsilon=eta, generator=draw())
-        assert bool((found.prediction != y).all()) is broken
-        assert bool((found.length <= eta).all())
-    assert torch.equal(Pocket()(found.images).argmax(1), y)  # the net itself is right there
-
-
-@norms
-@pytest.mark.parametrize("objective", ["margin", "wrong_confidence", "targeted_margin"])
-def test_pulled_back_points_are_within_the_budget(
-    norm: str, objective: str, net: models.Network, digits: Digits
-) -> None:
-    x, y = digits.test[:6], digits.labels[:6]
-    epsilon = {"linf": 0.1, "l2": 0.7, "l1": 3.0}[norm]
-    defence = MCN(net, xi=epsilon / 2, norm=norm, steps=3, attack_steps=2)
-    attack = PulledBack(norm, objective, steps=5, polish=1, restarts=2)
-    targets: Any = {"targets": (y + 1) % 10} if "targeted" in objective else {}
-    found = Adaptive(attack)(defence, x, y, epsilon=[epsilon, 0.0], generator=draw(), **targets)
-    z = found.images
-    assert bool(((z >= 0) & (z <= 1)).all())
-    length = torch.stack([NORMS[norm].length((one - x).double()) for one in z])
-    assert bool((length[0] <= epsilon * (1 + 1e-6)).all())
-    assert torch.equal(z[1], x)
-    assert bool((length[0] > 0.5 * epsilon).any())
-    plain = attack(defence.surrogate(), x, y, epsilon=epsilon, generator=draw(), batch_size=3, **targets)
-    torch.testing.assert_close(plain.objective, found.objective[0], rtol=1e-3, atol=1e-3)
-    fewer = PulledBack(norm, objective, steps=5)
-    worse = fewer(defence.surrogate(), x, y, epsilon=epsilon, generator=draw(), **targets)
-    if objective == "wrong_confidence":  # which is never reached, so that all is tried
-        assert bool((plain.objective >= worse.objective - 1e-5).all())
-
-
-def test_from_a_pulled_back_point_the_confident_one_is_within_reach(net: models.Network, digits: Digits) -> None:
-    """The surrogate there has as much for the label as the net's ascent found in the larger ball."""
-    x, y = digits.test[:12], digits.labels[:12]
-    defence = MCN(net, xi=0.1, attack_steps=40)
-    targets = (y + 1) % 10
-    attack = PulledBack("linf", "targeted_cross_entropy", steps=40, stop_when_reached=False)
-    found = attack(defence.surrogate(), x, y, epsilon=0.1, generator=draw(), targets=targets)
-    far = MCN(net, xi=0.2, steps=40).neighbours(x).score[targets, torch.arange(12)]
-    near = defence.surrogate()(found.images)[torch.arange(12), targets]
-    assert float((near - far).median()) > -0.5
-    assert float((near - defence.surrogate()(x)[torch.arange(12), targets]).median()) > 1.0
-
-
 # input
 
 
@@ -446,15 +383,3 @@ def test_what_the_net_cannot_be(net: models.Network, digits: Digits) -> None:
         MCN(net)(x - 1)
     with pytest.raises(ValueError, match="model has no gradient by its images"):
         MCN(lambda z: net(z.round()).detach())(x)
-
-
-def test_what_the_attack_cannot_be(net: models.Network, digits: Digits) -> None:
-    x, y = digits.test[:4], digits.labels[:4]
-    with pytest.raises(TypeError, match="model is of the wrong type Network: allowed is the surrogate of an embedding"):
-        PulledBack()(net, x, y, epsilon=0.1, generator=draw())
-    with pytest.raises(ValueError, match="norm = l2 is not allowed: the defence looks within linf"):
-        Adaptive(PulledBack("l2"))(MCN(net), x, y, epsilon=0.1, generator=draw())
-    with pytest.raises(ValueError, match="objective = divergence is not allowed"):
-        PulledBack("linf", "divergence")
-    with pytest.raises(ValueError, match="polish = -1 is out of range"):
-        PulledBack(polish=-1)
