@@ -55,6 +55,8 @@ class Separation(OnImages):
         checked_number("confidence", self.confidence, above=0, below=1)
         if self.norm is not None:
             checked_norm(self.norm)
+        if self.carlini_wagner is not None:
+            checked_number("carlini_wagner", self.carlini_wagner, above=0, below=1)
         asked: dict[str, Any] = {"starts": self.starts, "steps": self.steps}
         confident_attacks("linf", level=self.carlini_wagner, **asked)  # bad input is refused before any work
         network, dataset, device, about = self.network()

@@ -85,7 +85,7 @@ def test_carlini_and_wagner_and_a_defence(net: str) -> None:
         ("--steps 0", "steps = 0 is out of range: allowed is a whole number >= 1"),
         ("--examples 0", "examples = 0 is out of range: allowed is a whole number >= 1"),
         ("--confidence 1", "confidence = 1.0 is out of range"),
-        ("--carlini-wagner 1", "level = 1.0 is out of range"),
+        ("--carlini-wagner 1", "carlini_wagner = 1.0 is out of range"),
         ("--oblivious", "oblivious = True without --defence is not allowed"),
     ],
 )
