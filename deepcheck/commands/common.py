@@ -156,13 +156,19 @@ class OnImages(OnNet):
         about = about | {"defence": {"name": self.defence, **used, "oblivious": self.oblivious}}
         return registry.make(self.defence, net, seed=self.seed, **options), dataset, device, about
 
-    def against(self, planned: dict[str, Planned]) -> dict[str, Planned]:
-        """Return the attacks as the defence must be judged by, or as they do not know of it; without a defence as they are."""
+    def against(self, planned: dict[str, Planned], defence: Model | None = None) -> dict[str, Planned]:
+        """Return the attacks as the defence must be judged by, or as they do not know of it; without a defence as they are.
+
+        With the defence itself, its own attacks too.
+        """
+        from deepcheck.defences import Defence
         from deepcheck.evaluation import adaptive, oblivious
 
         if self.defence is None:
             return planned
-        return oblivious(planned) if self.oblivious else adaptive(planned)
+        if self.oblivious:
+            return oblivious(planned)
+        return adaptive(planned, defence if isinstance(defence, Defence) else None)
 
 
 def followed(model: Model) -> Model:

@@ -79,7 +79,7 @@ class Evaluate(OnImages):
         threats = evaluation.THREATS[images.name]
         steps = 1000 if self.steps is None else self.steps
         effort = {"steps": steps, "restarts": 5 if self.restarts is None else self.restarts, "queries": self.queries}
-        planned = self.against(evaluation.planned_suite(self.suite, threats, **effort))
+        planned = self.against(evaluation.planned_suite(self.suite, threats, **effort), network)
         count = len(images.test_images)
         examples = at_most(self.examples, count // 2, images.name)
         validation = min(1000, count - examples) if self.validation is None else self.validation

@@ -58,6 +58,14 @@ class Defence(nn.Module, ABC):
             )
         return EOT(self) if self.random else self
 
+    def own_attacks(self, norm: str) -> dict[str, Attack]:
+        """Return the attacks by name that are made for this defence alone, in a norm; here none.
+
+        They follow the surrogate, as all attacks in `Adaptive` do, and an adaptive evaluation runs them beside the others.
+        """
+        del norm
+        return {}
+
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, shape (n, K), for images in [0, 1]. Without a gradient of its own, it passes none on."""
         if self.has_gradient:

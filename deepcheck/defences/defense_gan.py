@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deepcheck.attacks.base import Model
+from deepcheck.attacks.base import Attack, Model
 from deepcheck.attacks.draws import Draws, keys
 from deepcheck.defences.base import Defence
 from deepcheck.generators import load_generator, nearest
@@ -100,6 +100,12 @@ class DefenseGAN(Defence):
     def surrogate(self) -> Model:
         """Return the net behind the same projection, with its gradient."""
         return OntoManifold(self)
+
+    def own_attacks(self, norm: str) -> dict[str, Attack]:
+        """Return the attack in latent space, in the norms that have a ball."""
+        from deepcheck.defences.on_manifold import OnManifold
+
+        return {"on_manifold": OnManifold(norm)} if norm in ("linf", "l2", "l1") else {}
 
     def _check_shape(self, shape: tuple[int, ...], whose: str) -> None:
         if tuple(shape) != self.G.out_shape:

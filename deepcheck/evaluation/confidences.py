@@ -303,6 +303,8 @@ def checked_found(found: object) -> xr.Dataset:
     missing = [name for name in (*names, "clean_prediction", "clean_confidence") if name not in found.data_vars]
     if missing:
         raise ValueError(f"found lacks {', '.join(missing)}: {allowed}")
+    if not found.sizes.get("example", 1):
+        raise ValueError(f"found has no examples: {allowed}, of one example at least")
     if set(found["wrong_confidence"].dims) != {"delta", "target", "example"}:
         raise ValueError(f"found has the dims {found['wrong_confidence'].dims}: {allowed}; to select, keep the dim")
     return found.transpose("delta", "target", "example", ...)

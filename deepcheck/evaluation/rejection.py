@@ -183,11 +183,14 @@ def _checked_etas(eta: float | Iterable[float] | None, run: Array) -> tuple[Arra
     """Return the radii, increasing, and whether one number was given."""
     if eta is None:
         return np.asarray(run, np.float64), False
-    single = isinstance(eta, int | float | np.integer | np.floating) and not isinstance(eta, bool)
+    single = np.ndim(eta) == 0 if isinstance(eta, np.ndarray) else isinstance(eta, int | float | np.number)
     try:
-        etas = np.atleast_1d(np.asarray(eta if single else list(eta), np.float64))  # type: ignore[arg-type]
+        given = np.asarray(eta if single else list(eta))  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise TypeError(f"eta = {eta!r} is of the wrong type: allowed is a number or a list of them") from None
+        given = np.asarray(None)
+    if given.size and (given.dtype.kind not in "iuf" or given.ndim > 1):
+        raise TypeError(f"eta = {eta!r} is of the wrong type: allowed is a number or a list of them")
+    etas = np.atleast_1d(given).astype(np.float64)
     for one in etas:
         if one != 0 and not np.any(np.abs(run - one) <= _RELATIVE * np.abs(one)):
             allowed = ", ".join(f"{value:g}" for value in run)

@@ -278,7 +278,10 @@ def checked_levels(level: npt.ArrayLike, *, least: float) -> tuple[Array, bool]:
     ValueError, TypeError
         If there is none, or one is not in (least, 1].
     """
-    given: Any = np.asarray(level)
+    try:
+        given: Any = np.asarray(level)
+    except ValueError:  # lists of different lengths
+        given = np.asarray(None)
     if given.dtype.kind not in "iuf" or given.ndim > 1 or not given.size:
         raise TypeError(f"level = {level!r} is of the wrong type: allowed is a number or a list of them")
     levels = np.atleast_1d(given).astype(np.float64)

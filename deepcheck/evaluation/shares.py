@@ -114,7 +114,12 @@ def chebyshev_bounds(
 def _checked(bad: npt.ArrayLike, n: npt.ArrayLike, confidence: float) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return counts and numbers of trials of one shape."""
     checked_number("confidence", confidence, above=0, below=1)
-    k, whole = np.broadcast_arrays(np.asarray(bad), np.asarray(n))
+    try:
+        k, whole = np.broadcast_arrays(np.asarray(bad), np.asarray(n))
+    except ValueError:
+        raise ValueError(
+            f"bad and n have the shapes {np.shape(bad)} and {np.shape(n)}: allowed are shapes that broadcast together"
+        ) from None
     for name, values in (("bad", k), ("n", whole)):
         if values.dtype.kind not in "iu":
             raise TypeError(f"{name} has the type {values.dtype}: allowed are integers")

@@ -14,7 +14,7 @@ from deepcheck.attacks.pgd import PGD, targeted_pgd, whole_steps
 from deepcheck.attacks.square import Square
 from deepcheck.attacks.starts import Gaussian, OneOf, UniformBall, UniformLength, Zero
 from deepcheck.checks import checked_choice
-from deepcheck.defences.base import Adaptive, Oblivious
+from deepcheck.defences.base import Adaptive, Defence, Oblivious
 from deepcheck.evaluation.standard import CUSTOMARY, standard_attack
 from odeflow.model import checked_count
 
@@ -325,9 +325,27 @@ def planned_suite(name: str, threats: Threats | str, **options: Any) -> dict[str
     return SUITES[checked_choice("suite", name, SUITES)](threats, **options)
 
 
-def adaptive(planned: Mapping[str, Planned]) -> dict[str, Planned]:
-    """Return the same attacks as those that a `Defence` must be judged by: see `Adaptive`."""
-    return {f"adaptive_{name}": Planned(Adaptive(one.attack), one.epsilons) for name, one in planned.items()}
+def adaptive(planned: Mapping[str, Planned], defence: Defence | None = None) -> dict[str, Planned]:
+    """Return the same attacks as those that a `Defence` must be judged by: see `Adaptive`.
+
+    Parameters
+    ----------
+    planned
+        Attacks by name.
+    defence
+        Where it is given, its own attacks (`Defence.own_attacks`) too, in the norms and at all sizes of the others.
+    """
+    found = {f"adaptive_{name}": Planned(Adaptive(one.attack), one.epsilons) for name, one in planned.items()}
+    if defence is None:
+        return found
+    sizes: dict[str, dict[float, None]] = {}
+    for one in planned.values():
+        norm = getattr(one.attack.norm, "name", one.attack.norm)
+        sizes.setdefault(str(norm), {}).update(dict.fromkeys(one.epsilons))
+    for norm, epsilons in sizes.items():
+        for name, attack in defence.own_attacks(norm).items():
+            found[f"adaptive_{name}_{norm}"] = Planned(Adaptive(attack), tuple(epsilons))
+    return found
 
 
 def oblivious(planned: Mapping[str, Planned]) -> dict[str, Planned]:

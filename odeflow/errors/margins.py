@@ -70,7 +70,7 @@ def confidence_threshold(level: Any, confidence: Confidence = "erf") -> Any:
     >>> round(float(confidence_threshold(0.9)), 6), round(float(confidence_threshold(0.9, "logistic")), 6)
     (0.906194, 2.197225)
     """
-    values = level if hasattr(level, "dims") else as_numbers("level", level)
+    values = _numbers("level", level)
     _refuse("level", values, (values >= 0.5) & (values < 1), ">= 0.5 and < 1, of two classes")
     if not callable(confidence) and confidence not in CONFIDENCES:
         raise ValueError(
@@ -86,9 +86,16 @@ def confidence_threshold(level: Any, confidence: Confidence = "erf") -> Any:
 
 def checked_radius(name: str, value: Any) -> Any:
     """Return a radius, or radii as an array or DataArray, or raise an error if one is negative or not finite."""
-    values = value if hasattr(value, "dims") else as_numbers(name, value)
+    values = _numbers(name, value)
     _refuse(name, values, (values >= 0) & np.isfinite(values), "a finite number >= 0")
     return values
+
+
+def _numbers(name: str, value: Any) -> Any:
+    """Return numbers as an array, a DataArray of them as it is, or raise a TypeError."""
+    labelled = hasattr(value, "dims")
+    array = as_numbers(name, value.values if labelled else value)
+    return value if labelled else array
 
 
 def _refuse(name: str, values: Any, good: Any, allowed: str) -> None:
@@ -124,11 +131,15 @@ class Margins:
 
     def __post_init__(self) -> None:
         for name, allowed in (("mean", 2), ("sd", 2)):
-            if len(getattr(self, name)) != allowed:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: allowed are two, of the classes +1 and -1")
+            given = getattr(self, name)
+            if not hasattr(given, "__len__") or len(given) != allowed:
+                raise ValueError(f"{name} = {given!r}: allowed are two, of the classes +1 and -1")
+        for value in self.mean:
+            _numbers("mean", value)
         for name, value in (("sd", self.sd[0]), ("sd", self.sd[1]), ("length", self.length)):
-            _refuse(name, value, ~(np.asarray(value) <= 0), "> 0")
-        _refuse("p", self.p, ~((np.asarray(self.p) < 0) | (np.asarray(self.p) > 1)), "in [0, 1]")
+            _refuse(name, value, ~(as_numbers(name, value) <= 0), "> 0")
+        p = as_numbers("p", self.p)
+        _refuse("p", self.p, ~((p < 0) | (p > 1)), "in [0, 1]")
 
     def below(self, u: Any) -> Any:
         """Return the probability of a signed margin of at most u."""

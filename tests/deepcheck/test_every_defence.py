@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -163,6 +164,39 @@ def test_it_is_evaluated_as_a_net_is(name: str, net: models.Network, digits: Dig
     np.testing.assert_array_equal(both.confidence.sel(attack="adaptive_search"), alone.confidence.isel(attack=0))
     np.testing.assert_array_equal(both.clean_confidence, alone.clean_confidence)
     assert robust_error(both, epsilon=EPSILON, norm="linf") > 0.2
+
+
+@every
+def test_its_own_attacks_are_run_beside_the_others(name: str, net: models.Network, digits: Digits) -> None:
+    """In the norms that they know, at all sizes of the others; none of them is of a norm that nobody asked for."""
+    defence = defended(name, net)
+    known = {norm: defence.own_attacks(norm) for norm in ("linf", "l2", "flow")}
+    assert not known["flow"]
+    planned = {
+        "linf": Planned(ATTACK, (0.05, EPSILON)),
+        "l2": Planned(PGD("l2", steps=2, relative_step_size=1.0), (0.5,)),
+    }
+    more = adaptive(planned, defence)
+    own = {
+        f"adaptive_{attack}_{norm}": sizes
+        for norm, sizes in (("linf", (0.05, EPSILON)), ("l2", (0.5,)))
+        for attack in known[norm]
+    }
+    assert {key: one.epsilons for key, one in more.items() if key in own} == own
+    assert set(more) - set(own) == set(adaptive(planned))
+    for key in own:
+        x, y = digits.test[:4], digits.labels[:4]
+        attack = more[key].attack
+        assert isinstance(attack, Adaptive)
+        inner: Any = attack.attack
+        short = replace(attack, attack=replace(inner, steps=2))
+        assert short(defence, x, y, epsilon=EPSILON, generator=draw()).prediction.shape == (1, 4)
+
+
+@pytest.mark.parametrize("name", ["mcn", "hcnn", "ncn", "mcn_shannon", "mcn_renyi"])
+def test_embeddings_bring_the_attack_for_high_confidence(name: str, net: models.Network) -> None:
+    assert list(defended(name, net).own_attacks("linf")) == ["pulled_back"]
+    assert defended(name, net).own_attacks("l2") == {}
 
 
 @every

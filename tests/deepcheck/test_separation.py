@@ -12,6 +12,7 @@ import xarray as xr
 from scipy.stats import binom
 from torch import Tensor, nn
 
+from deepcheck.evaluation.rejection import rejection
 from deepcheck.evaluation.separation import (
     PropositionWarning,
     binomial_bounds,
@@ -273,3 +274,27 @@ def test_bad_numbers() -> None:
         ValueError, match=re.escape("deviation = 0.1 is too small for n = 50 and confidence = 0.9: allowed is 0.2236")
     ):
         chebyshev_bounds(3, 50, 0.9, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (
+            lambda found: separation(found, level=[[0.9], [0.8, 0.7]]),
+            "level = [[0.9], [0.8, 0.7]] is of the wrong type",
+        ),
+        (lambda found: rejection(found, level=0.9, eta=[[0.1, 0.2]]), "eta = [[0.1, 0.2]] is of the wrong type"),
+        (lambda _: binomial_bounds([1, 2], [3, 4, 5]), "bad and n have the shapes (2,) and (3,)"),
+        (lambda found: separation(found.isel(example=slice(0)), level=0.9), "found has no examples"),
+    ],
+)
+def test_lists_of_lists_and_nothing_are_refused_in_one_line(ask: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)) as caught:
+        ask(capped(0.5))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_radius_may_be_an_array_of_no_dims() -> None:
+    found = capped(0.5)
+    one = rejection(found, level=0.9, eta=np.array(float(found.delta[0])))
+    assert one.awpr.ndim == 0

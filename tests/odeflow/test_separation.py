@@ -269,3 +269,20 @@ def test_bad_delta_and_margins() -> None:
         Margins(1.5, (1.0, 1.0), (1.0, 1.0), 1.0)
     with pytest.raises(ValueError, match=r"mean = .*: allowed are two"):
         Margins(0.5, (1.0,), (1.0, 1.0), 1.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Margins(0.5, 1, (1, 1), 1), "mean = 1: allowed are two"),  # type: ignore[arg-type]
+        (lambda: Margins(0.5, ("a", 1), (1, 1), 1), "mean = 'a' is not a number"),
+        (lambda: Margins(0.5, (1, 1), (1, 1), "a"), "length = 'a' is not a number"),
+        (
+            lambda: separation(0.5, 0.0, GaussianMixture(), xr.DataArray(["a"], dims="d"), 0.1),
+            "level = .* is not a number",
+        ),
+    ],
+)
+def test_what_is_no_number_is_refused_in_one_line(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
