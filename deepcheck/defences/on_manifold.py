@@ -10,7 +10,7 @@ from torch import Tensor
 from deepcheck.attacks.base import BudgetAttack, Examples
 from deepcheck.attacks.objectives import Margin, TargetedMargin
 from deepcheck.attacks.points import Points
-from deepcheck.defences.defense_gan import OntoManifold
+from deepcheck.defences.onto_manifold import OntoManifold
 from odeflow.model import checked_count, checked_number
 
 __all__ = ["OnManifold"]

@@ -13,7 +13,7 @@ from deepcheck.attacks import PGD
 from deepcheck.attacks.draws import Draws
 from deepcheck.checks import CheckpointError
 from deepcheck.defences import BPDA, Adaptive, Behind, DefenseGAN, OnManifold
-from deepcheck.defences.defense_gan import OntoManifold, along_manifold
+from deepcheck.defences.onto_manifold import OntoManifold, along_manifold
 from deepcheck.generators import Generator, GeneratorRecipe, nearest, train_generator
 from tests.deepcheck.devices import on_every_device
 from tests.deepcheck.digits_generator import linear_generator

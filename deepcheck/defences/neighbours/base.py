@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepcheck.attacks.base import Attack, Bounds, Model, checked_bounds, plain
+from deepcheck.attacks.base import Bounds, Model, checked_bounds, plain
 from deepcheck.attacks.calls import HALVES, logits_of
 from deepcheck.attacks.norms import NORMS, Norm, rounded
 from deepcheck.attacks.norms import norm as as_norm
@@ -127,12 +127,6 @@ class Embedding(Defence):
             return images
         with self._batch(images) as batch:
             return batch.out(self._embedded(batch, self._count(steps)))
-
-    def own_attacks(self, norm: str) -> dict[str, Attack]:
-        """Return the attack for high confidence, in the norm of the ball."""
-        from deepcheck.defences.neighbours.pulled_back import PulledBack
-
-        return {"pulled_back": PulledBack(self.norm)} if norm == self.norm.name else {}
 
     def _logits(self, images: Tensor) -> Tensor:
         logits: Tensor = self.net(self.embedded(images))

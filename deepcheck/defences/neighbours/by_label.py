@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepcheck.attacks.base import Bounds, Model
+from deepcheck.attacks.base import Attack, Bounds, Model
 from deepcheck.attacks.norms import Norm, per_example
 from deepcheck.defences.neighbours.ascent import Found, looked
 from deepcheck.defences.neighbours.base import Batch, Embedding
 from deepcheck.defences.neighbours.goals import LogOdds, Nearest, Penalised
+from deepcheck.defences.neighbours.pulled_back import for_confidence
 from deepcheck.defences.neighbours.surrogates import BestOverBall, slope_of_best
 from odeflow.model import checked_number
 
@@ -75,6 +76,10 @@ class ByLabel(Embedding):
     def surrogate(self) -> Model:
         """Return the best score of every label over the ball, with its gradient: see `BestOverBall`."""
         return BestOverBall(self)
+
+    def own_attacks(self, norm: str) -> dict[str, Attack]:
+        """Return the attack for high confidence, in the norm of the ball."""
+        return for_confidence(self, norm)
 
     def best_over_ball(self, images: Tensor, *, with_gradient: bool) -> tuple[Tensor, Tensor]:
         """Return the value of the best point of every label, shape (n, K), and its gradient, (n, K, ...).

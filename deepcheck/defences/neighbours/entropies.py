@@ -6,10 +6,11 @@ from abc import abstractmethod
 
 from torch import Tensor
 
-from deepcheck.attacks.base import Bounds, Model
+from deepcheck.attacks.base import Attack, Bounds, Model
 from deepcheck.attacks.norms import Norm
 from deepcheck.defences.neighbours.base import Batch, Embedding
 from deepcheck.defences.neighbours.goals import Goal, RenyiEntropy, ShannonEntropy
+from deepcheck.defences.neighbours.pulled_back import for_confidence
 from deepcheck.defences.neighbours.surrogates import AtEmbedded
 from odeflow.model import checked_number
 
@@ -26,6 +27,10 @@ class _LeastEntropy(Embedding):
     def surrogate(self) -> Model:
         """Return the net at the point that a shorter search finds, and at the image: see `AtEmbedded`."""
         return AtEmbedded(self)
+
+    def own_attacks(self, norm: str) -> dict[str, Attack]:
+        """Return the attack for high confidence, in the norm of the ball."""
+        return for_confidence(self, norm)
 
     def _embedded(self, batch: Batch, steps: int) -> Tensor:
         return self._searched(batch, self.goal(), steps).points

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 
 from torch import Tensor
 
-from deepcheck.attacks.base import BudgetAttack, Examples
+from deepcheck.attacks.base import Attack, BudgetAttack, Examples
 from deepcheck.attacks.gradients import points_and_gradient
 from deepcheck.attacks.points import Points
 from deepcheck.defences.neighbours.ascent import ascend, step_sizes
@@ -14,7 +14,7 @@ from deepcheck.defences.neighbours.base import Embedding
 from deepcheck.defences.neighbours.goals import LogOdds
 from odeflow.model import checked_count
 
-__all__ = ["PulledBack"]
+__all__ = ["PulledBack", "for_confidence"]
 
 
 @dataclass(frozen=True)
@@ -107,3 +107,8 @@ class PulledBack(BudgetAttack):
             z = confine(z.add(self._norm.steepest(gradient), alpha=step))
         best.put_better(None, examples.points(z, self._objective), final=self.stop_when_reached)
         return best
+
+
+def for_confidence(defence: Embedding, norm: str) -> dict[str, Attack]:
+    """Return the attack by its name, in the norm of an embedding's ball; in another norm none."""
+    return {"pulled_back": PulledBack(defence.norm)} if norm == defence.norm.name else {}

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from deepcheck.attacks.base import Bounds
+from deepcheck.attacks.base import Bounds, Model
 from deepcheck.attacks.norms import Norm, per_example
 from deepcheck.defences.wrappers import BPDA
-
-if TYPE_CHECKING:
-    from deepcheck.defences.neighbours.base import Embedding
-    from deepcheck.defences.neighbours.by_label import ByLabel
 
 __all__ = ["AtEmbedded", "BestOverBall", "slope_of_best"]
 
 _AT_EDGE = 1e-3
 """Share of the way from the image, next to an edge, that is counted as the edge."""
+
+
+class ByLabel(Protocol):
+    """An embedding that looks for a point of every label, as far as its surrogate needs it."""
+
+    net: Model
+
+    def best_over_ball(self, images: Tensor, *, with_gradient: bool) -> tuple[Tensor, Tensor]:
+        """Return the value of the best point of every label, shape (n, K), and its gradient, (n, K, ...)."""
+
+
+class Embedding(Protocol):
+    """An embedding as far as its surrogate needs it."""
+
+    net: Model
+    attack_steps: int
+
+    def embedded(self, images: Tensor, *, steps: int | None = None) -> Tensor:
+        """Return the embedded points."""
 
 
 class BestOverBall(nn.Module):
