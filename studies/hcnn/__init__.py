@@ -30,7 +30,7 @@ STUDIES = [
     {
         "name": "hcnn",
         "title": "confidence as a defence: separation, rejection and the most confident neighbour, attacked, and in theory",
-        "place": 155,
+        "place": 152,
         "long": True,
     },
 ]
