@@ -276,6 +276,9 @@ def test_bad_numbers() -> None:
         chebyshev_bounds(3, 50, 0.9, 0.1)
 
 
+RAGGED: Any = [[0.9], [0.8, 0.7]]
+
+
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
