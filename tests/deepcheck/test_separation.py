@@ -277,6 +277,7 @@ def test_bad_numbers() -> None:
 
 
 RAGGED: Any = [[0.9], [0.8, 0.7]]
+NESTED: Any = [[0.1, 0.2]]
 
 
 @pytest.mark.parametrize(
@@ -286,7 +287,7 @@ RAGGED: Any = [[0.9], [0.8, 0.7]]
             lambda found: separation(found, level=[[0.9], [0.8, 0.7]]),
             "level = [[0.9], [0.8, 0.7]] is of the wrong type",
         ),
-        (lambda found: rejection(found, level=0.9, eta=[[0.1, 0.2]]), "eta = [[0.1, 0.2]] is of the wrong type"),
+        (lambda found: rejection(found, level=0.9, eta=NESTED), "eta = [[0.1, 0.2]] is of the wrong type"),
         (lambda _: binomial_bounds([1, 2], [3, 4, 5]), "bad and n have the shapes (2,) and (3,)"),
         (lambda found: separation(found.isel(example=slice(0)), level=0.9), "found has no examples"),
     ],
