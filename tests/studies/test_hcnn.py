@@ -140,7 +140,7 @@ def test_the_theory_of_linear_nets_has_one_curve_for_all_radii_of_the_embedding(
 
 @pytest.mark.slow
 def test_search_and_ascent_find_the_same_of_a_net_of_one_unit() -> None:
-    case = replace(two_layers.CASES[0], network=two_layers.CASES[0].network)
+    case = two_layers.CASES[0]
     generator = torch.Generator().manual_seed(0)
     nets, data = two_layers._trained(case, two_layers.Size(40, 1, 0, 0, 0.1), generator)
     xi, tau = data.draw(300, 40, generator)
